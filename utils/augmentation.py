@@ -1,0 +1,134 @@
+"""Augmentation inside the training graph: one resampling for flip, rotation, scale, shift and crop, then light and erasing.
+
+The random numbers are drawn in NumPy from (seed, epoch, step), so a step sees the same draws on every backend and after
+a resume; the graph only applies them. Nothing of this is ever part of a saved model.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+# Columns of the draws: one row an image, float32.
+COSINE, SINE, FLIP, SHIFT_Y, SHIFT_X, GAIN, BIAS, ERASE_Y, ERASE_X, ERASE_H, ERASE_W, ERASE_VALUE = range(12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How strongly to augment. Zero switches a part off.
+
+    flip:       probability of a mirror image
+    rotation:   largest angle, degrees, either way
+    scale:      largest relative change of size, either way
+    shift:      largest displacement, pixels, either way on each axis (with a centre crop in the network: a random crop)
+    contrast:   largest relative change of contrast around mid-grey, either way
+    brightness: largest change of brightness, grey levels, either way
+    erase:      probability of random erasing (Zhong et al. 2020): a rectangle of 2-20 % of the area in one grey level
+    mix:        probability that a batch is mixed, half by mixup (Zhang et al. 2018), half by CutMix (Yun et al. 2019)
+    """
+
+    flip: float = 0.5
+    rotation: float = 12.0
+    scale: float = 0.12
+    shift: float = 4.0
+    contrast: float = 0.2
+    brightness: float = 20.0
+    erase: float = 0.0
+    mix: float = 0.0
+
+    def draw(self, rng, n, size=48):
+        """Random transforms for `n` images of `size` pixels: float32 (n, 12), columns as named above."""
+        u = rng.uniform(-1, 1, (n, 12)).astype(np.float32)
+        angle, zoom = np.deg2rad(self.rotation) * u[:, 0], np.exp2(np.log2(1 + self.scale) * u[:, 1])
+        area = size * size * (0.11 + 0.09 * u[:, 8])
+        aspect = np.exp(np.log(3) * u[:, 9])
+        height, width = np.sqrt(area * aspect), np.sqrt(area / aspect)
+        erased = (u[:, 10] + 1) / 2 < self.erase
+        columns = {
+            COSINE: np.cos(angle) / zoom, SINE: np.sin(angle) / zoom,
+            FLIP: np.where((u[:, 2] + 1) / 2 < self.flip, -1, 1),
+            SHIFT_Y: self.shift * u[:, 3], SHIFT_X: self.shift * u[:, 4],
+            GAIN: 1 + self.contrast * u[:, 5], BIAS: self.brightness * u[:, 6],
+            ERASE_Y: size / 2 * (1 + u[:, 7]) - height / 2, ERASE_X: size / 2 * (1 + u[:, 11]) - width / 2,
+            ERASE_H: height * erased, ERASE_W: width * erased, ERASE_VALUE: rng.uniform(0, 255, n),
+        }
+        return np.stack([columns[i] for i in range(12)], axis=1).astype(np.float32)
+
+
+def apply(images, draws):
+    """Transformed faces: images (n, h, w, 1), any number type, 0-255; draws (n, 12) -> float32 (n, h, w, 1), 0-255.
+
+    Bilinear; outside the image its edge repeats. The four neighbours of every pixel lie side by side in one array, so
+    one gather fetches them all: four times fewer random reads than one gather a neighbour.
+    """
+    n, height, width, _ = images.shape
+    n = ops.shape(images)[0] if n is None else n
+    draws = ops.cast(draws, "float32")
+
+    def column(i):
+        return draws[:, i:i + 1, None]
+
+    y = ops.arange(height, dtype="float32")[None, :, None] - (height - 1) / 2
+    x = ops.arange(width, dtype="float32")[None, None, :] - (width - 1) / 2
+    from_y = column(COSINE) * y + column(SINE) * x + column(SHIFT_Y) + (height - 1) / 2
+    from_x = column(FLIP) * (column(COSINE) * x - column(SINE) * y) + column(SHIFT_X) + (width - 1) / 2
+    from_y, from_x = ops.clip(from_y, 0, height - 1), ops.clip(from_x, 0, width - 1)
+    top, left = ops.minimum(ops.floor(from_y), height - 2), ops.minimum(ops.floor(from_x), width - 2)
+
+    pixels = ops.cast(images, "float32")
+    below = ops.concatenate([pixels[:, 1:], pixels[:, -1:]], axis=1)
+    rows = ops.concatenate([pixels, below], axis=-1)
+    quads = ops.concatenate([rows, ops.concatenate([rows[:, :, 1:], rows[:, :, -1:]], axis=2)], axis=-1)
+    base = ops.arange(n, dtype="int32")[:, None, None] * (height * width)
+    index = base + ops.cast(top, "int32") * width + ops.cast(left, "int32")
+    quads = ops.take(ops.reshape(quads, (-1, 4)), index, axis=0)
+    down, right = (from_y - top)[..., None], (from_x - left)[..., None]
+    columns = quads[..., 0::2] * (1 - down) + quads[..., 1::2] * down
+    faces = columns[..., :1] * (1 - right) + columns[..., 1:] * right
+
+    faces = ops.clip((faces - 127.5) * column(GAIN)[..., None] + 127.5 + column(BIAS)[..., None], 0, 255)
+    y, x = y + (height - 1) / 2, x + (width - 1) / 2
+    inside = ((y >= column(ERASE_Y)) & (y < column(ERASE_Y) + column(ERASE_H))
+              & (x >= column(ERASE_X)) & (x < column(ERASE_X) + column(ERASE_W)))
+    return ops.where(inside[..., None], column(ERASE_VALUE)[..., None], faces)
+
+
+def mix(images, mixing):
+    """Mix every face with its neighbour in the batch: mixing (n, 5) = weight, top, left, bottom, right (the same in all rows).
+
+    images float32 (n, h, w, 1) -> the same. Pixels inside the box come from the neighbour (CutMix); the rest is
+    weight * own + (1 - weight) * neighbour (mixup). Weight 1 and an empty box leave the batch as it is.
+    """
+    neighbour = ops.roll(images, 1, axis=0)
+    weight, top, left, bottom, right = (mixing[:, i][:, None, None, None] for i in range(5))
+    y = ops.arange(images.shape[1], dtype="float32")[None, :, None, None]
+    x = ops.arange(images.shape[2], dtype="float32")[None, None, :, None]
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    return ops.where(inside, neighbour, weight * images + (1 - weight) * neighbour)
+
+
+def draw_mix(rng, n, probability, size=48):
+    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of each image's own label in [0, 1])."""
+    kind, share = rng.uniform(), rng.beta(1.0, 1.0)
+    mixing = np.tile(np.array([1, 0, 0, 0, 0], np.float32), (n, 1))
+    if kind >= probability:
+        return mixing, 1.0
+    if kind < probability / 2:
+        mixing[:, 0] = share
+        return mixing, share
+    side = size * np.sqrt(1 - share)
+    cy, cx = rng.uniform(0, size, 2)
+    box = np.clip(np.round([cy - side / 2, cx - side / 2, cy + side / 2, cx + side / 2]), 0, size)
+    mixing[:, 1:] = box
+    return mixing, 1 - (box[2] - box[0]) * (box[3] - box[1]) / size**2
+
+
+def augmented_copies(images, rng, augmentation):
+    """Augmented copies of uint8 faces (n, h, w), outside any graph: uint8 (n, h, w). For oversampling."""
+    copies = [np.empty((0, *images.shape[1:]), np.uint8)]
+    for start in range(0, len(images), 1024):
+        part = images[start:start + 1024, ..., None]
+        faces = keras.ops.convert_to_numpy(apply(part, augmentation.draw(rng, len(part))))
+        copies.append(np.round(faces[..., 0]).astype(np.uint8))
+    return np.concatenate(copies)

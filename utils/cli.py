@@ -1,0 +1,135 @@
+"""The command line that all scripts share: one-line errors, quiet start-up, common option types.
+
+Nothing here imports NumPy or Keras, so `--help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+
+
+class UserError(Exception):
+    """A mistake that the user can mend. The message is one line: what is wrong, where, what was expected."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that shows the script's docstring as help and every option's default."""
+
+    def __init__(self, description):
+        super().__init__(description=description, formatter_class=Formatter, allow_abbrev=False)
+
+
+class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keep the docstring's line breaks; show a default unless it is None or already in the text."""
+
+    def _get_help_string(self, action):
+        if action.default is None or "default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
+def run(main):
+    """Call `main()`; a UserError becomes one line on stderr and exit status 2, Ctrl-C exit status 130."""
+    script = os.path.basename(sys.argv[0])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it prints a screenful
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"\n{script}: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `script | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def start_keras():
+    """Import Keras and its backend with stderr muted: TensorFlow's start-up writes there whatever its log level is."""
+    sys.stderr.flush()
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        import keras  # noqa: F401
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def number(kind, low, high=float("inf"), open_low=False):
+    """An argparse type: `kind` (int or float) between `low` and `high`, said in one line when it is not."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high or (open_low and value == low):
+            relation = "above" if open_low else "of at least"
+            upper = "" if high == float("inf") else f" and at most {high}"
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {relation} {low}{upper}")
+        return value
+
+    return parse
+
+
+def table(rows, header=None):
+    """Rows of cells as one aligned text table: text left, numbers right, two spaces between columns."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    lines = ([list(header)] if header else []) + rows
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    numeric = [all(is_number(row[i]) for row in rows) for i in range(len(widths))]
+    text = []
+    for line in lines:
+        cells = [cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric)]
+        text.append("  ".join(cells).rstrip())
+    if header:
+        text.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(text)
+
+
+def is_number(cell):
+    """Whether a table cell should be right-aligned."""
+    return cell.strip("+-.,%x±() 0123456789e") == ""
+
+
+class Progress:
+    """A progress bar on stderr for anything over two seconds; silent when stderr is no terminal.
+
+    Use as `for item in Progress(items, "SmoothGrad")` or call `step(text)` by hand.
+    """
+
+    def __init__(self, items=None, label="", total=None):
+        import time
+
+        self.items, self.label, self.done = items, label, 0
+        self.total = total if total is not None else len(items)
+        self.clock, self.start, self.drawn = time.monotonic, time.monotonic(), 0.0
+        self.live = sys.stderr.isatty()
+
+    def step(self, text="", n=1):
+        self.done += n
+        now = self.clock()
+        if self.live and now - self.start > 1 and (now - self.drawn > 0.1 or self.done >= self.total):
+            self.drawn = now
+            filled = round(24 * self.done / max(self.total, 1))
+            left = (now - self.start) / max(self.done, 1) * (self.total - self.done)
+            bar = "#" * filled + "." * (24 - filled)
+            line = f"{self.label} [{bar}] {self.done}/{self.total}  {left:4.0f} s left  {text}"
+            print(f"\r{line:<79.119}", end="", file=sys.stderr, flush=True)
+
+    def close(self):
+        if self.live and self.drawn:
+            print("\r" + " " * 119 + "\r", end="", file=sys.stderr, flush=True)
+
+    def __iter__(self):
+        try:
+            for item in self.items:
+                yield item
+                self.step()
+        finally:
+            self.close()
