@@ -5,6 +5,7 @@ Data flows one way: file -> uint8 arrays -> batches. `find_data` says where face
 
 import dataclasses
 import hashlib
+import re
 import zlib
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
 CACHE_VERSION = 1  # part of each cache entry's name; raise it when what the loader returns changes
+WHOLE_NUMBER = re.compile(r"([0-9]{1,9})(\.0*)?")  # not float(): it also takes 7_0, nan and other scripts' digits
 ROWS_AT_ONCE = 2048  # bounds the memory of a cold load: about 20 MB of text at a time
 SAMPLE = "sample"
 KAGGLE = ("FER2013: kaggle competitions download "
@@ -167,7 +169,8 @@ def open_text(path):
             raise UserError(f"{path} holds {len(inside)} CSV files; expected one: unpack it and name the one to read")
         return archive.open(inside[0])
     if magic.lstrip()[:1] == b"<":
-        raise UserError(f"{path} is a web page, not a CSV (row 1 starts with '<'); download the file itself, logged in to Kaggle")
+        raise UserError(f"{path} is a web page, not a CSV (row 1 starts with '<'); "
+                        "log in to Kaggle and download the file itself")
     return open(path, "rb")
 
 
@@ -233,7 +236,7 @@ def parse_pixels(column, path, first_row):
 
 
 def parse_pixels_slowly(rows, path, first_row):
-    """The same by Python's own number parser: accepts `70.0`, and finds the first wrong row and value."""
+    """The same value by value: accepts `70.0`, and finds the first wrong row and value."""
     images = np.empty((len(rows), PIXELS), np.uint8)
     for i, row in enumerate(rows):
         values = row[:PIXELS * 8].split()
@@ -241,14 +244,11 @@ def parse_pixels_slowly(rows, path, first_row):
             more = "more than " if len(row) > PIXELS * 8 else ""
             raise UserError(f"{path} row {first_row + i}: {more}{len(values)} pixels; expected {PIXELS} (48x48)")
         for k, value in enumerate(values):
-            try:
-                number = float(value)
-            except ValueError:
-                number = -1.0
-            if not 0 <= number <= 255 or number != int(number):
+            whole = WHOLE_NUMBER.fullmatch(value)
+            if not whole or int(whole[1]) > 255:
                 raise UserError(f"{path} row {first_row + i}: pixel {k + 1} is {value[:20]!r}; "
                                 "expected a whole number from 0 to 255")
-            images[i, k] = int(number)
+            images[i, k] = int(whole[1])
     return images.reshape(-1, SIZE, SIZE)
 
 

@@ -25,7 +25,7 @@ plt.rcParams.update({
 
 
 def save_figure(figure, path):
-    """Write `figure` as PNG to `path` (a whole file or none; no date inside, so equal figures are equal bytes) and close it."""
+    """Write `figure` as PNG to `path`, whole or not at all and without a date (equal figures, equal bytes); close it."""
     with replacing(path) as temporary:
         figure.savefig(temporary, metadata={"Software": None})
     plt.close(figure)
@@ -90,7 +90,8 @@ def layer_text(layer):
     config = layer.get_config()
     if "filters" in config:
         height, width = config["kernel_size"]
-        return f"{config['filters']} filters {height}x{width}" + (f", stride {config['strides'][0]}" if config["strides"][0] > 1 else "")
+        stride = f", stride {config['strides'][0]}" if config["strides"][0] > 1 else ""
+        return f"{config['filters']} filters {height}x{width}{stride}"
     if "units" in config:
         return f"{config['units']} units"
     if "pool_size" in config:
@@ -110,7 +111,7 @@ def draw_architecture(model, path):
     drawn = list(model.layers)
     columns = max(1, -(-len(drawn) // 22))
     per_column = -(-len(drawn) // columns)
-    height, width, gap = 0.30, 4.3, 0.55
+    height, width, gap = 0.30, 4.7, 0.55
     figure, ax = plt.subplots(figsize=(columns * (width + gap), per_column * 0.36 + 0.8))
     place = {}
     for i, layer in enumerate(drawn):
@@ -123,8 +124,8 @@ def draw_architecture(model, path):
         shape = layer.output.shape[1:]
         kind = "Input" if type(layer).__name__ == "InputLayer" else type(layer).__name__
         ax.text(x + 0.07, y + height / 2, layer.name, va="center", fontsize=7, weight="bold")
-        ax.text(x + 1.32, y + height / 2, f"{kind} {layer_text(layer)}", va="center", fontsize=6.6)
-        ax.text(x + 3.42, y + height / 2, "x".join(map(str, shape)), va="center", ha="right", fontsize=7)
+        ax.text(x + 1.62, y + height / 2, f"{kind} {layer_text(layer)}", va="center", fontsize=6.6)
+        ax.text(x + 3.82, y + height / 2, "x".join(map(str, shape)), va="center", ha="right", fontsize=7)
         ax.text(x + width - 0.07, y + height / 2, f"{layer.count_params():,}" if layer.count_params() else "-", va="center",
                 ha="right", fontsize=7)
     for layer in drawn:
@@ -143,7 +144,7 @@ def draw_architecture(model, path):
                         if y0 - y1 < 1.2 else "bar,fraction=0.06"})
     for column in range(columns):
         x = column * (width + gap)
-        for offset, text, align in ((0.07, "layer", "left"), (1.32, "kind", "left"), (3.42, "output", "right"),
+        for offset, text, align in ((0.07, "layer", "left"), (1.62, "kind", "left"), (3.82, "output", "right"),
                                     (width - 0.07, "parameters", "right")):
             ax.text(x + offset, height + 0.12, text, fontsize=7, color=COLORS["grey"], ha=align)
     ax.set_xlim(-0.4, columns * (width + gap) - gap + 0.1)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from utils.cli import UserError
-from utils.data import CLASSES
+from utils.data import CLASSES, SIZE
 from utils.files import PROJECT, read_json, replacing, shown
 
 MODELS = PROJECT / "models"
@@ -37,8 +37,8 @@ def load(path):
         raise UserError(f"model {path} does not exist; at hand: {released}")
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        # A Sequential loaded from .h5 has no `.output`; a functional wrapper always has.
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
+        if len(model.inputs) == len(model.outputs) == 1:  # a Sequential loaded from .h5 lacks `.output`; a wrapper has it
+            model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path} cannot be loaded as a Keras model: {reason}") from error
@@ -129,6 +129,90 @@ def predict(model, images, batch_size=256):
         padded = np.concatenate([part, np.zeros((padding, *part.shape[1:]), np.float32)]) if padding else part
         outputs.append(model.predict_on_batch(padded)[:len(part)])
     return np.concatenate(outputs) if outputs else np.zeros((0, model.output_shape[-1]), np.float32)
+
+
+def flat_copy(model):
+    """A copy of `model` (same weights, its own variables) with every nested model unfolded into plain layers.
+
+    Returns a functional keras.Model whose `layers` and `get_layer` reach everything; the user's model is not touched.
+    Names stay; where a nested layer's name is taken it gets the nested model's name in front.
+    """
+    import keras
+
+    copies, taken = {}, {layer.name for layer in model.layers}
+
+    def is_model(operation):
+        return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
+
+    def copy_of(operation, outer):
+        if is_model(operation) or not isinstance(operation, keras.layers.Layer):
+            return operation  # an operation without state needs no copy
+        if id(operation) not in copies:
+            config, name = operation.get_config(), operation.name
+            while outer and name in taken:
+                name = f"{outer}_{name}"
+            taken.add(name)
+            copies[id(operation)] = operation, type(operation).from_config(config | {"name": name})
+        return copies[id(operation)][1]
+
+    def unfold(part, inputs, outer):
+        def call(operation, *args, **kwargs):
+            if is_model(operation):
+                return unfold(operation, args[0], operation.name)
+            return operation(*args, **kwargs)
+
+        graph = keras.Model(part.inputs, part.outputs)
+        outputs = graph._run_through_graph(inputs, lambda operation: copy_of(operation, outer), call)
+        return outputs[0] if len(part.outputs) == 1 else outputs
+
+    # A float input: whole numbers have no gradient. A size that was left open becomes that of a face.
+    inputs = [keras.Input([size or SIZE for size in x.shape[1:]], name=x.name) for x in model.inputs]
+    flat = keras.Model(inputs, unfold(model, inputs, ""), name=model.name)
+    for original, copy in copies.values():
+        copy.set_weights(original.get_weights())
+    return flat
+
+
+def logits_model(model):
+    """A copy of a classifier that ends in logits: keras.Model, images as `model` takes them -> float32 (n, classes).
+
+    The layer named `logits` where there is one; else the last layer without its softmax (or sigmoid), whether that is a
+    layer of its own or the activation of a Dense or convolution, in the model or in a nested one; a model that ends in
+    logits stays as it is. The copy is unfolded as `flat_copy` says, so every layer can be reached by name.
+    """
+    import keras
+    from keras import layers
+
+    def squashes(operation):
+        kind = getattr(operation, "activation", None)
+        return (isinstance(operation, layers.Softmax) or kind in (keras.activations.softmax, keras.activations.sigmoid)
+                or type(operation).__name__ in ("Softmax", "Sigmoid"))
+
+    flat = flat_copy(model)
+    named = next((layer for layer in flat.layers if layer.name == "logits" and not squashes(layer)), None)
+    if named is not None and named.output.shape == flat.outputs[0].shape:
+        return keras.Model(flat.inputs, named.output, name=model.name)
+    tensor, behind = flat.outputs[0], []
+    while True:
+        operation, node, _ = tensor._keras_history
+        before = operation._inbound_nodes[node].input_tensors
+        if squashes(operation):
+            break
+        passes = isinstance(operation, (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)) or (
+            isinstance(operation, layers.Activation) and operation.activation is keras.activations.linear)
+        if not passes:
+            return flat
+        behind.append(operation)
+        tensor = before[0]
+    if isinstance(operation, (layers.Softmax, layers.Activation)) or not isinstance(operation, layers.Layer):
+        logits = before[0]
+    else:
+        linear = type(operation).from_config(operation.get_config() | {"activation": "linear"})
+        logits = linear(before[0])
+        linear.set_weights(operation.get_weights())
+    for operation in reversed(behind):
+        logits = operation(logits)
+    return keras.Model(flat.inputs, logits, name=model.name)
 
 
 def one_line_versions():

@@ -1,4 +1,4 @@
-"""How each network is trained unless told otherwise, and the options that say otherwise. Imports no Keras: --help is instant."""
+"""How each network is trained unless told otherwise, and the options that say otherwise. Imports no Keras."""
 
 import argparse
 from pathlib import Path
@@ -42,7 +42,7 @@ def add_arguments(parser, networks, name):
     recipe.add_argument("--batch-size", type=number(int, 1))
     recipe.add_argument("--optimizer", choices=("adam", "sgd"), help="sgd: Nesterov momentum 0.9")
     recipe.add_argument("--learning-rate", type=number(float, 0, open_low=True), help="the peak of the schedule")
-    recipe.add_argument("--schedule", choices=("constant", "cosine", "linear"), help="after the warm-up; the last two end at 0")
+    recipe.add_argument("--schedule", choices=("constant", "cosine", "linear"), help="the last two fall to 0")
     recipe.add_argument("--warmup", type=share, help="share of the run in which the rate rises from 0")
     recipe.add_argument("--weight-decay", type=number(float, 0), help="decoupled, on kernels only, times the learning rate")
     recipe.add_argument("--label-smoothing", type=share)
@@ -50,7 +50,7 @@ def add_arguments(parser, networks, name):
     recipe.add_argument("--keep", choices=("best", "last"), help="the epoch that is saved: best validation accuracy, or last")
     recipe.add_argument("--dropout", type=number(float, 0, 0.95), help="rate of every dropout layer")
     recipe.add_argument("--l2", type=number(float, 0), default=0.0, help="L2 penalty on every kernel")
-    recipe.add_argument("--dropconnect", type=number(float, 0, 0.95), default=0.0, help="share of dense weights dropped a step")
+    recipe.add_argument("--dropconnect", type=number(float, 0, 0.95), default=0.0, help="share of dense weights dropped")
     recipe.add_argument("--oversample", action="store_true",
                         help="augmented copies until each class of the training part has as many images as the largest")
     recipe.add_argument("--augment", action=argparse.BooleanOptionalAction, help="random transforms, new in every epoch")
@@ -60,7 +60,8 @@ def add_arguments(parser, networks, name):
     recipe.add_argument("--light", type=share, help="relative change of contrast and brightness, either way")
     recipe.add_argument("--erase", type=share, help="probability of random erasing")
     recipe.add_argument("--mix", type=share, help="probability that a batch is mixed by mixup or CutMix")
-    recipe.add_argument("--distill", type=Path, nargs="+", metavar="TEACHER.h5", help="learn also from these models' averaged outputs")
+    recipe.add_argument("--distill", type=Path, nargs="+", metavar="TEACHER.h5",
+                        help="learn also from these models' averaged outputs")
     recipe.add_argument("--distill-weight", type=share, default=0.7, help="share of the loss that follows the teachers")
     recipe.add_argument("--temperature", type=number(float, 0, open_low=True), default=2.0, help="of the distilled outputs")
 

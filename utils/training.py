@@ -62,7 +62,7 @@ class Learner(keras.Model):
 
     def __init__(self, network, teachers=(), weight=0.7, temperature=2.0):
         super().__init__(name="learner")
-        self.logits = keras.Model(network.inputs, network.get_layer("logits").output)
+        self.logits = keras.Model(network.inputs[0], network.get_layer("logits").output)
         self.teachers = [teacher_logits(teacher) for teacher in teachers]
         for teacher in self.teachers:
             teacher.trainable = False
@@ -91,7 +91,7 @@ def teacher_logits(model):
     """A teacher's log-probabilities, which serve as its logits: (n, 48, 48, 1) 0-255 -> (n, 7)."""
     if model.output_shape[-1] != len(data.CLASSES) or model.input_shape[1:] != (data.SIZE, data.SIZE, 1):
         raise UserError(f"teacher {model.name} maps {model.input_shape} to {model.output_shape}; expected 48x48x1 to 7")
-    return keras.Model(model.inputs, ops.log(ops.maximum(model.outputs[0], 1e-7)))
+    return keras.Model(model.inputs[0], ops.log(ops.maximum(model.outputs[0], 1e-7)))
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -135,9 +135,7 @@ def has_native_bfloat16():
     if keras.backend.backend() == "jax":
         import jax
 
-        if jax.default_backend() != "cpu":
-            return True
-        return False  # XLA's CPU code emulates it
+        return jax.default_backend() != "cpu"  # XLA's CPU code emulates it
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         flags = next((line.split() for line in file if line.startswith("flags")), [])
         return "avx512_bf16" in flags or "amx_bf16" in flags
@@ -222,9 +220,10 @@ class Loop(keras.callbacks.Callback):
             with np.load(self.checkpoint, allow_pickle=False) as file:
                 arrays = dict(file)
         except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"nothing to resume at {shown(self.checkpoint)} ({type(error).__name__}); run without --resume") from error
+            raise UserError(f"nothing to resume at {shown(self.checkpoint)}; run without --resume") from error
         if str(arrays["run"]) != run_key(self.args):
-            raise UserError(f"{shown(self.checkpoint)} was made with other options; give the same ones, or run without --resume")
+            raise UserError(f"{shown(self.checkpoint)} was made with other options; "
+                            "give the same ones, or run without --resume")
         for i, variable in enumerate(self.state()):
             variable.assign(arrays[f"state/{i:04d}"])
         self.history = [(int(row[0]), *map(float, row[1:])) for row in arrays["history"]]
@@ -261,7 +260,7 @@ def recompute_norms(network, batches, learner, count=200):
     if not norms:
         return
     momenta = [layer.momentum for layer in norms]
-    logits = keras.Model(network.inputs, network.get_layer("logits").output)
+    logits = keras.Model(network.inputs[0], network.get_layer("logits").output)
     for i in range(min(count, len(batches))):
         for layer in norms:
             layer.momentum = i / (i + 1)
@@ -344,7 +343,7 @@ def train(args, build):
                 learner.fit(batches, epochs=args.epochs, initial_epoch=done, callbacks=[loop], verbose=0, shuffle=False)
         except KeyboardInterrupt:
             finished = len(loop.history)
-            hint = f"add --resume to the same command to continue after epoch {finished}" if finished else "no epoch was finished"
+            hint = f"the same command with --resume continues after epoch {finished}" if finished else "no epoch was done"
             print(f"\nStopped; {hint}.", file=sys.stderr)
             raise
         with float32_layers():

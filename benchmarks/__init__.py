@@ -1,0 +1,1 @@
+"""What is timed, each with the plain way or a peer beside it in the same run: `python -m benchmarks.NAME`."""

@@ -1,0 +1,238 @@
+"""The loader: every dialect reads to the same arrays, every mistake ends in one line, the cache is never stale."""
+
+import gzip
+import lzma
+import os
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from utils import data
+from utils.cli import UserError
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (7, 48, 48), np.uint8)
+LABELS = np.array([0, 3, 6, 1, 2, 5, 4])
+ROWS = [" ".join(map(str, image.ravel())) for image in IMAGES]
+USAGE = ["Training"] * 5 + ["PublicTest", "PrivateTest"]
+
+
+@pytest.fixture(autouse=True)
+def private_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+
+
+def write(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def table(header, *columns):
+    return "\n".join([header, *(",".join(map(str, row)) for row in zip(*columns))]) + "\n"
+
+
+DIALECTS = {
+    "ml2017 train": table("label,feature", LABELS, ROWS),
+    "ml2017 test": table("id,feature", range(7), ROWS),
+    "fer2013": table("emotion,pixels,Usage", LABELS, ROWS, USAGE),
+    "icml": table("emotion, Usage, pixels", LABELS, USAGE, ROWS),
+    "challenge train": table("emotion,pixels", LABELS, [f'"{row}"' for row in ROWS]),
+    "challenge test": table("pixels", ROWS),
+    "spaces and case": table(" Label , FEATURE ", LABELS, ROWS),
+    "bom and crlf": "\ufeff" + table("label,feature", LABELS, ROWS).replace("\n", "\r\n"),
+    "blank lines at the end": table("label,feature", LABELS, ROWS) + "\n\n",
+    "floats": table("label,feature", LABELS, [row.replace(" ", ".0 ") for row in ROWS]),
+    "double spaces": table("label,feature", LABELS, [row.replace(" ", "  ") + " " for row in ROWS]),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_dialects_read_to_the_same_faces(tmp_path, dialect):
+    faces = data.load_faces(write(tmp_path / "faces.csv", DIALECTS[dialect]))
+    np.testing.assert_array_equal(faces.images, IMAGES)
+    assert faces.images.dtype == np.uint8
+    if "test" not in dialect:
+        np.testing.assert_array_equal(faces.labels, LABELS)
+    else:
+        assert faces.labels is None
+    if dialect == "ml2017 test":
+        np.testing.assert_array_equal(faces.ids, np.arange(7))
+    if dialect in ("fer2013", "icml"):
+        assert list(faces.usage) == USAGE
+        assert len(data.training_part(faces)) == 5
+
+
+def test_compressed_files_read_alike(tmp_path):
+    text = DIALECTS["ml2017 train"].encode()
+    write(tmp_path / "a.csv.gz", gzip.compress(text))
+    write(tmp_path / "a.csv.xz", lzma.compress(text))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner/train.csv", text)
+    for name in ("a.csv.gz", "a.csv.xz", "a.zip"):
+        np.testing.assert_array_equal(data.load_faces(tmp_path / name).images, IMAGES)
+
+
+def test_folders_map_classes_by_name_not_by_order(tmp_path):
+    from PIL import Image
+
+    for code, name in enumerate(data.CLASSES):
+        (tmp_path / "faces" / "train" / name).mkdir(parents=True)
+        Image.fromarray(IMAGES[code]).save(tmp_path / "faces" / "train" / name / f"{code}.png")
+    faces = data.load_faces(tmp_path / "faces")
+    np.testing.assert_array_equal(faces.images, IMAGES[faces.labels])
+    assert sorted(faces.labels) == list(range(7))
+    assert set(faces.usage) == {"Training"}
+    alphabetical = [data.CLASSES[code] for code in faces.labels]
+    assert alphabetical == sorted(data.CLASSES)  # neutral comes fifth in a listing, and still has code 6
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(images=arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(48), st.just(48))),
+       separator=st.sampled_from([" ", "  ", "\t"]), end=st.sampled_from(["\n", "\r\n"]))
+def test_what_is_written_is_what_is_read(tmp_path, images, separator, end):
+    rows = [separator.join(map(str, image.ravel())) for image in images]
+    path = write(tmp_path / "p.csv", end.join(["pixels", *rows]))
+    np.testing.assert_array_equal(data.read_csv(path).images, images)
+
+
+def spoiled(row, position, value):
+    values = row.split()
+    values[position] = value
+    return " ".join(values)
+
+
+MISTAKES = {
+    "no pixel column": (table("label,picture", LABELS, ROWS), "row 1: no column of pixels"),
+    "a pixel too few": (table("label,feature", LABELS, [*ROWS[:2], ROWS[2].rsplit(" ", 1)[0], *ROWS[3:]]),
+                        "row 4: 2303 pixels"),
+    "a pixel too many": (table("label,feature", LABELS, [ROWS[0] + " 1", *ROWS[1:]]), "row 2: 2305 pixels"),
+    "256": (table("label,feature", LABELS, [*ROWS[:6], spoiled(ROWS[6], 9, "256")]), "row 8: pixel 10 is '256'"),
+    "negative": (table("label,feature", LABELS, [spoiled(ROWS[0], 0, "-1"), *ROWS[1:]]), "row 2: pixel 1 is '-1'"),
+    "a letter": (table("label,feature", LABELS, [spoiled(ROWS[0], 2303, "x"), *ROWS[1:]]), "row 2: pixel 2304 is 'x'"),
+    "a digit that is no ASCII digit": (table("pixels", [spoiled(ROWS[0], 3, "٣")]), "row 2"),
+    "four digits": (table("pixels", [spoiled(ROWS[0], 3, "1000")]), "row 2: pixel 4 is '1000'"),
+    "fraction": (table("pixels", [spoiled(ROWS[0], 3, "7.5")]), "row 2: pixel 4 is '7.5'"),
+    "nan": (table("pixels", [spoiled(ROWS[0], 3, "nan")]), "row 2: pixel 4 is 'nan'"),
+    "infinity": (table("pixels", [spoiled(ROWS[0], 3, "inf")]), "row 2: pixel 4 is 'inf'"),
+    "label 7": (table("label,feature", [0, 1, 7, 0, 0, 0, 0], ROWS), "row 4: label '7'"),
+    "no label": (table("label,feature", ["", *LABELS[1:]], ROWS), "row 2: label ''"),
+    "unknown usage": (table("emotion,pixels,Usage", LABELS, ROWS, ["Test"] * 7), "row 2: Usage 'Test'"),
+    "empty file": ("", "is empty"),
+    "header only": ("label,feature\n", "no rows"),
+    "a web page": ("<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page"),
+    "truncated gzip": (gzip.compress(DIALECTS["ml2017 train"].encode())[:-4000], "cannot be decompressed"),
+    "damaged gzip": (b"\x1f\x8b\x08\x00" + b"\x99" * 500, "cannot be decompressed"),
+    "truncated xz": (lzma.compress(DIALECTS["ml2017 train"].encode())[:-4000], "cannot be decompressed"),
+    "damaged zip": (b"PK\x03\x04" + b"\x99" * 500, "damaged zip"),
+    "binary": (bytes(range(256)) * 20, "near row"),
+    "too many fields": ("label,feature\n0," + ROWS[0] + "\n1," + ROWS[1] + ",extra,fields\n", "row"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_with_file_and_row(tmp_path, mistake):
+    content, expected = MISTAKES[mistake]
+    path = write(tmp_path / "bad.csv", content)
+    with pytest.raises(UserError) as caught:
+        data.load_faces(path)
+    assert str(path) in str(caught.value)
+    assert expected in str(caught.value)
+    assert not list(tmp_path.glob("cache/*"))
+
+
+def test_missing_file_and_empty_folder(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        data.load_faces(tmp_path / "none.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no images in folders called angry"):
+        data.load_faces(tmp_path / "empty")
+
+
+def test_cache_returns_the_same_and_notices_a_changed_file(tmp_path):
+    path = write(tmp_path / "faces.csv", DIALECTS["fer2013"])
+    first = data.load_faces(path)
+    entries = list((tmp_path / "cache").iterdir())
+    again = data.load_faces(path)
+    assert len(entries) == 1
+    for a, b in ((first.images, again.images), (first.labels, again.labels), (first.usage, again.usage)):
+        np.testing.assert_array_equal(a, b)
+    before = path.stat()
+    swapped = DIALECTS["fer2013"].replace("\n0,", "\n2,", 1)  # same size, and the times set back
+    write(path, swapped)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert data.load_faces(path).labels[0] == 2
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_damaged_cache_is_parsed_again(tmp_path):
+    path = write(tmp_path / "faces.csv", DIALECTS["fer2013"])
+    data.load_faces(path)
+    entry = next((tmp_path / "cache").iterdir())
+    entry.write_bytes(entry.read_bytes()[:5000])
+    np.testing.assert_array_equal(data.load_faces(path).images, IMAGES)
+
+
+def test_memory_of_a_cold_load_is_bounded(tmp_path):
+    path = write(tmp_path / "many.csv", "pixels\n" + "\n".join(ROWS * 1200))  # 8,400 rows, 69 MB of text
+    tracemalloc.start()
+    data.read_csv(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250e6
+
+
+def test_split_is_stratified_repeatable_and_keeps_duplicates_together():
+    images = RNG.integers(0, 256, (1000, 48, 48), np.uint8)
+    images[500:600] = images[:100]
+    labels = RNG.choice(7, 1000, p=[.14, .02, .14, .25, .17, .11, .17])
+    faces = data.Faces(images, labels)
+    train, validation = data.split(faces, 0.1, seed=3)
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, validation])), np.arange(1000))
+    assert 80 <= len(validation) <= 120
+    for code in range(7):
+        share = (labels[validation] == code).sum() / (labels == code).sum()
+        assert abs(share - 0.1) < 0.1
+    inside = set(validation.tolist())
+    assert all((i in inside) == (i + 500 in inside) for i in range(100))
+    np.testing.assert_array_equal(data.split(faces, 0.1, seed=3)[1], validation)
+    assert not np.array_equal(data.split(faces, 0.1, seed=4)[1], validation)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_split_of_very_few_leaves_something_to_train_on(n):
+    faces = data.Faces(IMAGES[:n], LABELS[:n])
+    train, validation = data.split(faces, 0.5, seed=0)
+    assert len(train) >= 1
+    assert len(train) + len(validation) == n
+    assert len(data.split(faces, 0.0, seed=0)[1]) == 0
+
+
+def test_labels_from_a_second_file(tmp_path):
+    faces = write(tmp_path / "test.csv", DIALECTS["ml2017 test"])
+    labels = write(tmp_path / "labels.csv", "id,label\n2,6\n0,0\n")
+    known = data.load_labelled(faces, labels)
+    np.testing.assert_array_equal(known.ids, [0, 2])
+    np.testing.assert_array_equal(known.labels, [0, 6])
+    with pytest.raises(UserError, match="row 2: label 'happy'"):
+        data.load_labelled(faces, write(tmp_path / "wrong.csv", "id,label\n0,happy\n"))
+    with pytest.raises(UserError, match="has no labels"):
+        data.load_labelled(faces)
+
+
+def test_fingerprint_depends_on_data_alone(tmp_path):
+    prints = {data.load_faces(write(tmp_path / f"{i}.csv", DIALECTS[name])).fingerprint()
+              for i, name in enumerate(("ml2017 train", "fer2013", "icml"))}
+    assert len(prints) == 1
+    assert data.load_faces(write(tmp_path / "t.csv", DIALECTS["ml2017 test"])).fingerprint() not in prints
+
+
+def test_loader_agrees_with_the_plain_way(tmp_path):
+    path = write(tmp_path / "faces.csv", DIALECTS["ml2017 train"])
+    plain = np.array([np.array(row.split(), np.float32) for row in pd.read_csv(path).feature])
+    np.testing.assert_array_equal(data.load_faces(path).images.reshape(7, -1), plain)
