@@ -1,5 +1,6 @@
 """Every training script end to end as a user runs it, and what a user can get wrong."""
 
+import json
 import subprocess
 import sys
 import time
@@ -67,3 +68,15 @@ def test_help_answers_at_once(suite, script):
     modules = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], cwd=suite.folder, capture_output=True,
                              text=True, check=True).stderr
     assert "tensorflow" not in modules and "keras" not in modules
+
+
+def test_training_runs_on_jax_where_tensorflow_is_absent(suite):
+    pytest.importorskip("jax")
+    (suite.folder / "absent").mkdir()
+    (suite.folder / "absent" / "tensorflow.py").write_text("raise ImportError('TensorFlow is not installed')\n")
+    env = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(suite.folder / "absent")}
+    suite.run("train_cnn.py", "--network", "compact", *TINY, "--augment", "--mix", 0.5, "--name", "there", env=env)
+    card = json.loads((suite.folder / "models" / "there.json").read_text())
+    assert card["versions"]["backend"] == "jax" and "tensorflow" not in card["versions"]
+    out, _ = suite.run("train_dnn.py", *TINY, "--network", "report", "--cnn", "models/there.h5")  # read on TensorFlow
+    assert "CNN minus DNN" in out

@@ -9,7 +9,8 @@ from utils.files import PROJECT, read_json, replacing, shown
 
 MODELS = PROJECT / "models"
 FIGURES = PROJECT / "figures"
-RELEASED_CNN = MODELS / "fer2013-report-cnn.h5"
+RELEASE = "fer2013-"  # names of the tracked models, which are stored as float16
+RELEASED_CNN = MODELS / f"{RELEASE}report-cnn.h5"
 
 
 def default_model():

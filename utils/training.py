@@ -351,10 +351,11 @@ def train(args, build):
         final.set_weights(loop.best["weights"])
         if args.ema:
             recompute_norms(final, batches, learner)
-        card = make_card(args, final, policy, how, loop, training, validation, started)
         paths = {kind: models.MODELS / f"{args.name}{ending}"
                  for kind, ending in (("model", ".h5"), ("card", ".json"), ("history", "_history.csv"))}
-        models.save(final, paths["model"])
+        models.save(final, paths["model"], half=args.name.startswith(models.RELEASE))
+        final = models.load(paths["model"])  # what is measured is the file
+        card = make_card(args, final, policy, how, loop, training, validation, started)
         write_csv(paths["history"], HISTORY, loop.history)
         write_json(paths["card"], card)
         loop.checkpoint.unlink(missing_ok=True)
