@@ -44,7 +44,7 @@ def main():
                         ["", "seconds", "against the loop"]))
         print(f"cached against cold: {middle['load_faces, cold'] / middle['load_faces, cached']:.0f}x")
         if Path("/proc/self/status").exists():
-            done = subprocess.run([sys.executable, "-c", PEAK, path, folder / "none"], capture_output=True, text=True, check=True)
+            done = subprocess.run([sys.executable, "-c", PEAK, path, folder / "none"], stdout=subprocess.PIPE, check=True)
             print(f"peak memory of a cold load, interpreter included: {int(done.stdout) / 1024:.0f} MB")
 
 

@@ -1,0 +1,164 @@
+"""plot_confusion.py: a planted confusion comes out the right way round, McNemar by hand, figures and CSVs end to end."""
+
+import csv
+import json
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import plot_confusion
+from utils import cli, data, evaluation, files, models
+
+
+def grey_level_model(path, swapped=()):
+    """A model that answers class k for a face of grey level 36 k, with k and k + 1 `swapped`."""
+    face = keras.Input((48, 48, 1))
+    logits = keras.layers.Dense(7, name="logits")
+    model = keras.Model(face, keras.layers.Softmax()(logits(keras.layers.GlobalAveragePooling2D()(face))))
+    levels, order = 36.0 * np.arange(7), list(range(7))
+    for k in swapped:
+        order[k], order[k + 1] = k + 1, k
+    logits.set_weights([2 * levels[None, order] / 400, -levels[order]**2 / 400])
+    models.save(model, path)
+    return path
+
+
+def faces_csv(path, levels, labels):
+    """A labelled CSV of even faces, grey 36 times `levels`; a face's first pixel is its row, so that no two are alike."""
+    rows = []
+    for row, (level, label) in enumerate(zip(levels, labels)):
+        rows.append([label, " ".join(map(str, [row, *[36 * level] * 2303]))])
+    files.write_csv(path, ["label", "feature"], rows)
+    return path
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path, capsys):
+    """Call the script's main with arguments; any warning of numpy's or matplotlib's is an error. Returns what it printed."""
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["plot_confusion.py", *map(str, arguments), "--out", str(tmp_path / "c.png")])
+        with warnings.catch_warnings():
+            for category in (RuntimeWarning, UserWarning):
+                warnings.simplefilter("error", category)
+            plot_confusion.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_planted_confusion_comes_out_the_right_way_round(tmp_path, call):
+    # three of four sad (4) faces look like fear (2); one of four happy (3) faces looks sad
+    labels = [4, 4, 4, 4, 3, 3, 3, 3, 0, 1, 2, 5, 6]
+    levels = [2, 2, 2, 4, 3, 3, 3, 4, 0, 1, 2, 5, 6]
+    out = call("--model", grey_level_model(tmp_path / "m.h5"), "--data", faces_csv(tmp_path / "f.csv", levels, labels))
+    said = [line for line in out.splitlines() if " is taken for " in line]
+    assert said[0].startswith("Sad is taken for Fear in 75 % of its images (3 of 4;")
+    assert said[1].startswith("Happy is taken for Sad in 25 % of its images (1 of 4;") and len(said) == 2
+    cells = {(row["true"], row["predicted"]): row for row in rows_of(tmp_path / "c.csv")}
+    assert cells["sad", "fear"]["faces"] == "3" and float(cells["sad", "fear"]["share"]) == 0.75
+    assert cells["fear", "sad"]["faces"] == "0"
+    assert 0 <= float(cells["sad", "fear"]["low"]) < 0.75 < float(cells["sad", "fear"]["high"]) <= 1
+    classes = {row["class"]: row for row in rows_of(tmp_path / "c_classes.csv")}
+    assert float(classes["fear"]["precision"]) == 0.25 and float(classes["fear"]["recall"]) == 1
+    assert classes["sad"]["support"] == "4"
+    gallery = rows_of(tmp_path / "c_gallery.csv")
+    assert [(row["true"], row["predicted"]) for row in gallery] == [("sad", "fear")] * 3 + [("happy", "sad")]
+    assert sorted(row["row"] for row in gallery[:3]) == ["0", "1", "2"] and gallery[3]["row"] == "7"
+    bins = rows_of(tmp_path / "c_reliability.csv")
+    assert sum(int(row["faces"]) for row in bins) == len(labels)
+    report = json.loads((tmp_path / "c.json").read_text())
+    assert report["counts"][4][2] == 3 and report["counts"][2][4] == 0
+    for name in ("c", "c_reliability", "c_gallery"):
+        assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_matrix_is_drawn_with_true_classes_down_and_predicted_across():
+    from utils.figures import plt
+
+    counts = np.zeros((7, 7), np.int64)
+    counts[4, 2] = 3
+    figure, ax = plt.subplots()
+    texts = [[str(count) for count in row] for row in counts]
+    image = plot_confusion.draw_matrix(ax, counts.astype(float), texts, "title", "Blues", (0, 3))
+    assert ax.get_ylabel() == "true class" and ax.get_xlabel() == "predicted class"
+    marked = next(text for text in ax.texts if text.get_text() == "3")
+    assert marked.get_position() == (2, 4)  # x: fear, y: sad
+    assert image.get_array()[4, 2] == 3 and ax.get_ylim()[0] > ax.get_ylim()[1]  # angry on top
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(data.CLASSES)
+    plt.close(figure)
+
+
+def test_mcnemar_by_hand():
+    labels = np.zeros(12, np.int64)
+    right, wrong = np.eye(7)[0], np.eye(7)[1]
+    first = np.array([right] * 1 + [wrong] * 7 + [right] * 4)
+    second = np.array([wrong] * 1 + [right] * 7 + [right] * 4)
+    found = plot_confusion.compared(["a", "b"], [first, second], labels)
+    # 1 against 7 of 8 discordant faces: 2 (C(8,0) + C(8,1)) / 2^8
+    assert found["p"] == pytest.approx(2 * (1 + 8) / 256)
+    assert (found["only_first_right"], found["only_second_right"]) == (1, 7)
+    assert "no more than chance" in found["words"]
+    assert plot_confusion.compared(["a", "b"], [first, first], labels)["p"] == 1
+
+
+def test_comparing_two_models(tmp_path, call):
+    levels = labels = list(range(7)) * 3
+    source = faces_csv(tmp_path / "f.csv", levels, labels)
+    out = call("--model", grey_level_model(tmp_path / "a.h5", swapped=(4,)), "--compare", grey_level_model(tmp_path / "b.h5"),
+               "--data", source)
+    assert "6 only b: more than chance explains (McNemar's exact test, p = 0.031)" in out
+    cells = {(row["true"], row["predicted"]): float(row["difference"]) for row in rows_of(tmp_path / "c_comparison.csv")}
+    assert cells["sad", "sad"] == 1 and cells["sad", "surprise"] == -1 and cells["happy", "happy"] == 0
+    assert (tmp_path / "c_comparison.png").exists()
+
+
+@pytest.mark.parametrize("labels", [[3], [0, 0, 5], [1]])
+def test_missing_classes_and_a_single_face_raise_no_warning(tmp_path, call, labels):
+    source = faces_csv(tmp_path / "f.csv", labels, labels)
+    out = call("--model", grey_level_model(tmp_path / "m.h5"), "--compare", grey_level_model(tmp_path / "n.h5", swapped=(2,)),
+               "--data", source, "--tta", "ten-crop")
+    assert "No class is taken for another." in out and "p = 1)" in out
+    shares = {row["share"] for row in rows_of(tmp_path / "c.csv") if row["true"] == "sad"}
+    assert shares == {""}  # no sad face: undefined, not zero
+
+
+def test_identical_faces_are_shown_once(tmp_path):
+    images = np.zeros((3, 48, 48), np.uint8)
+    images[2] += 9
+    faces = data.Faces(images, np.array([4, 4, 4]))
+    pair = {"true": 4, "predicted": 2, "share": [1, 1, 1]}
+    plot_confusion.write_gallery(tmp_path / "g.png", np.eye(7)[[2, 2, 2]], faces, [pair], "m")
+    assert [row["row"] for row in rows_of(tmp_path / "g.csv")] == ["0", "2"]
+
+
+def test_two_models_replicates_come_from_the_same_faces():
+    labels = np.arange(70) % 7
+    a, b = (evaluation.bootstrap(np.eye(7)[(labels + off) % 7], labels, 5)[0] for off in (0, 1))
+    np.testing.assert_array_equal(a.sum(axis=2), b.sum(axis=2))
+
+
+def test_mistakes_are_one_line(tmp_path, call):
+    with pytest.raises(cli.UserError, match="does not exist"):
+        call("--model", tmp_path / "nowhere.h5")
+    with pytest.raises(cli.UserError, match="has no model card"):
+        call("--model", grey_level_model(tmp_path / "m.h5"))
+    assert not list(tmp_path.glob("c*.png"))
+
+
+def test_as_a_user_runs_it(suite):
+    suite.run("train_dnn.py", "--data", "sample", "--limit", 150, "--epochs", 1, "--network", "report")
+    out, error = suite.run("plot_confusion.py", "--model", "models/dnn.h5")
+    assert "the validation split of built-in sample" in out and error == ""
+    assert {f"figures/confusion{end}" for end in (".png", ".csv", ".json", "_classes.csv", "_gallery.png", "_gallery.csv",
+                                                  "_reliability.png", "_reliability.csv")} <= set(suite.files())
+    _, error = suite.run("plot_confusion.py", "--model", "models/dnn.h5", "--usage", "PublicTest", status=2)
+    assert len(error.strip().splitlines()) == 1

@@ -1,0 +1,134 @@
+"""predict.py: ids and order as given, several models, the template check, and the homework's wrappers."""
+
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import predict
+from utils import cli, data, evaluation, files, models
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with two random models and three dialects of the same 23 faces."""
+    folder = tmp_path_factory.mktemp("predict")
+    for seed, name in enumerate(("a.h5", "b.h5")):
+        keras.utils.set_random_seed(seed)
+        face = keras.Input((48, 48, 1))
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
+        models.save(keras.Model(face, keras.layers.Dense(7, activation="softmax", name="logits")(x)), folder / name)
+    images = np.random.default_rng(0).integers(0, 256, (23, 2304))
+    pixels = [" ".join(map(str, image)) for image in images]
+    files.write_csv(folder / "test.csv", ["id", "feature"], [[100 - i, text] for i, text in enumerate(pixels)])
+    files.write_csv(folder / "plain.csv", ["pixels"], [[text] for text in pixels])
+    files.write_csv(folder / "named.csv", ["id", "feature"], [[f"face-{i}", text] for i, text in enumerate(pixels)])
+    files.write_csv(folder / "sample.csv", ["id", "label"], [[100 - i, 0] for i in range(23)])
+    np.save(folder / "images.npy", images.reshape(-1, 48, 48).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture
+def call(made, monkeypatch, tmp_path, capsys):
+    """Call the script's main in the folder `made`; returns the written rows as dicts and what was printed."""
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+    monkeypatch.chdir(made)
+
+    def run(*arguments):
+        out = tmp_path / "predictions.csv"
+        monkeypatch.setattr("sys.argv", ["predict.py", *map(str, arguments), "--out", str(out)])
+        predict.main()
+        with open(out, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file)), capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize(("name", "ids"), [("test.csv", [100 - i for i in range(23)]), ("plain.csv", range(23)),
+                                           ("named.csv", [f"face-{i}" for i in range(23)])])
+def test_ids_and_order_are_kept(made, call, name, ids):
+    rows, out = call("--model", "a.h5", "--data", name)
+    assert [row["id"] for row in rows] == [str(i) for i in ids]
+    expected = models.predict(models.load(made / "a.h5"), np.load(made / "images.npy")).argmax(axis=1)
+    assert [int(row["label"]) for row in rows] == expected.tolist()
+    assert list(rows[0]) == ["id", "label"] and "23 rows" in out
+
+
+def test_probabilities_of_several_models_with_augmentation(made, call):
+    rows, _ = call("--model", "a.h5", "b.h5", "--data", "test.csv", "--tta", "ten-crop", "--probabilities")
+    assert list(rows[0]) == ["id", "label", *data.CLASSES]
+    networks = evaluation.load_networks([made / "a.h5", made / "b.h5"])
+    expected = evaluation.probabilities(networks, np.load(made / "images.npy"), "ten-crop")
+    np.testing.assert_allclose([[float(row[name]) for name in data.CLASSES] for row in rows], expected, atol=1e-6)
+    assert [int(row["label"]) for row in rows] == expected.argmax(axis=1).tolist()
+
+
+def test_a_template_that_fits_passes(call):
+    assert len(call("--model", "a.h5", "--data", "test.csv", "--template", "sample.csv")[0]) == 23
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("id,label\n100,0\n", "has 1 rows but .* has 23 faces"),
+    ("id,label\n" + "".join(f"{i},0\n" for i in range(23)), "row 2 has id 0 where .* has 100"),
+    ("emotion,pixels\n", "row 1 is emotion,pixels; expected"),
+    ("", "row 1 is nothing"),
+    ("\xff\xfe", "row 1 is"),
+])
+def test_a_template_that_does_not_fit_stops_before_writing(call, tmp_path, text, expected):
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(cli.UserError, match=expected):
+        call("--model", "a.h5", "--data", "test.csv", "--template", tmp_path / "t.csv")
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--model", "nowhere.h5", "--data", "test.csv"], "nowhere.h5 does not exist"),
+    (["--model", "test.csv", "--data", "test.csv"], "cannot be loaded as a Keras model"),
+    (["--model", "a.h5", "--data", "nowhere.csv"], "cannot read nowhere.csv"),
+    (["--model", "a.h5", "--data", "sample.csv"], "no column of pixels"),
+    (["--model", "a.h5", "--data", "test.csv", "--template", "nowhere.csv"], "cannot read nowhere.csv"),
+])
+def test_mistakes_are_one_line_and_write_nothing(call, tmp_path, arguments, expected):
+    with pytest.raises(cli.UserError, match=expected) as error:
+        call(*arguments)
+    assert "\n" not in str(error.value).strip()
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize("script", ["predict.py", "evaluate.py", "plot_confusion.py"])
+def test_help_imports_nothing_slow(script):
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run([sys.executable, "-X", "importtime", PROJECT / script, "--help"], capture_output=True, text=True)
+        times.append(time.perf_counter() - start)
+        assert done.returncode == 0 and "--tta" in done.stdout
+        slow = ("keras", "tensorflow", "pandas", "matplotlib", "sklearn", "scipy")
+        assert not any(f" {name}\n" in done.stderr for name in slow)
+    assert min(times) < 1.5  # about 0.2 s on a quiet machine
+
+
+def test_the_homeworks_wrappers(made, suite):
+    for name in ("hw3_train.sh", "hw3_test.sh"):
+        (suite.folder / name).write_bytes((PROJECT / name).read_bytes())
+    env = os.environ | {"PYTHON": sys.executable}
+    (suite.folder / "models" / "cnn.h5").write_bytes((made / "a.h5").read_bytes())
+    done = subprocess.run(["bash", suite.folder / "hw3_test.sh", made / "test.csv", "out.csv"], cwd=suite.folder, env=env,
+                          capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert (suite.folder / "out.csv").read_text().startswith("id,label\n100,")
+    done = subprocess.run(["bash", suite.folder / "hw3_train.sh", made / "nowhere.csv"], cwd=suite.folder, env=env,
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and "cannot read" in done.stderr
+    for name in ("hw3_train.sh", "hw3_test.sh"):
+        assert os.access(PROJECT / name, os.X_OK) and len((PROJECT / name).read_text().splitlines()) == 2
+        done = subprocess.run(["bash", PROJECT / name], capture_output=True, text=True)
+        assert done.returncode != 0 and "usage" in done.stderr
