@@ -113,7 +113,7 @@ def compact_cnn(dropout=None, fused=False):
     """1.95M parameters for two CPU cores: a 40 px crop, three stages of 64, 128, 256 with one residual block each.
 
     The first convolution, whose maps are the largest, has no normalisation of its own, and the second is normalised
-    after pooling, on a quarter of the values: normalisation costs a CPU half as much as the convolutions do.
+    after pooling, on a quarter of the values: the stock normalisation is a large part of a CPU step.
     fused: normalise with FusedBatchNormalization, for training; the weights are the same.
     """
     face = face_input()
@@ -182,7 +182,7 @@ def convolution(x, width, name, kernel=3, strides=1, pool=False, gamma="ones", f
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalisation in TensorFlow's one fused kernel while it trains: about four times faster on a CPU in bfloat16.
+    """Batch normalisation in TensorFlow's one fused kernel while it trains: several times faster on a CPU in bfloat16.
 
     The stock layer computes moments and scaling as separate float32 operations. Other backends, which fuse these
     themselves, use it unchanged. Never saved: a finished network is rebuilt with the stock layer.
