@@ -118,6 +118,18 @@ def test_distilling_needs_seven_classes_and_follows_its_teacher(suite):
     assert card["arguments"]["distill"] == ["models/teacher.h5"]
 
 
+def test_a_second_cycle_starts_from_the_weights_it_is_given(suite):
+    suite.run("train_cnn.py", *COMPACT, "--epochs", 1, "--name", "first")
+    suite.run("train_cnn.py", *COMPACT, "--epochs", 1, "--name", "second", "--learning-rate", 1e-9,
+              "--start-from", "models/first.h5", "--distill", "models/first.h5")  # its own teacher: layers of the same names
+    first, second = (keras.models.load_model(suite.folder / "models" / f"{name}.h5", compile=False)
+                     for name in ("first", "second"))
+    for before, after in zip(first.trainable_weights, second.trainable_weights):
+        np.testing.assert_allclose(after, before, atol=1e-6)
+    _, error = suite.run("train_dnn.py", *TINY, "--network", "report", "--start-from", "models/first.h5", status=2)
+    assert "is another network than report_dnn" in error
+
+
 def test_distillation_loss_by_hand():
     keras.utils.set_random_seed(0)
     student, teacher = networks.report_dnn(), networks.report_dnn()

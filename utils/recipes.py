@@ -36,6 +36,8 @@ def add_arguments(parser, networks, name):
     parser.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto",
                         help="auto: bfloat16 where the processor multiplies it natively")
     parser.add_argument("--resume", action="store_true", help="continue models/NAME from its last finished epoch")
+    parser.add_argument("--start-from", type=Path, metavar="MODEL.h5",
+                        help="begin with this model's weights instead of random ones: a second cycle, or fine-tuning")
     parser.add_argument("--recipe", type=Path, help="take every option not given here from this model card")
 
     recipe = parser.add_argument_group("recipe", "what is not given follows the network's own recipe (utils/recipes.py)")

@@ -63,7 +63,7 @@ class Learner(keras.Model):
     def __init__(self, network, teachers=(), weight=0.7, temperature=2.0):
         super().__init__(name="learner")
         self.logits = keras.Model(network.inputs[0], network.get_layer("logits").output)
-        self.teachers = [teacher_logits(teacher) for teacher in teachers]
+        self.teachers = [as_teacher(teacher) for teacher in teachers]
         for teacher in self.teachers:
             teacher.trainable = False
         self.weight, self.temperature = weight, temperature
@@ -82,16 +82,26 @@ class Learner(keras.Model):
         if not self.teachers:
             return loss
         view, t = self.view(x), self.temperature  # the graph optimiser merges this with the view computed in call()
-        targets = sum(ops.softmax(teacher(view, training=False) / t) for teacher in self.teachers) / len(self.teachers)
+        answers = [ops.maximum(ops.cast(teacher(view, training=False), "float32"), 1e-7) for teacher in self.teachers]
+        targets = sum(ops.softmax(ops.log(answer) / t) for answer in answers) / len(answers)
         divergence = keras.losses.kl_divergence(ops.stop_gradient(targets), ops.softmax(y_pred / t))  # Hinton et al. 2015
         return (1 - self.weight) * loss + self.weight * t**2 * ops.mean(divergence)
 
 
-def teacher_logits(model):
-    """A teacher's log-probabilities, which serve as its logits: (n, 48, 48, 1) 0-255 -> (n, 7)."""
+def as_teacher(model):
+    """A copy of a classifier of faces that computes as fast as the student: (n, 48, 48, 1) 0-255 -> probabilities (n, 7)."""
     if model.output_shape[-1] != len(data.CLASSES) or model.input_shape[1:] != (data.SIZE, data.SIZE, 1):
         raise UserError(f"teacher {model.name} maps {model.input_shape} to {model.output_shape}; expected 48x48x1 to 7")
-    return keras.Model(model.inputs[0], ops.log(ops.maximum(model.outputs[0], 1e-7)))
+    policy = keras.config.dtype_policy().name
+
+    def faster(layer):  # convolutions as the student computes them; scores stay float32
+        exact = isinstance(layer, (keras.layers.InputLayer, keras.layers.Dense, keras.layers.Softmax, keras.layers.Activation))
+        return type(layer).from_config(layer.get_config() | ({} if exact else {"dtype": policy}))
+
+    flat = models.flat_copy(model)
+    copy = keras.models.clone_model(flat, clone_function=faster)
+    copy.set_weights(flat.get_weights())
+    return copy
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -245,6 +255,14 @@ def averaged_weights(network, optimizer, ema):
     return [np.array(ops.convert_to_numpy(averages.get(id(w), w))) for w in network.weights]
 
 
+def start_from(path, network):
+    """Give `network` the weights of the model file `path`, which must hold the same network."""
+    weights = models.load(path).get_weights()
+    if [w.shape for w in weights] != [tuple(w.shape) for w in network.weights]:
+        raise UserError(f"{path} is another network than {network.name} with these options; --start-from needs the same one")
+    network.set_weights(weights)
+
+
 def score(network, faces):
     """Mean cross-entropy and accuracy of a network on labelled faces; (nan, nan) when there are none."""
     if not len(faces):
@@ -325,6 +343,8 @@ def train(args, build):
             training = oversampled(training, args.seed)
         keras.utils.set_random_seed(args.seed)
         network, shadow = build(False), build(True)
+        if args.start_from:
+            start_from(args.start_from, network)
         augment = augmentation.Augmentation(rotation=args.rotation, scale=args.scale, shift=args.shift, contrast=args.light,
                                             brightness=100 * args.light, erase=args.erase, mix=args.mix)
         batches = Batches(training.images, training.labels, args.batch_size, args.seed, augment if args.augment else None)
