@@ -2,6 +2,9 @@
 
     python -m benchmarks.train [--network report|compact] [--images 4000] [--rounds 3]
 
+PyTorch stands beside it where requirements-benchmarks.txt is installed: the same network with the same weights, channels
+last, Adam in one kernel.
+
 Prints images/s (median over interleaved rounds), GFLOP/s (3 x 2 x multiply-adds an image: forward, and backward to inputs
 and weights) and the share of the matrix-product rate measured in the same run. Timings drift on shared machines; ratios of
 one run are what to quote.
@@ -57,6 +60,15 @@ def main():
         ways["ours, bfloat16, augmented"] = ours("mixed_bfloat16", Augmentation(erase=0.25))
     else:
         ways["ours, float32, augmented"] = ours("float32", Augmentation(erase=0.25))
+    try:
+        from benchmarks import torch_twin
+    except ImportError:
+        print("without PyTorch: pip install -r requirements-benchmarks.txt adds it")
+    else:
+        keras.config.set_dtype_policy("float32")
+        print(f"PyTorch's logits differ by {torch_twin.difference(build(), images[:8]):.1g} at most")
+        ways["PyTorch, float32"] = torch_twin.trainer(build(), images, labels, batch, bfloat16=False)
+        ways["PyTorch, bfloat16"] = torch_twin.trainer(build(), images, labels, batch, bfloat16=True)
     for fit in ways.values():
         fit()  # trace, compile, warm up
     speeds = {way: [] for way in ways}
@@ -76,7 +88,8 @@ def main():
     print(f"{args.network} network, batch {batch}, {args.rounds} rounds of {args.images:,} images")
     print(cli.table(rows, ["", "images/s", "ratio", "GFLOP/s", "of matrix rate"]))
     print("matrix product: " + ", ".join(f"{kind} {rate / 1e9:.0f} GFLOP/s" for kind, rate in rates.items()))
-    unaugmented, augmented = list(middle)[-2:]
+    augmented = next(way for way in middle if way.endswith("augmented"))
+    unaugmented = augmented.removesuffix(", augmented")
     print(f"augmentation costs {100 * (1 - middle[augmented] / middle[unaugmented]):.1f} % of the images/s")
     if args.json:
         files.write_json(args.json, {"images_per_second": middle, "matrix_rate": rates})
