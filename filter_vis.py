@@ -15,8 +15,6 @@ from pathlib import Path
 
 from utils import cli
 
-OUTSIDE = -1.0  # drawn in blue: a patch that reaches over the border of its face
-
 
 def arguments():
     parser = cli.Parser(__doc__)
@@ -62,6 +60,12 @@ class Study:
         self.args = args
         path = args.model or models.default_model()
         self.model, self.name = fv.unfolded(models.load(path)), Path(path).stem
+        self.size, self.range = tuple(n or data.SIZE for n in self.model.input_shape[1:3]), (0.0, 255.0)
+        _, self.nodes = fv.trace(self.model, self.size)
+        alone = args.layer is None and (args.classes or args.adversarial or args.kernels)
+        self.layers = [] if alone else self.chosen_layers()
+        if args.kernels:
+            fv.first_convolution(self.nodes)
         self.faces = data.training_part(data.find_data(args.data))
         if args.index >= len(self.faces):
             raise cli.UserError(f"--index {args.index} is out of range: there are {len(self.faces)} faces, "
@@ -69,18 +73,16 @@ class Study:
         self.shown = self.faces.take(slice(0, args.limit))
         self.face = models.prepare(self.faces.images[args.index:args.index + 1], self.model)[0]
         self.label = "" if self.faces.labels is None else f" ({data.CLASSES[self.faces.labels[args.index]]})"
-        self.size, self.range = self.face.shape[:2], (0.0, 255.0)
         self.options = {"parametrization": args.parametrization, "steps": args.steps, "seed": args.seed,
                         "total_variation": args.tv or 0, "l2": args.l2 or 0, "jitter": args.jitter or 0}
         self.figures, self.written = models.FIGURES, []
-        _, self.nodes = fv.trace(self.model, self.size)
 
     def path(self, kind, layer="", suffix=".png"):
         name = "_".join(filter(None, (self.name, kind, layer.replace("/", "_"))))
         self.written.append(self.figures / f"{name}{suffix}")
         return self.written[-1]
 
-    def layers(self):
+    def chosen_layers(self):
         """The layers asked for, or the end of each stage; UserError for one that has no maps."""
         from utils import feature_visualization as fv
 
@@ -107,17 +109,17 @@ class Study:
 # ---- filters ---------------------------------------------------------------------------------------------------
 
 
-def filters(study, layers):
+def filters(study):
     """Every figure about filters: returns one summary row a layer."""
     import numpy as np
 
     from utils import feature_visualization as fv
 
     bar = cli.Progress(label="responses", total=len(study.shown))
-    found = fv.responses(study.model, study.size, layers, study.shown.images, report=lambda n: bar.step(n=n))
+    found = fv.responses(study.model, study.size, study.layers, study.shown.images, report=lambda n: bar.step(n=n))
     bar.close()
     summary = []
-    for layer in layers:
+    for layer in study.layers:
         answers = found[layer]
         dead = fv.dead_filters(answers)
         labels = study.shown.labels
@@ -141,6 +143,7 @@ def synthesise(study, layer, order, answers, eta, dead, sees):
     """The sheet of synthesised images and its CSV; returns how many times the data's extreme each one reached."""
     import numpy as np
 
+    from utils.feature_figures import compact, sheet
     from utils.files import write_csv
 
     args = study.args
@@ -183,6 +186,7 @@ def outputs(study, layer, order):
     import numpy as np
 
     from utils import feature_visualization as fv
+    from utils.feature_figures import compact, sheet
     from utils.files import write_csv
 
     image, nodes = fv.trace(study.model, study.size)
@@ -201,23 +205,18 @@ def patches(study, layer, order, answers, eta, field, sees):
 
     from utils import data, models
     from utils import feature_visualization as fv
+    from utils.feature_figures import compact, padded, sheet
     from utils.files import write_csv
 
     ascent, canvas = study.ascend(layer, order, "neuron", 1)
     (top, left), (bottom, right) = canvas.box
-    made = ascent.images[:, top:bottom, left:right]
     groups = data.image_groups(study.shown.images)
 
     def face(row):
         return models.prepare(study.shown.images[row:row + 1], study.model)[0, ..., 0]
 
     best = [fv.top_patches(answers, c, study.args.patches, field, face, groups) for c in order]
-    shape = np.max([part.shape for _, _, parts in best for part in parts] + [made.shape[1:]], 0)
-    cells = np.full((len(order), 1 + max(len(rows) for rows, _, _ in best), *shape), np.nan, np.float32)
-    for cell, image, (_, _, parts) in zip(cells, made, best):
-        for k, part in enumerate([image, *parts]):
-            y, x = (shape - part.shape) // 2
-            cell[k, y:y + part.shape[0], x:x + part.shape[1]] = np.nan_to_num(part, nan=OUTSIDE)
+    cells = padded([[image, *parts] for image, (_, _, parts) in zip(ascent.images[:, top:bottom, left:right], best)])
     captions = [f"#{c}: synthesised {compact(a)}; data {compact(v[0])} to {compact(v[-1])}" +
                 ("" if np.isnan(eta[c]) else f"; η² {eta[c]:.2f}") for c, a, (_, v, _) in zip(order, ascent.activations, best)]
     sheet(cells, captions, study.path("patches", layer), f"{study.name}, {layer}: the image synthesised for the middle "
@@ -233,19 +232,13 @@ def patches(study, layer, order, answers, eta, field, sees):
 def progress(study, layer, order, ascent, canvas):
     """The ascent on its way: a strip of the first filters, or a GIF of all."""
     import numpy as np
-    from PIL import Image
 
-    from utils.files import replacing
+    from utils.feature_figures import animation, sheet
 
     (top, left), (bottom, right) = canvas.box
     frames = ascent.snapshots[:, :, top:bottom, left:right]
     if study.args.progress == "gif":
-        zoom = max(1, 96 // frames.shape[2])
-        pictures = [np.nan_to_num(mosaic(frame[:, None], 8), nan=255).astype(np.uint8).repeat(zoom, 0).repeat(zoom, 1)
-                    for frame in frames]
-        with replacing(study.path("progress", layer, ".gif")) as temporary:
-            first, *rest = [Image.fromarray(picture) for picture in pictures]
-            first.save(temporary, save_all=True, append_images=rest, duration=[200] * len(rest) + [2000], loop=0)
+        animation(frames, study.path("progress", layer, ".gif"))
         return
     keep = np.unique(np.linspace(0, len(frames) - 1, 9).round().astype(int))
     count = min(8, len(order))
@@ -261,12 +254,13 @@ def classes(study):
     """The image that maximises each class's logit, above the face of the data that does."""
     import numpy as np
 
+    from utils import attribution, attribution_checks, models
     from utils import feature_visualization as fv
-    from utils import models
+    from utils.feature_figures import compact, sheet
     from utils.files import write_csv
 
-    args, names = study.args, models.class_names(study.model)
-    logits = models.logits_model(study.model)
+    args, logits = study.args, attribution.logits_model(study.model)
+    names = models.class_names(logits)
     chosen = range(min(len(names), args.filters))
     bar = cli.Progress(label="classes", total=args.steps * -(-len(chosen) // fv.batch_limit(logits, len(chosen))))
     signs = {"max": [1], "min": [-1], "both": [1, -1]}[args.sign]
@@ -278,7 +272,7 @@ def classes(study):
     for c in chosen:
         parts = []
         for sign, ascent in zip(signs, found):
-            share = probabilities(models.predict(logits, ascent.images[c:c + 1])[0])[c]
+            share = attribution_checks.probabilities(logits, ascent.images[c:c + 1])[0, c]
             best = int((sign * on_data[:, c]).argmax())
             face = models.prepare(study.shown.images[best:best + 1], study.model)[0, ..., 0]
             parts += [ascent.images[c], face]
@@ -296,45 +290,30 @@ def classes(study):
 
 def adversarial(study):
     """The smallest change of one face that turns its class, and its size."""
-    import matplotlib.pyplot as plt
     import numpy as np
 
-    from utils import feature_visualization as fv
-    from utils import figures, models
+    from utils import adversarial as smallest
+    from utils import attribution, attribution_checks, feature_figures, models
     from utils.files import write_csv
 
-    names, logits = models.class_names(study.model), models.logits_model(study.model)
-    face = study.face[..., 0]
-    found = fv.adversarial(logits, face, study.range)
-    change = found.image - face
-    old, new = int(found.before.argmax()), int(found.after.argmax())
-    rounded = int(models.predict(logits, np.rint(found.image)[None])[0].argmax())
+    logits = attribution.logits_model(study.model)
+    names, face = models.class_names(logits), study.face[..., 0]
+    found = smallest.adversarial(logits, face, study.range)
+    old = int(found.before.argmax())
     rows = []
     for name, image in (("DeepFool with bisection", found.image), ("FGSM, smallest step", found.fgsm)):
         if image is not None:
-            share = probabilities(models.predict(logits, image[None])[0])
-            rows.append([name, names[old], names[int(share.argmax())], f"{np.linalg.norm(image - face):.2f}",
-                         f"{np.sqrt(((image - face) ** 2).mean()):.3f}", f"{np.abs(image - face).max():.2f}",
+            share = attribution_checks.probabilities(logits, image[None])[0]
+            change = image - face
+            rows.append([name, names[old], names[int(share.argmax())], f"{np.linalg.norm(change):.2f}",
+                         f"{np.sqrt((change ** 2).mean()):.3f}", f"{np.abs(change).max():.2f}",
                          f"{found.before[old]:.3f}", f"{share[old]:.3f}", f"{share.max():.3f}"])
     header = ["method", "class", "turned to", "L2", "RMS", "Linf", "p before", "p after", "p of the new class"]
     print(cli.table(rows, header))
+    rounded = int(models.predict(logits, np.rint(found.image)[None])[0].argmax())
     print(f"Rounded to whole grey levels the face is {names[rounded]}.")
-    limit = np.abs(change).max()
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
-    axes[0].imshow(face, cmap="gray", vmin=0, vmax=255)
-    drawn = axes[1].imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes[2].imshow(found.image, cmap="gray", vmin=0, vmax=255)
-    figure.colorbar(drawn, ax=axes[1], label="grey levels", shrink=0.8)
-    axes[0].set_title(f"face {study.args.index}{study.label}:\n{names[old]} {100 * found.before[old]:.1f} %")
-    axes[1].set_title(f"the change, {127 / max(limit, 1e-9):.0f}× magnified:\n"
-                      f"L2 {np.linalg.norm(change):.2f}, L∞ {limit:.2f} of 255")
-    axes[2].set_title(f"changed face:\n{names[new]} {100 * found.after[new]:.1f} %, "
-                      f"{names[old]} {100 * found.after[old]:.1f} %")
-    for ax in axes:
-        ax.title.set_fontsize(8.5)
-        ax.set_axis_off()
-    figure.suptitle(f"{study.name}: the smallest change found that turns the class", fontsize=10)
-    figures.save_figure(figure, study.path("adversarial"))
+    feature_figures.adversarial(face, found, names, f"face {study.args.index}{study.label}",
+                                f"{study.name}: the smallest change found that turns the class", study.path("adversarial"))
     write_csv(study.path("adversarial", suffix=".csv"), header, rows)
 
 
@@ -343,11 +322,10 @@ def kernels(study):
     import numpy as np
 
     from utils import feature_visualization as fv
+    from utils.feature_figures import compact, sheet
     from utils.files import write_csv
 
-    layer = next((node.layer for node in study.nodes.values() if isinstance(node.layer, fv.CONVOLUTIONS)), None)
-    if layer is None:
-        raise cli.UserError(f"the model has no convolution; its layers are {', '.join(study.nodes)}")
+    layer = fv.first_convolution(study.nodes)
     weights = np.asarray(layer.get_weights()[0], np.float32)  # (height, width, inputs, filters)
     tiles = weights.sum(2).transpose(2, 0, 1)  # a grey face is the same in every input channel, so they add
     captions = [f"#{i}: {compact(tile.min())}\nto {compact(tile.max())}" for i, tile in enumerate(tiles)]
@@ -358,107 +336,16 @@ def kernels(study):
               [[k, y, x, f"{tiles[k, y, x]:.6g}"] for k, y, x in np.ndindex(tiles.shape)])
 
 
-# ---- drawing ---------------------------------------------------------------------------------------------------
-
-
-def mosaic(cells, columns, below=0):
-    """Cells (n, k, h, w), the k tiles of a cell side by side, as one image with NaN between and `below` rows under each."""
-    import numpy as np
-
-    n, k, height, width = cells.shape
-    gap, seam = max(1, round(width / 8)), max(1, round(width / 24))
-    across = k * (width + seam) - seam
-    rows = -(-n // columns)
-    image = np.full((rows * (height + below + gap) - gap, columns * (across + gap) - gap), np.nan, np.float32)
-    for i, cell in enumerate(cells):
-        y, x = i // columns * (height + below + gap), i % columns * (across + gap)
-        for j, tile in enumerate(cell):
-            image[y:y + height, x + j * (width + seam):x + j * (width + seam) + width] = tile
-    return image
-
-
-def sheet(cells, captions, path, title, columns=None, scale=None, face=None):
-    """Draw cells (n, k, h, w) in a grid with a caption under each, at the size of a report's page.
-
-    scale: None for grey images 0-255; else the colour bar's label: "activation" (viridis) or "weight" (symmetric).
-    face: a grey image shown to the left of the colour bar.
-    """
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    from utils import figures
-
-    n, k, height, width = cells.shape
-    enlarge = max(1, round(48 / width))  # so that gaps and captions do not depend on the size of the tiles
-    cells = cells.repeat(enlarge, 2).repeat(enlarge, 3)
-    height, width = cells.shape[2:]
-    columns = min(n, columns or max(2, 8 // k))
-    lines = 1 + max(caption.count("\n") for caption in captions)
-    inches = min(7.2 / (columns * (k * 1.06 + 0.12)), 1.1)  # one tile
-    unit = width / inches
-    below = round((0.105 * lines + 0.03) * unit)
-    image = mosaic(cells, columns, below)
-    extra = 0.75 if scale else 0.0
-    wide, high = image.shape[1] / unit, image.shape[0] / unit
-    head = 0.16 * (1.5 + title.count("\n"))
-    figure = plt.figure(figsize=(wide + extra, high + head))
-    total = wide + extra, high + head
-    ax = figure.add_axes((0, 0, wide / total[0], high / total[1]))
-    finite = cells[np.isfinite(cells)]
-    low, top, cmap = 0.0, 255.0, "gray"
-    if scale == "activation":
-        low, top, cmap = min(0.0, float(finite.min())), float(np.percentile(finite, 99.5)) or 1.0, "viridis"
-    elif scale == "weight":
-        top, cmap = float(np.abs(finite).max()) or 1.0, "RdBu_r"
-        low = -top
-    colors = plt.get_cmap(cmap).with_extremes(under="#BBDDF2" if scale is None else None)
-    drawn = ax.imshow(image, cmap=colors, vmin=low, vmax=top, interpolation="nearest",
-                      extent=(0, image.shape[1], image.shape[0], 0), aspect="equal")
-    ax.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
-    ax.set_axis_off()
-    gap, seam = max(1, round(width / 8)), max(1, round(width / 24))
-    for i, caption in enumerate(captions):
-        x = i % columns * (k * (width + seam) - seam + gap)
-        y = i // columns * (height + below + gap) + height
-        ax.text(x, y + 0.02 * unit, caption, fontsize=6, va="top", linespacing=1.1)
-    if scale:
-        length = min(1.6, max(0.4, high - 0.25 - (0.8 if face is not None else 0.1)))
-        bar = figure.add_axes((1 - 0.62 / total[0], 0.2 / total[1], 0.1 / total[0], length / total[1]))
-        figure.colorbar(drawn, cax=bar, extend="max" if scale == "activation" else "neither").set_label(scale, fontsize=7)
-        bar.tick_params(labelsize=6)
-    if face is not None:
-        inset = figure.add_axes((1 - 0.66 / total[0], (high - 0.62) / total[1], 0.62 / total[0], 0.62 / total[1]))
-        inset.imshow(face, cmap="gray", vmin=0, vmax=255)
-        inset.set_axis_off()
-    figure.text(0, 1, title, fontsize=8.5, va="top")
-    figures.save_figure(figure, path)
-
-
-def compact(value):
-    """A number in about four characters."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) >= 1 else f"{value:.2f}"
-
-
-def probabilities(logits):
-    """Softmax of one vector, without overflow."""
-    import numpy as np
-
-    shares = np.exp(logits - logits.max())
-    return shares / shares.sum()
-
-
 def main():
     args = arguments()
     cli.start_keras()
     from utils.files import shown
 
     study = Study(args)
-    wanted = args.layer is not None or not (args.classes or args.adversarial or args.kernels)
-    layers = study.layers() if wanted else []
     if args.kernels:
         kernels(study)
-    if layers:
-        rows = filters(study, layers)
+    if study.layers:
+        rows = filters(study)
         if rows:
             print(cli.table(rows, ["layer", "filters", "dead", "unit sees", "shown", "median of data", "median eta²"]))
     if args.classes:

@@ -52,14 +52,17 @@ def main():
                         help="judge the methods on N validation images (100 if not said)")
     parser.add_argument("--mean-maps", action="store_true", help="draw the mean map of each class over the validation split")
     args = parser.parse_args()
-    methods = list(dict.fromkeys(args.method or ([m for m in METHODS if m not in SLOW] if args.evaluate else ["gradient"])))
+    every = [m for m in METHODS if m not in SLOW] if args.evaluate and not args.method else list(METHODS)
+    methods = list(dict.fromkeys(args.method or (every if args.evaluate else ["gradient"])))
+    unnamed = "all" in methods or not args.method
     if "all" in methods:
-        methods = list(METHODS)
+        methods = every
     if args.evaluate and args.mean_maps:
         raise UserError("--evaluate and --mean-maps draw different figures; give one at a time")
 
     cli.start_keras()
-    subject = load_subject(args, methods)
+    subject = load_subject(args)
+    methods = possible(subject, methods, unnamed)
     if "guided-backprop" in methods:
         print(f"Warning: {WARNING}")
     if args.evaluate:
@@ -71,7 +74,7 @@ def main():
     print("Wrote " + ", ".join(files.shown(path) for path in written))
 
 
-def load_subject(args, methods):
+def load_subject(args):
     """The network to explain: path, name, logits (keras.Model), classes (names) and the methods' options."""
     import keras
 
@@ -83,14 +86,30 @@ def load_subject(args, methods):
     from utils import attribution
 
     path = args.model or models.default_model()
-    logits = models.logits_model(models.load(path))
+    logits = attribution.logits_model(models.load(path))
     classes = models.class_names(logits)
     if args.target not in ("predicted", "true", "contrastive", *classes):
         raise UserError(f"--target {args.target!r} is none of predicted, true, contrastive, {', '.join(classes)}")
-    if args.layer or any(method.endswith(("-cam", "-cam++")) for method in methods):
-        attribution.cam_layer(logits, args.layer)
+    attribution.check(logits, [], args.layer)
     options = {"seed": args.seed, "samples": args.samples, "baseline": args.baseline, "layer": args.layer}
     return SimpleNamespace(path=path, name=path.stem, logits=logits, classes=classes, options=options)
+
+
+def possible(subject, methods, unnamed):
+    """The methods that suit the network: UserError for one that does not, unless the user named none; then it is left out."""
+    from utils import attribution
+
+    left_out = []
+    for method in methods:
+        try:
+            attribution.check(subject.logits, [method])
+        except UserError:
+            if not unnamed:
+                raise
+            left_out.append(method)
+    if left_out:
+        print(f"Left out, as {subject.path} has no convolution or no ReLU: {', '.join(left_out)}")
+    return [method for method in methods if method not in left_out]
 
 
 def look(args, subject, faces):
@@ -100,19 +119,21 @@ def look(args, subject, faces):
 
     grey = models.prepare(faces.images, subject.logits)[..., 0]
     p = attribution_checks.probabilities(subject.logits, grey)
-    codes = p.argmax(1)
+    codes, labels = p.argmax(1), faces.labels
+    if labels is not None and labels.max() >= len(subject.classes):
+        if args.target == "true" or args.mean_maps:
+            raise UserError(f"{faces.source} has {labels.max() + 1} classes and {subject.path} tells "
+                            f"{len(subject.classes)} apart; expected a model of the same classes")
+        labels = None
     if args.target == "true":
-        if faces.labels is None:
+        if labels is None:
             raise UserError(f"--target true needs labels, and {faces.source} has none; "
                             f"choose predicted, contrastive or one of {', '.join(subject.classes)}")
-        codes = faces.labels
+        codes = labels
     elif args.target in subject.classes:
         codes = codes * 0 + subject.classes.index(args.target)
-    if faces.labels is not None and faces.labels.max() >= len(subject.classes):
-        raise UserError(f"{faces.source} has {faces.labels.max() + 1} classes and {subject.path} tells "
-                        f"{len(subject.classes)} apart; expected a model of the same classes")
     targets = attribution.contrastive(models.predict(subject.logits, grey)) if args.target == "contrastive" else codes
-    return SimpleNamespace(grey=grey, labels=faces.labels, p=p, codes=codes, targets=targets)
+    return SimpleNamespace(grey=grey, labels=labels, p=p, codes=codes, targets=targets)
 
 
 def target_words(args, subject, codes):

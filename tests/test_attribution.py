@@ -102,11 +102,23 @@ def test_noisy_gradients_are_moments_of_gradients_and_do_not_depend_on_the_batch
     assert np.abs(quiet["vargrad"]).max() < 1e-10
 
 
+def test_a_single_sigmoid_becomes_two_logits_of_which_each_has_a_gradient():
+    model = small()
+    binary = keras.Model(model.inputs, layers.Dense(1, activation="sigmoid")(model.layers[-2].output))
+    logits = attribution.logits_model(binary)
+    p = binary.predict_on_batch(FACES[..., None])[:, 0]
+    np.testing.assert_allclose(checks.probabilities(logits, FACES), np.stack([1 - p, p], 1), atol=1e-6)
+    no, yes = (attribution.attribute(logits, FACES, np.full(5, code), "gradient") for code in (0, 1))
+    np.testing.assert_allclose(no, -yes, atol=1e-7)
+    assert np.abs(yes).max() > 1e-5
+    assert [layer.name for layer in logits.layers if layer.weights] == [layer.name for layer in binary.layers if layer.weights]
+
+
 def test_chunks_change_nothing(logits, monkeypatch):
-    methods = ["gradient", "integrated-gradients", "grad-cam", "occlusion"]
-    whole = attribution.attribute_all(logits, FACES, TARGETS, methods, steps=7)
+    methods = ["gradient", "integrated-gradients", "grad-cam", "score-cam", "occlusion", "rise"]
+    whole = attribution.attribute_all(logits, FACES, TARGETS, methods, steps=7, masks=9)
     monkeypatch.setattr(attribution, "POINTS", 2 * SIZE * SIZE)
-    parts = attribution.attribute_all(logits, FACES, TARGETS, methods, steps=7)
+    parts = attribution.attribute_all(logits, FACES, TARGETS, methods, steps=7, masks=9)
     for method in methods:
         np.testing.assert_allclose(parts[method], whole[method], atol=1e-4)
 

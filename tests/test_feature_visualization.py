@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from utils import adversarial
 from utils import feature_visualization as fv
 from utils.cli import UserError
 
@@ -107,6 +108,27 @@ def test_a_relu_that_noise_leaves_at_zero_still_climbs():
     assert (ascent.activations > score(canvas, ascent.snapshots[0], 0, "neuron").min()).all()
 
 
+def test_a_filter_that_nearly_nothing_excites_is_started():
+    """Its bias lets only an edge of four fifths of full contrast through, which smooth noise never has."""
+    model = edge_network()
+    kernel, bias = model.get_layer("edges").get_weights()
+    bias[1] = -0.8 * EDGE[EDGE > 0].sum()
+    model.get_layer("edges").set_weights([kernel, bias])
+    noise = climb(model, "edges", size=(48, 48), steps=1)[0]
+    ascent, canvas = climb(model, "edges", size=(48, 48), steps=150)
+    assert noise.activations[1] == 0 and ascent.activations[1] > 0
+    values = np.asarray(canvas.network(ascent.images[1][None, ..., None]))[0, ..., 1]
+    np.testing.assert_allclose(ascent.activations[1], np.maximum(values, 0).mean(), rtol=1e-3)
+
+
+def test_the_best_snapshot_is_kept():
+    ascent, canvas = climb(network(), "relu1", steps=100, every=5)
+    reached = np.array([[score(canvas, snapshot[i:i + 1], i)[0] for i in range(3)] for snapshot in ascent.snapshots])
+    np.testing.assert_allclose(ascent.activations, reached.max(0), rtol=1e-4)
+    for i in range(3):
+        np.testing.assert_array_equal(ascent.images[i], ascent.snapshots[reached[:, i].argmax(), i])
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("size", [24, 27])
 @pytest.mark.parametrize("name", ["conv1", "pool1", "norm2"])
@@ -203,7 +225,7 @@ def test_adversarial_turns_the_class_by_less_than_the_sign_of_the_gradient(seed)
 
     logits = logits_model(network())
     image = np.random.default_rng(seed).uniform(40, 215, (24, 24)).astype(np.float32)
-    found = fv.adversarial(logits, image, RANGE)
+    found = adversarial.adversarial(logits, image, RANGE)
     assert found.image.min() >= 0 and found.image.max() <= 255
     assert found.before.argmax() != found.after.argmax()
     assert abs(np.sort(found.after)[-1] - np.sort(found.after)[-2]) < 0.01  # on the border, no further
@@ -219,14 +241,14 @@ def test_adversarial_of_a_linear_model_is_the_distance_to_the_plane():
     normal = weights[:, 1] - weights[:, 0]
     bias = np.array([normal @ image.ravel() + 20, 0], np.float32)
     model.layers[-1].set_weights([weights, bias])
-    found = fv.adversarial(keras.Model(model.inputs, model.outputs), image, RANGE)
+    found = adversarial.adversarial(keras.Model(model.inputs, model.outputs), image, RANGE)
     np.testing.assert_allclose(np.linalg.norm(found.image - image), 20 / np.linalg.norm(normal), rtol=1e-2)
 
 
 def test_adversarial_without_any_gradient_says_so():
     model = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(3, kernel_initializer="zeros")])
     with pytest.raises(UserError, match="gradient"):
-        fv.adversarial(keras.Model(model.inputs, model.outputs), np.full((6, 6), 9.0), RANGE)
+        adversarial.adversarial(keras.Model(model.inputs, model.outputs), np.full((6, 6), 9.0), RANGE)
 
 
 def test_a_stock_network_with_colour_input_and_a_nested_one():

@@ -73,6 +73,7 @@ def test_classes_adversarial_and_kernels(study):
 
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--layer", "conv9"], "layer conv9 does not exist; choose from rescaling"),
+    (["--layer", "conv9", "--data", "nowhere.csv"], "layer conv9 does not exist"),  # said before faces are looked for
     (["--layer", "flatten"], "layer flatten gives no maps; choose from"),
     (["--index", "7000"], "--index 7000 is out of range: there are 7000 faces, 0 to 6999"),
     (["--tv", "1"], "belong to --parametrization pixel"),

@@ -1,11 +1,21 @@
-"""Any Keras classifier becomes a model of logits: softmax as a layer, as an activation, nested, loaded, stock."""
+"""Any Keras classifier becomes a model of logits, and a model file from a stranger is a model or one line."""
 
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import h5py
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from utils import models
+from tests.conftest import PROJECT
+from utils import evaluation, models
+from utils.cli import UserError
 
 
 def softmax(logits):
@@ -91,3 +101,167 @@ def test_stock_network(tmp_path):
     logits = models.logits_model(base)
     assert isinstance(logits.get_layer("Conv_1"), layers.Conv2D)
     np.testing.assert_allclose(softmax(logits.predict_on_batch(images)), base.predict_on_batch(images), atol=1e-5)
+
+
+# ---- files from strangers -------------------------------------------------------------------------------------
+
+
+def tiny(last=7):
+    return keras.Sequential([keras.Input((12, 12, 1)), layers.Flatten(name="flat"), layers.Dense(last, name="logits"),
+                             layers.Softmax()])
+
+
+def saved(path, model=None):
+    (model or tiny()).save(path)
+    return path
+
+
+def change_config(path, change):
+    """Rewrite the configuration in a .h5 or .keras file: change(layers) gets the list of layer configurations."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            config = json.loads(file.attrs["model_config"])
+            change(config["config"]["layers"])
+            file.attrs["model_config"] = json.dumps(config)
+        return
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    change(config["config"]["layers"])
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def lambda_layer(config):
+    code = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=", "defaults": None, "closure": None}}
+    config[1] |= {"class_name": "Lambda", "module": "keras.layers", "config": {"name": "evil", "function": code}}
+
+
+def set_layer(**changes):
+    return lambda config: config[1].update(changes)
+
+
+CONFIGS = {
+    "a Lambda": (lambda_layer, "'evil' (Lambda) would run code"),
+    "a Lambda inside another layer": (
+        lambda c: c[1].update(class_name="TimeDistributed", config={"layer": {"class_name": "Lambda", "config": {}}}),
+        "would run code"),
+    "a foreign program": (set_layer(class_name="TFSMLayer", config={"name": "t", "filepath": "/tmp/x"}), "would run code"),
+    "a file of words": (set_layer(class_name="StringLookup", config={"vocabulary": "/etc/passwd"}), "other files"),
+    "a layer of its own": (set_layer(class_name="MyLayer", module=None, registered_name="mine>MyLayer"), "no stock layer"),
+    "a class of another module": (set_layer(class_name="Popen", module="subprocess"), "no stock layer"),
+    "a function of Keras that downloads": (set_layer(class_name="get_file", module="keras.utils"), "no stock layer"),
+    "a function of another module": (
+        lambda c: c[2]["config"].update(activation={"class_name": "function", "config": "system", "module": "os"}),
+        "'system'"),
+    "a billion units": (lambda c: c[2]["config"].update(units=10**9), "layers need 145,000,000,000 weights"),
+    "an output of terabytes": (
+        lambda c: c[1].update(class_name="ZeroPadding2D", config={"name": "z", "padding": 10**6, "dtype": "float32"}), ""),
+    "no layer": (lambda c: c.clear(), ""),
+}
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_configuration_that_is_more_than_stock_layers_is_refused(tmp_path, kind, suffix):
+    path = saved(tmp_path / f"m{suffix}")
+    assert models.load(path).count_params() == 1015
+    change, expected = CONFIGS[kind]
+    change_config(path, change)
+    with pytest.raises(UserError) as caught:
+        models.load(path)
+    assert str(caught.value).startswith(f"{path} cannot be loaded as a Keras model: ")
+    assert expected in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def replace_kernel(path, make):
+    """Delete the dense layer's kernel and let make(group) put something else in its place."""
+    with h5py.File(path, "r+") as file:
+        found = []
+        file.visititems(lambda _, item: found.append(item.parent) if item.name.endswith("/kernel") else None)
+        del found[0]["kernel"]
+        make(found[0])
+
+
+def virtual(group):
+    layout = h5py.VirtualLayout((144, 7), "f4")
+    layout[:] = h5py.VirtualSource("/etc/other.h5", "kernel", (144, 7))
+    group.create_virtual_dataset("kernel", layout)
+
+
+LINKS = {
+    "external link": (lambda group: group.__setitem__("kernel", h5py.ExternalLink("/etc/passwd", "/x")), "/etc/passwd"),
+    "soft link": (lambda group: group.__setitem__("kernel", h5py.SoftLink("/elsewhere")), "'/elsewhere'"),
+    "values in another file": (
+        lambda group: group.create_dataset("kernel", (144, 7), "f4", external=[("/etc/passwd", 0, 4032)]), "another file"),
+    "virtual": (virtual, "another file"),
+    "a claimed terabyte": (
+        lambda group: group.create_dataset("kernel", (10**6, 250_000), "f4", chunks=(1000, 1000)), "claims shape"),
+    "text": (lambda group: group.create_dataset("kernel", data=["x"] * 7), "expected numbers"),
+    "a plug-in": (lambda group: group.create_dataset("kernel", (144, 7), "f4", compression="lzf"), "plug-in"),
+}
+
+
+@pytest.mark.parametrize("kind", LINKS)
+def test_a_file_that_reaches_out_or_claims_too_much_is_refused(tmp_path, kind):
+    path = saved(tmp_path / "m.h5")
+    make, expected = LINKS[kind]
+    replace_kernel(path, make)
+    with pytest.raises(UserError) as caught:
+        models.load(path)
+    assert expected in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code was run",)
+
+
+def test_other_files_under_a_models_name_are_refused(tmp_path, capfd):
+    weights = io.BytesIO()
+    tiny().save(tmp_path / "good.keras")
+    with zipfile.ZipFile(tmp_path / "good.keras") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    np.savez(weights, kernel=np.zeros(3))
+    cases = {
+        "pickle.h5": (pickle.dumps(Evil()), "it is no HDF5 file"),
+        "empty.h5": (b"", "it is no HDF5 file"),
+        "empty.keras": (b"", "it is damaged"),
+        "arrays.keras": (weights.getvalue(), "it holds kernel.npy"),
+    }
+    for name, (content, expected) in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=expected):
+            models.load(tmp_path / name)
+    for name, changed, expected in (("more.keras", {"assets/vocabulary.txt": b"x"}, "it holds assets"),
+                                    ("bomb.keras", {"config.json": b" " * (20 << 20)}, "larger than 16 MB"),
+                                    ("list.keras", {"config.json": b"[]"}, "is no model"),
+                                    ("deep.keras", {"config.json": b"[" * 100_000}, "is no JSON")):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            for part, content in (parts | changed).items():
+                archive.writestr(part, content)
+        with pytest.raises(UserError, match=expected):
+            models.load(tmp_path / name)
+    tiny().save_weights(tmp_path / "only.weights.h5")
+    with pytest.raises(UserError, match="weights without a model"):
+        models.load(tmp_path / "only.weights.h5")
+    assert "code was run" not in capfd.readouterr().out
+
+
+def test_wrong_shapes_are_said_before_anything_is_computed(tmp_path, monkeypatch):
+    vector = saved(tmp_path / "vector.h5", keras.Sequential([keras.Input((9,)), layers.Dense(7)]))
+    ten = saved(tmp_path / "ten.h5", tiny(10))
+    monkeypatch.setattr(keras.Model, "predict_on_batch", lambda *_: pytest.fail("computed"))
+    with pytest.raises(UserError, match="expected one image input"):
+        models.load(vector)
+    with pytest.raises(UserError, match="tells 10 classes apart; expected the 7"):
+        evaluation.load_networks([ten])
+
+
+@pytest.mark.parametrize("arguments", [["--files", "40"], ["--files", "15", "--format", "keras"]])
+def test_damaged_files_end_in_a_model_or_one_line_never_in_a_crash(arguments):
+    done = subprocess.run([sys.executable, "-m", "tests.tools.fuzz_models", *arguments], cwd=PROJECT, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0 and "refused" in done.stdout, done.stdout + done.stderr

@@ -18,6 +18,8 @@ x = layers.Dense(7, name="logits")(layers.Flatten()(x))
 keras.Model(image, layers.Softmax()(x), name="tiny").save("models/tiny.keras")
 flat = layers.Dense(7)(layers.Flatten()(image))
 keras.Model(image, flat, name="plain").save("models/plain.keras")
+x = layers.Flatten()(layers.MaxPooling2D(4)(layers.Conv2D(3, 5, activation="relu")(layers.Rescaling(1 / 255)(image))))
+keras.Model(image, layers.Dense(1, activation="sigmoid")(x), name="binary").save("models/binary.keras")
 """
 
 
@@ -80,6 +82,20 @@ def test_evidence(tiny):
     assert len(read(tiny, "tiny_saliency_curves.csv")) == 6 * 17
 
 
+def test_methods_that_a_network_does_not_allow_are_left_out_unless_named(tiny):
+    out, _ = tiny.run("saliency.py", "--model", "models/plain.keras", "--data", "sample", "--evaluate", 4)
+    assert "Left out, as models/plain.keras has no convolution or no ReLU: guided-backprop, grad-cam, grad-cam++" in out
+    assert "smoothgrad" in {row["method"] for row in read(tiny, "plain_saliency_evaluation.csv")}
+
+
+def test_a_binary_classifier_explains_both_its_classes(tiny):
+    arguments = ("--model", "models/binary.keras", "--method", "gradient", "grad-cam")
+    out, _ = tiny.run("saliency.py", *arguments, "--target", "class 0", "--index", 3, 8)
+    assert len(read(tiny, "binary_saliency_gradient_grad-cam_class-0.csv")) == 4 and "class 1" in out
+    _, error = tiny.run("saliency.py", *arguments[:3], "gradient", "--mean-maps", "--data", "sample", status=2)
+    assert "has 7 classes and models/binary.keras tells 2 apart" in error
+
+
 def test_mean_maps(tiny):
     tiny.run("saliency.py", "--model", "models/tiny.keras", "--data", "sample", "--mean-maps")
     rows = read(tiny, "tiny_saliency_mean_gradient.csv")
@@ -101,6 +117,8 @@ def test_mean_maps(tiny):
     (["--evaluate"], "has no model card"),
     (["--mean-maps", "--evaluate"], "give one at a time"),
     (["--mean-maps", "--data", "sample", "--method", "gradient", "rise"], "--mean-maps draws one method"),
+    (["--layer", "conv9", "--data", "nowhere.csv"], "no layer 'conv9' with feature maps"),
+    (["--model", "models/plain.keras", "--method", "guided-backprop", "--data", "nowhere.csv"], "this model has none"),
     (["--per-class", "10", "--data", "nowhere.csv"], "cannot read nowhere.csv"),
 ])
 def test_mistakes_are_one_line_and_write_nothing(tiny, arguments, expected):

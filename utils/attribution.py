@@ -1,6 +1,6 @@
 """Where a classifier looks: gradients, CAMs and perturbations, all on logits, batched, compiled and seeded.
 
-Every method takes a model of logits (`utils.models.logits_model`), grey faces and targets, and gives one map a face:
+Every method takes a model of logits (`logits_model`), grey faces and targets, and gives one map a face:
 
     maps = attribute(model, images, targets, "grad-cam")
 
@@ -15,6 +15,7 @@ TensorFlow only: Keras has no gradient that works on every backend.
 
 import functools
 import inspect
+import math
 
 import keras
 import numpy as np
@@ -23,9 +24,10 @@ from keras import layers
 
 from utils import models
 from utils.cli import Progress, UserError
+from utils.feature_visualization import batch_limit
 
 FILLS = ("black", "mean", "blurred")
-POINTS = 64 * 48 * 48  # pixels in one forward and backward pass: bounds the memory at a few hundred MB
+POINTS = 64 * 48 * 48  # pixels in one forward and backward pass; more is no faster
 BLUR = 1 / 8  # standard deviation of the blurred fill as a share of the image's width
 
 
@@ -52,6 +54,18 @@ def target_weights(targets, classes):
     """Targets as float32 (n, classes), one weight a logit: class codes become rows of one 1."""
     targets = np.asarray(targets)
     return targets.astype(np.float32) if targets.ndim == 2 else np.eye(classes, dtype=np.float32)[targets]
+
+
+def logits_model(model):
+    """`utils.models.logits_model`, but a binary classifier's single logit z becomes two, -z/2 and z/2: their softmax is the
+    sigmoid of z, and each class has a gradient."""
+    logits = models.logits_model(model)
+    if logits.output_shape[-1] > 1:
+        return logits
+    halves = [layers.Rescaling(half, name=name)(logits.outputs[0])
+              for half, name in ((-0.5, "minus_half_logit"), (0.5, "half_logit"))]
+    both = layers.Concatenate(name="both_logits")(halves)
+    return keras.Model(logits.inputs, both, name=model.name)
 
 
 def contrastive(logits):
@@ -113,7 +127,9 @@ def guided_relu(operation, gradient):
 
 @functools.lru_cache(maxsize=32)
 def guided_pass(model):
-    @tf.function(jit_compile=False)
+    maps, several = tf.TensorSpec((None, *model.input_shape[1:3])), tf.TensorSpec((None, None))
+
+    @tf.function(jit_compile=False, input_signature=[maps, several])
     def run(grey, weights):
         # The override acts on the operations of the graph, so no kind of ReLU layer and no nesting can be missed.
         graph = tf.compat.v1.get_default_graph()
@@ -145,9 +161,45 @@ def cam_pass(model, layer):
 
 @functools.lru_cache(maxsize=32)
 def masked_pass(model):
-    @tf.function(jit_compile=False)
-    def run(face, fill, masks, weights):
-        return score(model, fill + masks * (face - fill), weights)
+    """Scores of pairs (face, mask) given by their numbers, so that a pass may hold the masks of several faces."""
+    maps, several = tf.TensorSpec((None, *model.input_shape[1:3])), tf.TensorSpec((None,), tf.int64)
+
+    @tf.function(jit_compile=False, input_signature=[several, several, maps, maps, maps, tf.TensorSpec((None, None))])
+    def run(face, mask, faces, fills, masks, weights):
+        shown = tf.gather(fills, face) + tf.gather(masks, mask) * tf.gather(faces - fills, face)
+        return score(model, shown, tf.gather(weights, face))
+
+    return run
+
+
+@functools.lru_cache(maxsize=32)
+def features_pass(model, layer):
+    features = keras.Model(model.inputs, model.get_layer(layer).output)
+
+    @tf.function(jit_compile=False, input_signature=[tf.TensorSpec((None, *model.input_shape[1:3]))])
+    def run(grey):
+        faces = tf.repeat(grey[..., None], model.input_shape[-1], axis=-1)
+        return tf.cast(features(faces, training=False), tf.float32)
+
+    return run
+
+
+@functools.lru_cache(maxsize=32)
+def channel_pass(model):
+    """Scores of pairs (face, channel): the face seen through that channel's feature map, stretched over it and scaled to
+    0-1; also whether the stretched map varies at all. rows and columns: as `placement` gives them."""
+    maps, several, matrix = (tf.TensorSpec((None,) * 3), tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None)))
+
+    @tf.function(jit_compile=False, input_signature=[several, several, tf.TensorSpec((None,) * 4), maps, maps, *[matrix] * 3])
+    def run(face, channel, features, faces, fills, weights, rows, columns):
+        chosen = tf.gather_nd(tf.transpose(features, (0, 3, 1, 2)), tf.stack([face, channel], 1))
+        stretched = tf.einsum("ph,nhw,qw->npq", rows, chosen, columns)
+        low = tf.reduce_min(stretched, (1, 2), keepdims=True)
+        span = tf.reduce_max(stretched, (1, 2), keepdims=True) - low
+        mask = tf.math.divide_no_nan(stretched - low, span)
+        shown = tf.gather(fills, face) + mask * tf.gather(faces - fills, face)
+        shown = tf.ensure_shape(shown, (None, *model.input_shape[1:3]))
+        return score(model, shown, tf.gather(weights, face)), span[:, 0, 0] > 0
 
     return run
 
@@ -166,15 +218,15 @@ def in_chunks(function, arrays, size, label=""):
     return results[0] if len(results) == 1 else results
 
 
-def chunk(images):
-    """How many faces of this size fit one pass."""
-    return max(1, POINTS // (images.shape[1] * images.shape[2]))
+def chunk(model):
+    """How many faces fit one forward and backward pass through `model`: POINTS pixels, and 1 GB of what its layers hold."""
+    return batch_limit(model, max(1, POINTS // math.prod(model.input_shape[1:3])))
 
 
 def gradients_at(model, points, weights):
     """Gradients at several points a face: points (n, s, h, w), weights (n, classes) -> (n, s, h, w)."""
     flat = points.reshape(-1, *points.shape[2:])
-    made = in_chunks(gradient_pass(model), [flat, np.repeat(weights, points.shape[1], axis=0)], chunk(flat))
+    made = in_chunks(gradient_pass(model), [flat, np.repeat(weights, points.shape[1], axis=0)], chunk(model))
     return made.reshape(points.shape)
 
 
@@ -184,7 +236,7 @@ def gradients_at(model, points, weights):
 def gradient(model, images, weights):
     """`gradient`: d logit / d grey level, signed (Simonyan et al. 2014). `gradient-x-input`: the same times the grey level
     (Shrikumar et al. 2017), in logits, signed."""
-    made = in_chunks(gradient_pass(model), [images, weights], chunk(images), "gradient")
+    made = in_chunks(gradient_pass(model), [images, weights], chunk(model), "gradient")
     return {"gradient": made, "gradient-x-input": made * images}
 
 
@@ -194,7 +246,7 @@ def noisy_gradient(model, images, weights, samples=32, noise=0.15, seed=0):
     `smoothgrad`: their mean, signed (Smilkov et al. 2017); `squaregrad`: mean square (Hooker et al. 2019); `vargrad`:
     variance (Adebayo et al. 2018), both >= 0.
     """
-    together = max(1, chunk(images) // samples)
+    together = max(1, chunk(model) // samples)
     mean, square = np.empty_like(images), np.empty_like(images)
     for start in Progress(range(0, len(images), together), "smoothgrad"):
         part = images[start:start + together]
@@ -206,6 +258,15 @@ def noisy_gradient(model, images, weights, samples=32, noise=0.15, seed=0):
     return {"smoothgrad": mean, "squaregrad": square, "vargrad": np.maximum(square - mean**2, 0)}
 
 
+def check(model, methods, layer=None):
+    """Raise UserError where `model` cannot be explained by one of `methods`, before any face is looked at: class activation
+    maps need convolutions (and `layer`, if named, among them), guided-backprop a ReLU."""
+    if layer or any(METHODS[method] in (cams, score_cam) for method in methods):
+        cam_layer(model, layer)
+    if "guided-backprop" in methods:
+        guided_pass(model).get_concrete_function()
+
+
 def integrated_gradients(model, images, weights, steps=64, baseline="black"):
     """`integrated-gradients`: mean gradient on the way from a baseline times the way (Sundararajan et al. 2017).
 
@@ -213,7 +274,7 @@ def integrated_gradients(model, images, weights, steps=64, baseline="black"):
     """
     start_from = filled(images, baseline)
     along = ((np.arange(steps, dtype=np.float32) + 0.5) / steps)[None, :, None, None]
-    together = max(1, chunk(images) // steps)
+    together = max(1, chunk(model) // steps)
     maps = np.empty_like(images)
     for start in Progress(range(0, len(images), together), "integrated gradients"):
         rows = slice(start, start + together)
@@ -236,7 +297,7 @@ def guided_backprop(model, images, weights):
     It draws the face's edges whatever the network has learnt (Adebayo et al. 2018; Nie et al. 2018): compare, do not
     conclude. Raises UserError for a model without ReLU.
     """
-    return {"guided-backprop": in_chunks(guided_pass(model), [images, weights], chunk(images), "guided-backprop")}
+    return {"guided-backprop": in_chunks(guided_pass(model), [images, weights], chunk(model), "guided-backprop")}
 
 
 # ---- class activation maps ------------------------------------------------------------------------------------
@@ -337,18 +398,19 @@ def cams(model, images, weights, layer=None):
                     slope * features)
         return tuple(tf.nn.relu(tf.reduce_sum(maps, -1)) for maps in weighted)
 
-    made = in_chunks(all_four, [images, weights], chunk(images), "grad-cam")
+    made = in_chunks(all_four, [images, weights], chunk(model), "grad-cam")
     return {name: rows @ maps @ columns.T for name, maps in zip(("grad-cam", "grad-cam++", "layer-cam", "hires-cam"), made)}
 
 
 # ---- perturbations --------------------------------------------------------------------------------------------
 
 
-def masked_scores(model, face, fill, masks, weights):
-    """Scores of a face (h, w) seen through masks (m, h, w) in [0, 1], `fill` (h, w) where they are 0: float32 (m,)."""
-    run = masked_pass(model)
-    face, fill = tf.constant(face), tf.constant(fill)
-    return in_chunks(lambda part: run(face, fill, part, tf.constant(weights)), [masks], 2 * chunk(masks))
+def masked_scores(model, images, masks, weights, fill, label):
+    """Scores of each face (n, h, w) seen through each mask (m, h, w) in [0, 1], `fill` where they are 0: float32 (n, m)."""
+    known = [tf.constant(x) for x in (images, filled(images, fill), masks, weights)]
+    run, pairs = masked_pass(model), np.divmod(np.arange(len(images) * len(masks)), len(masks))
+    scores = in_chunks(lambda face, mask: run(face, mask, *known), pairs, 2 * chunk(model), label)
+    return scores.reshape(len(images), len(masks))
 
 
 def score_cam(model, images, weights, layer=None, fill="mean"):
@@ -356,20 +418,28 @@ def score_cam(model, images, weights, layer=None, fill="mean"):
     (Wang et al. 2020). One forward pass a channel; channels that are constant have no map and no weight."""
     layer = cam_layer(model, layer)
     rows, columns = placement(model, layer, 1), placement(model, layer, 2)
-    run, fills, maps = cam_pass(model, layer), filled(images, fill), np.zeros_like(images)
-    for i in Progress(range(len(images)), "score-cam"):
-        features = run(tf.constant(images[i:i + 1]), tf.constant(weights[i:i + 1]))[0].numpy()[0]
-        stretched = rows @ features.transpose(2, 0, 1) @ columns.T
-        low, range_ = stretched.min((1, 2), keepdims=True), np.ptp(stretched, axis=(1, 2), keepdims=True)
-        alive = range_.ravel() > 0
-        if not alive.any():
-            continue
-        masks = np.zeros_like(stretched)  # of one shape for every face, so that the graph is traced once
-        np.divide(stretched - low, range_, out=masks, where=range_ > 0)
-        scores = masked_scores(model, images[i], fills[i], masks, weights[i])
-        share = np.exp(scores - scores[alive].max()) * alive
-        maps[i] = np.maximum(np.tensordot(share / share.sum(), stretched, 1), 0)
+    maps, together = np.zeros_like(images), chunk(model)
+    for start in Progress(range(0, len(images), together), "score-cam"):
+        part = slice(start, start + together)
+        features = features_pass(model, layer)(tf.constant(images[part])).numpy()
+        shares = channel_shares(model, features, images[part], filled(images[part], fill), weights[part], rows, columns)
+        maps[part] = np.maximum(rows @ np.einsum("nhwc,nc->nhw", features, shares) @ columns.T, 0)
     return {"score-cam": maps}
+
+
+def channel_shares(model, features, *known):
+    """Softmax over channels of the scores that `channel_pass` gives, 0 for channels without a map: float (n, channels)."""
+    pairs = np.nonzero(features.any((1, 2)))  # a channel that is silent on a face needs no pass
+    shares = np.zeros((len(features), features.shape[-1]))
+    if len(pairs[0]):
+        run, known = channel_pass(model), [tf.constant(x) for x in (features, *known)]
+        scores, varies = in_chunks(lambda face, channel: run(face, channel, *known), pairs, 2 * chunk(model))
+        scored = np.full_like(shares, -np.inf)
+        scored[pairs] = np.where(varies, scores, -np.inf)
+        rows = np.isfinite(scored).any(1)
+        shares[rows] = np.exp(scored[rows] - scored[rows].max(1, keepdims=True))
+        shares[rows] /= shares[rows].sum(1, keepdims=True)
+    return shares
 
 
 def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
@@ -381,12 +451,9 @@ def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
     on_row = (y >= tops[:, None]) & (y < tops[:, None] + patch)
     on_column = (x >= lefts[:, None]) & (x < lefts[:, None] + patch)
     hidden = (on_row[:, None, :, None] & on_column[None, :, None, :]).reshape(-1, height, width).astype(np.float32)
-    fills, maps = filled(images, fill), np.empty_like(images)
     masks = np.concatenate([np.ones((1, height, width), np.float32), 1 - hidden])
-    for i in Progress(range(len(images)), "occlusion"):
-        scores = masked_scores(model, images[i], fills[i], masks, weights[i])
-        maps[i] = np.tensordot(scores[0] - scores[1:], hidden, 1) / hidden.sum(0)
-    return {"occlusion": maps}
+    scores = masked_scores(model, images, masks, weights, fill, "occlusion")
+    return {"occlusion": np.tensordot(scores[:, :1] - scores[:, 1:], hidden, 1) / hidden.sum(0)}
 
 
 def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
@@ -401,12 +468,9 @@ def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
             at = np.arange(size) * cells / size + rng.uniform()
             sides.append(np.maximum(1 - np.abs(at[:, None] - np.arange(cells + 2)), 0).astype(np.float32))
         mask[:] = sides[0] @ grid @ sides[1].T
-    fills, maps = filled(images, fill), np.empty_like(images)
     centred = (drawn - drawn.mean(0)) / np.maximum(drawn.var(0), 1e-6) / masks
-    for i in Progress(range(len(images)), "rise"):
-        scores = masked_scores(model, images[i], fills[i], drawn, weights[i])
-        maps[i] = np.tensordot(scores - scores.mean(), centred, 1)
-    return {"rise": maps}
+    scores = masked_scores(model, images, drawn, weights, fill, "rise")
+    return {"rise": np.tensordot(scores - scores.mean(1, keepdims=True), centred, 1)}
 
 
 # ---- controls -------------------------------------------------------------------------------------------------

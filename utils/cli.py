@@ -4,8 +4,15 @@ Nothing here imports NumPy or Keras, so `--help` answers at once.
 """
 
 import argparse
+import contextlib
+import io
 import os
+import signal
 import sys
+import threading
+import time
+
+GRACE = 1.5  # seconds from Ctrl-C to the end, whatever the program is busy with
 
 
 class UserError(Exception):
@@ -28,22 +35,91 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
         return super()._get_help_string(action)
 
 
+class Interruption:
+    """Ctrl-C and SIGTERM: both raise KeyboardInterrupt, and the process ends at the latest GRACE seconds later.
+
+    A thread sees to that, since Python acts on a signal only between two of its own instructions, and a compiler or a long
+    matrix product keeps it from the next. Set `how_to_continue` to what the user should know then.
+    """
+
+    def __init__(self):
+        self.signal, self.script, self.how_to_continue, self.stderr = None, "", "", 2
+
+    def listen(self, script):
+        self.script, self.stderr = script, os.dup(2)  # a copy, because start_keras mutes the original for a while
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer)
+        for number in numbers:
+            signal.signal(number, self.interrupt)
+        threading.Thread(target=self.watch, args=(reader, numbers), daemon=True).start()
+
+    def interrupt(self, number, frame):
+        self.signal = number
+        raise KeyboardInterrupt
+
+    def watch(self, reader, numbers):
+        while (number := os.read(reader, 1)[0]) not in numbers:
+            pass
+        time.sleep(GRACE)
+        self.end(number)
+
+    def end(self, number):
+        """Say in one line how to continue, and end with the exit status that shells expect of a signal."""
+        text = "; ".join(part for part in ("stopped", self.how_to_continue) if part)
+        with contextlib.suppress(OSError):
+            os.write(self.stderr, f"\n{self.script}: {text}\n".encode())
+        os._exit(128 + number)
+
+
+interruption = Interruption()
+
+
+class Unbroken(io.FileIO):
+    """A standard stream that goes silent when its reader leaves (`script | head -1`): the files still get written."""
+
+    gone = False
+
+    def write(self, data):
+        if self.gone:
+            return len(data)
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.gone = True
+            if isinstance(error, BrokenPipeError):
+                return len(data)
+            raise UserError(f"cannot write to standard output: {error.strerror}") from error
+
+
+def unbroken(stream):
+    """`stream` (sys.stdout or sys.stderr) as a text stream over `Unbroken`; None when it was closed from the start."""
+    if stream is None:
+        return None
+    return io.TextIOWrapper(io.BufferedWriter(Unbroken(stream.fileno(), "wb", closefd=False)), stream.encoding,
+                            stream.errors, line_buffering=stream.line_buffering)
+
+
 def run(main):
-    """Call `main()`; a UserError becomes one line on stderr and exit status 2, Ctrl-C exit status 130."""
+    """Call `main()`; a UserError becomes one line on stderr and exit status 2, Ctrl-C one line and 130, SIGTERM 143."""
     script = os.path.basename(sys.argv[0])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it prints a screenful
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    sys.stdout, sys.stderr = unbroken(sys.stdout), unbroken(sys.stderr)
+    interruption.listen(script)
     try:
-        sys.exit(main())
-    except UserError as error:
+        status = main()
+        print(end="", flush=True)
+        sys.exit(status)
+    except (Exception, KeyboardInterrupt) as error:
+        if interruption.signal:  # whatever the error: an interrupted import or write raises what it likes
+            print(end="", flush=True)
+            interruption.end(interruption.signal)
+        if not isinstance(error, UserError):
+            raise
         print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"\n{script}: stopped", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # `script | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
 
 
 def start_keras():

@@ -3,9 +3,14 @@
 Data flows one way: file -> uint8 arrays -> batches. `find_data` says where faces come from when no file is named.
 """
 
+import csv
 import dataclasses
 import hashlib
+import io
+import itertools
+import lzma
 import re
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -22,8 +27,14 @@ SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
 CACHE_VERSION = 1  # part of each cache entry's name; raise it when what the loader returns changes
-WHOLE_NUMBER = re.compile(r"([0-9]{1,9})(\.0*)?")  # not float(): it also takes 7_0, nan and other scripts' digits
-ROWS_AT_ONCE = 2048  # bounds the memory of a cold load: about 20 MB of text at a time
+WHOLE_NUMBER = re.compile(rb"([0-9]{1,9})(\.0*)?")  # not float(): it also takes 7_0, nan and other scripts' digits
+ROWS_AT_ONCE = 512  # bounds the memory of a cold load: about 5 MB of text at a time
+LONGEST_LINE = 1 << 20  # bytes; a face needs at most a hundredth of it
+UNPACKED = 64 << 20, 20  # a compressed file may give so many bytes, or so many times its size: faces shrink to a third
+MOST_BLANK_LINES = 100_000
+LARGEST_IMAGE = 50_000_000  # pixels of a photo
+PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError)  # the last: encrypted zips
 SAMPLE = "sample"
 KAGGLE = ("FER2013: kaggle competitions download "
           "challenges-in-representation-learning-facial-expression-recognition-challenge -p data")
@@ -103,17 +114,17 @@ def load_faces(path):
 
 
 def load_labels(path, ids):
-    """Labels from a CSV of `id,label` for the given `ids`: int64 (len(ids),), -1 where the file has no such id."""
-    import pandas as pd
+    """Labels from a CSV of `id,label` for the given `ids`: int64 (len(ids),), -1 where the file has no such id.
 
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read labels from {path}: {error}") from error
-    frame.columns = [name.strip().lower() for name in frame.columns]
-    if not {"id", "label"} <= set(frame.columns):
-        raise UserError(f"{path} has columns {', '.join(frame.columns)}; expected id,label")
-    known = dict(zip(frame["id"].str.strip(), parse_labels(frame["label"], path, first_row=2).tolist()))
+    Raises UserError, one line with file and row, also when the file gives an id two different labels.
+    """
+    path, known = Path(path), {}
+    for columns, rows in read_chunks(path):
+        if not {"id", "label"} <= set(columns):
+            raise UserError(f"{path} row 1 has columns {', '.join(map(repr, columns))[:60]}; expected id,label")
+        for row, name, label in zip(rows, text_of(columns["id"], rows, path), parse_labels(columns["label"], rows, path)):
+            if known.setdefault(name, label) != label:
+                raise UserError(f"{path} row {row}: id {name[:20]!r} has label {label} and, further up, {known[name]}")
     return np.array([known.get(str(i), -1) for i in ids], np.int64)
 
 
@@ -122,106 +133,205 @@ def load_labels(path, ids):
 
 def read_csv(path):
     """Parse a CSV of faces in chunks; see `load_faces` for dialects and errors."""
-    import pandas as pd
-
-    parts = []
-    row = 2  # as an editor shows it: line 1 is the header
-    try:
-        with open_text(path) as file:
-            reader = pd.read_csv(file, dtype=str, keep_default_na=False, chunksize=ROWS_AT_ONCE,
-                                 skip_blank_lines=True, encoding="utf-8-sig", index_col=False)
-            for chunk in reader:
-                parts.append(parse_chunk(chunk, path, row))
-                row += len(chunk)
-    except (EOFError, zlib.error, OSError) as error:
-        raise UserError(f"{path}: cannot be decompressed near row {row} ({error}); download it again") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text near row {row}: byte {error.object[error.start]:#04x}; "
-                        "expected a CSV of pixels") from error
-    except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path} is empty; expected a header such as label,feature and rows of {PIXELS} pixels") from error
-    except ValueError as error:  # pandas' ParserError is one
-        raise UserError(f"{path} near row {row}: {error}; expected as many fields as the header has") from error
-    if not parts or row == 2:
+    path = Path(path)
+    parts = [parse_chunk(columns, rows, path) for columns, rows in read_chunks(path)]
+    if not parts:
         raise UserError(f"{path} has a header but no rows; expected one row of {PIXELS} pixels a face")
-    return Faces(*(None if fields[0] is None else np.concatenate(fields) for fields in zip(*parts)))
+    images, labels, ids, usage = (None if fields[0] is None else np.concatenate(fields) for fields in zip(*parts))
+    if ids is not None and all(re.fullmatch("0|[1-9][0-9]{0,17}", text) for text in ids):  # else "007" would become 7
+        ids = ids.astype(np.int64)
+    return Faces(images, labels, ids, usage)
+
+
+def read_chunks(path):
+    """Read a CSV some rows at a time: yields ({column: list of bytes}, list of row numbers as an editor shows them).
+
+    Columns are named in lower case, `feature` as pixels and `emotion` as label. Nothing is yielded when there are no rows.
+    """
+    lines = Lines(path)
+    try:
+        with open_text(path) as lines.file:
+            records = read_records(lines)
+            names = read_header(records, path)
+            while chunk := list(itertools.islice(records, ROWS_AT_ONCE)):
+                rows = [row for row, _ in chunk]
+                for row, fields in chunk:
+                    if len(fields) < len(names) or any(extra.strip() for extra in fields[len(names):]):
+                        raise UserError(f"{path} row {row}: {len(fields)} fields; expected {len(names)} as in the header")
+                yield {name: [fields[i] for _, fields in chunk] for i, name in enumerate(names)}, rows
+    except csv.Error as error:
+        raise UserError(f"{path} near row {lines.row}: {error}; expected quotes around whole fields only") from error
+    except DAMAGED as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be decompressed near row {lines.row} ({reason}); download it again") from error
+
+
+class Lines:
+    """The lines of a file as bytes, none longer than LONGEST_LINE; `row` is the number of the last one, from 1."""
+
+    def __init__(self, path):
+        self.path, self.file, self.row = path, None, 0
+
+    def __iter__(self):
+        while line := self.file.readline(LONGEST_LINE):
+            self.row += 1
+            if self.row == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if len(line) == LONGEST_LINE:
+                raise UserError(f"{self.path} row {self.row} is longer than {LONGEST_LINE:,} bytes; "
+                                f"expected {PIXELS} pixels a row")
+            if b"\r" in line.rstrip(b"\r\n"):
+                raise UserError(f"{self.path} row {self.row} has a carriage return in its middle; "
+                                "expected lines that end in LF or CRLF")
+            yield line
+
+
+def read_records(lines):
+    """Split lines at commas: yields (row number, list of bytes), blank lines left out. Quoted fields may span lines."""
+    source, blank = iter(lines), 0
+    for line in source:
+        row = lines.row
+        if b'"' in line:  # rare, and Python's parser is slow for fields of ten thousand characters
+            following = (more.decode("latin-1") for more in source)
+            text = next(csv.reader(itertools.chain([line.decode("latin-1")], following), strict=True))
+            yield row, [field.encode("latin-1") for field in text]
+        elif line.strip():
+            yield row, line.rstrip(b"\r\n").split(b",")
+        elif (blank := blank + 1) > MOST_BLANK_LINES:
+            raise UserError(f"{lines.path} has more than {MOST_BLANK_LINES:,} blank lines up to row {row}; expected faces")
+
+
+def read_header(records, path):
+    """The column names that a CSV starts with, a list of str; see `read_chunks`."""
+    row, fields = next(records, (1, None))
+    if fields is None:
+        raise UserError(f"{path} is empty; expected a header such as label,feature and rows of {PIXELS} pixels")
+    names = [name.lower() for name in text_of(fields, [row] * len(fields), path)]
+    names = [{"feature": "pixels", "emotion": "label"}.get(name, name) for name in names]
+    for name in ("pixels", "label", "id", "usage"):
+        if names.count(name) > 1:
+            raise UserError(f"{path} row {row}: {names.count(name)} columns of {name}; expected one")
+    return names
+
+
+def text_of(fields, rows, path):
+    """Fields of a column as str, without spaces around them. Raises UserError where one is not UTF-8."""
+    try:
+        return [field.decode("utf-8").strip() for field in fields]
+    except UnicodeDecodeError as error:
+        row = next(row for row, field in zip(rows, fields) if field == error.object)
+        raise UserError(f"{path} is not text at row {row}: byte {error.object[error.start]:#04x}; "
+                        "expected a CSV in UTF-8") from error
+
+
+class Bounded(io.RawIOBase):
+    """What a decompressor gives, up to the bound that UNPACKED sets; beyond it the file is refused."""
+
+    def __init__(self, path, stream):
+        super().__init__()
+        self.path, self.stream, self.given = path, stream, 0
+        self.most = max(UNPACKED[0], UNPACKED[1] * path.stat().st_size)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        count = self.stream.readinto(buffer)
+        self.given += count
+        if self.given > self.most:
+            raise UserError(f"{self.path} unpacks to more than {self.most >> 20:,} MB, {UNPACKED[1]} times its size; "
+                            "no file of faces does: refused")
+        return count
+
+    def close(self):
+        self.stream.close()
+        super().close()
 
 
 def open_text(path):
     """Open a CSV for reading bytes, decompressing by what the file is, not by what it is called."""
     import gzip
-    import lzma
-    import zipfile
 
-    with open(path, "rb") as file:
-        magic = file.read(6)
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file; a pipe cannot be read twice: save it as a CSV first")
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(6)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     if magic[:2] == b"\x1f\x8b":
-        return gzip.open(path, "rb")
-    if magic == b"\xfd7zXZ\x00":
-        return lzma.open(path, "rb")
-    if magic[:4] == b"PK\x03\x04":
-        try:
-            archive = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{path} is a damaged zip file ({error}); download it again") from error
-        inside = [name for name in archive.namelist() if name.lower().endswith(".csv")]
-        if len(inside) != 1:
-            raise UserError(f"{path} holds {len(inside)} CSV files; expected one: unpack it and name the one to read")
-        return archive.open(inside[0])
-    if magic.lstrip()[:1] == b"<":
+        stream = gzip.GzipFile(path)
+    elif magic == b"\xfd7zXZ\x00":
+        stream = lzma.LZMAFile(path)  # noqa: SIM115
+    elif magic[:4] == b"PK\x03\x04":
+        stream = open_zip(path)
+    elif magic.lstrip()[:1] == b"<":
         raise UserError(f"{path} is a web page, not a CSV (row 1 starts with '<'); "
                         "log in to Kaggle and download the file itself")
-    return open(path, "rb")
+    elif magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path} row 1 is UTF-16; save it as CSV in UTF-8")
+    else:
+        return open(path, "rb")
+    return io.BufferedReader(Bounded(path, stream), 1 << 18)
 
 
-def parse_chunk(chunk, path, first_row):
-    """One chunk of rows (all columns str) -> (images, labels, ids, usage), absent columns as None."""
-    columns = {}
-    for name in chunk.columns:
-        key = {"feature": "pixels", "emotion": "label"}.get(str(name).strip().lower(), str(name).strip().lower())
-        columns.setdefault(key, chunk[name])
+def open_zip(path):
+    """The one CSV in a zip file, opened for reading bytes."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is a damaged zip file ({error}); download it again") from error
+    inside = [name for name in archive.namelist() if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")]
+    if len(inside) != 1:
+        raise UserError(f"{path} holds {len(inside)} CSV files; expected one: unpack it and name the one to read")
+    return archive.open(inside[0])
+
+
+def parse_chunk(columns, rows, path):
+    """One chunk as `read_chunks` gives it -> (images, labels, ids as str, usage), absent columns as None."""
     if "pixels" not in columns:
-        found = ", ".join(str(name).strip()[:20] for name in list(chunk.columns)[:5])
+        found = ", ".join(repr(name[:20]) for name in list(columns)[:5])
         raise UserError(f"{path} row 1: no column of pixels among: {found}; expected one called feature or pixels")
-    images = parse_pixels(columns["pixels"], path, first_row)
-    labels = parse_labels(columns["label"], path, first_row) if "label" in columns else None
-    ids = usage = None
-    if "id" in columns:
-        ids = columns["id"].str.strip().to_numpy(dtype=str)
-        if all(text.isascii() and text.isdigit() and len(text) < 18 for text in ids):
-            ids = ids.astype(np.int64)
-    if "usage" in columns:
-        usage = columns["usage"].str.strip().to_numpy(dtype=str)
-        wrong = ~np.isin(usage, USAGES)
-        if wrong.any():
-            at = int(wrong.argmax())
-            raise UserError(f"{path} row {first_row + at}: Usage {str(usage[at])[:20]!r}; expected one of {', '.join(USAGES)}")
+    images = parse_pixels(columns["pixels"], rows, path)
+    labels = parse_labels(columns["label"], rows, path) if "label" in columns else None
+    ids = np.array(text_of(columns["id"], rows, path)) if "id" in columns else None
+    usage = np.array(text_of(columns["usage"], rows, path)) if "usage" in columns else None
+    if usage is not None and (wrong := ~np.isin(usage, USAGES)).any():
+        at = int(wrong.argmax())
+        raise UserError(f"{path} row {rows[at]}: Usage {str(usage[at])[:20]!r}; expected one of {', '.join(USAGES)}")
     return images, labels, ids, usage
 
 
-def parse_labels(column, path, first_row):
-    """Class codes 0-6 from a column of text: int64 (n,)."""
-    codes = {str(code): code for code in range(len(CLASSES))}
-    labels = column.str.strip().map(codes)
-    wrong = labels.isna().to_numpy()
-    if wrong.any():
-        at = int(wrong.argmax())
-        expected = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
-        raise UserError(f"{path} row {first_row + at}: label {str(column.iloc[at])[:20]!r}; expected {expected}")
-    return labels.to_numpy(np.int64)
+def parse_labels(column, rows, path):
+    """Class codes 0-6 from a column of bytes such as `3` or `3.0`: int64 (n,)."""
+    labels = np.empty(len(column), np.int64)
+    for i, field in enumerate(column):
+        whole = WHOLE_NUMBER.fullmatch(field.strip())
+        if not whole or int(whole[1]) >= len(CLASSES):
+            expected = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
+            raise UserError(f"{path} row {rows[i]}: label {shortened(field)}; expected {expected}")
+        labels[i] = int(whole[1])
+    return labels
 
 
-def parse_pixels(column, path, first_row):
-    """Rows of 2,304 whole numbers 0-255 separated by spaces -> uint8 (n, 48, 48).
+def shortened(field):
+    """A field as an error message shows it."""
+    return repr(field.strip().decode("utf-8", "replace")[:20])
+
+
+def parse_pixels(column, rows, path):
+    """Fields of 2,304 whole numbers 0-255 separated by spaces -> uint8 (n, 48, 48).
 
     All numbers of a chunk are read at once from its bytes: a number ends where a digit is followed by a separator,
     and its value is its last digit plus ten times the one before plus a hundred times the one before that.
     """
-    rows = column.tolist()
-    text = np.frombuffer(("  \n" + "\n".join(rows) + "\n").encode("utf-8", "replace"), np.uint8)
+    joined = b"  \n" + b"\n".join(column) + b"\n"
+    if b"." in joined:
+        joined = re.sub(rb"(?<=[0-9])\.0*(?=\s)", b"", joined)
+    text = np.frombuffer(joined, np.uint8)
     digit = text - np.uint8(48)  # wraps, so every other byte is above 9
     is_digit = digit <= 9
-    separator = (text == 32) | (text == 10) | (text == 9) | (text == 13)
+    separator = (text == 32) | (text == 10) | (text == 9)
     ends = np.flatnonzero(is_digit[:-1] & separator[1:])
     units, tens, hundreds, before = (digit[ends - k] for k in range(4))
     two = tens <= 9
@@ -230,23 +340,22 @@ def parse_pixels(column, path, first_row):
     newlines = np.flatnonzero(text == 10)
     counts = np.diff(np.searchsorted(ends, newlines))
     sound = (is_digit | separator).all() and not (three & (before <= 9)).any() and (value <= 255).all()
-    if not sound or len(counts) != len(rows) or (counts != PIXELS).any():
-        return parse_pixels_slowly(rows, path, first_row)
+    if not sound or len(counts) != len(column) or (counts != PIXELS).any():
+        return parse_pixels_slowly(column, rows, path)
     return value.astype(np.uint8).reshape(-1, SIZE, SIZE)
 
 
-def parse_pixels_slowly(rows, path, first_row):
-    """The same value by value: accepts `70.0`, and finds the first wrong row and value."""
-    images = np.empty((len(rows), PIXELS), np.uint8)
-    for i, row in enumerate(rows):
-        values = row[:PIXELS * 8].split()
+def parse_pixels_slowly(column, rows, path):
+    """The same value by value: finds the first wrong row and value."""
+    images = np.empty((len(column), PIXELS), np.uint8)
+    for i, field in enumerate(column):
+        values = field.split()
         if len(values) != PIXELS:
-            more = "more than " if len(row) > PIXELS * 8 else ""
-            raise UserError(f"{path} row {first_row + i}: {more}{len(values)} pixels; expected {PIXELS} (48x48)")
+            raise UserError(f"{path} row {rows[i]}: {len(values)} pixels; expected {PIXELS} (48x48)")
         for k, value in enumerate(values):
             whole = WHOLE_NUMBER.fullmatch(value)
             if not whole or int(whole[1]) > 255:
-                raise UserError(f"{path} row {first_row + i}: pixel {k + 1} is {value[:20]!r}; "
+                raise UserError(f"{path} row {rows[i]}: pixel {k + 1} is {shortened(value)}; "
                                 "expected a whole number from 0 to 255")
             images[i, k] = int(whole[1])
     return images.reshape(-1, SIZE, SIZE)
@@ -283,15 +392,29 @@ def read_image(path):
     """A photo as a 48x48 grey face: uint8 (48, 48), 0-255. Raises UserError when it is no image."""
     from PIL import Image
 
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound first warns; ours is below it
     try:
-        with Image.open(path) as image:
-            grey = image.convert("L")
-            if grey.size != (SIZE, SIZE):
-                grey = grey.resize((SIZE, SIZE), Image.Resampling.BOX if min(grey.size) > 2 * SIZE
-                                   else Image.Resampling.BILINEAR)
-            return np.asarray(grey, np.uint8)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        with Image.open(path, formats=PHOTO_FORMATS) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                raise UserError(f"{path} has {image.width:,}x{image.height:,} pixels; expected at most {LARGEST_IMAGE:,}")
+            return to_face(image)
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         raise UserError(f"{path} is no readable image ({type(error).__name__}); expected a JPEG or PNG of a face") from error
+
+
+def to_face(image):
+    """A PIL image as grey values of a face: uint8 (48, 48), 0-255."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    grey = image.convert("L")
+    if grey.size != (SIZE, SIZE):
+        grey = grey.resize((SIZE, SIZE), Image.Resampling.BOX if min(grey.size) > 2 * SIZE
+                           else Image.Resampling.BILINEAR)
+    return np.asarray(grey, np.uint8)
 
 
 # ---- cache ----------------------------------------------------------------------------------------------------
@@ -327,9 +450,11 @@ def read_cache(entry):
     try:
         table = np.load(entry, mmap_mode="r", allow_pickle=False)
         get = {name: np.ascontiguousarray(table[name]) for name in table.dtype.names}
-    except (OSError, ValueError, EOFError):
+        faces = Faces(get["images"], get.get("labels"), get.get("ids"), get.get("usage"))
+    except (OSError, ValueError, EOFError, TypeError, KeyError, SyntaxError, MemoryError):
         return None
-    return Faces(get["images"], get.get("labels"), get.get("ids"), get.get("usage"))
+    sound = faces.images.shape[1:] == (SIZE, SIZE) and faces.images.dtype == np.uint8 and len(faces)
+    return faces if sound and (faces.labels is None or np.isin(faces.labels, range(len(CLASSES))).all()) else None
 
 
 # ---- splits ---------------------------------------------------------------------------------------------------

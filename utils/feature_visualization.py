@@ -1,4 +1,4 @@
-"""Feature visualisation: images synthesised to excite a filter, the data that excite it, and the smallest change of class.
+"""Feature visualisation: images synthesised to excite a filter, and the data that excite it.
 
 Images are grey, float32, in the range of the faces given (0-255); a network with several input channels sees the grey
 image in each. Gradients need the TensorFlow backend; nothing is compiled with XLA, which slows this down on a CPU.
@@ -20,7 +20,7 @@ BRIGHTNESS = 1.5  # bound of the mean before the sigmoid, in standard deviations
 LEARNING_RATE = 0.05  # of Adam, on the standardised spectrum
 SCALE, DEGREES, SHIFT = 0.1, 7.0, 4.0  # the random transforms of a 48 px canvas, either way
 NOISE = 0.02  # standard deviation of the noise added at each step, as a share of the image's range
-LEAK = 0.01  # slope below zero in the channel objective, or a filter that the noise leaves at zero never starts
+LEAK = 0.01  # slope below zero in the channel objective while it is climbed: what is silent still says which way is up
 LEAST_CANVAS = 24  # pixels: room for a texture to repeat, where the receptive field is smaller still
 ELEMENTWISE = (layers.InputLayer, layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.BatchNormalization,
                layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout,
@@ -160,6 +160,14 @@ def feature_layers(nodes):
     return [name for name, node in nodes.items() if len(node.output.shape) == 4]
 
 
+def first_convolution(nodes):
+    """The first convolution of a traced network, a Keras layer. Raises UserError without any."""
+    for node in nodes.values():
+        if isinstance(node.layer, CONVOLUTIONS):
+            return node.layer
+    raise UserError(f"the model has no convolution; its layers are {', '.join(nodes)}")
+
+
 def stage_activations(nodes):
     """Names of the layers that end each convolution stage: the last rectified map before a pooling or stride, and the last.
 
@@ -238,7 +246,7 @@ def canvas(model, size, name, objective):
 @dataclasses.dataclass
 class Ascent:
     """What gradient ascent found: images float32 (n, h, w) in the value range, the activation (n,) that each reaches,
-    and snapshots float32 (k, n, h, w) on the way, taken after `steps` (k,) steps."""
+    and snapshots float32 (k, n, h, w) on the way, taken after `steps` (k,) steps; each image is its best snapshot."""
 
     images: np.ndarray
     activations: np.ndarray
@@ -246,11 +254,13 @@ class Ascent:
     steps: list
 
 
-def activation(features, channels, objective, sign=1, unit=(0, 0), leak=0.0):
+def activation(features, channels, objective, sign=1, unit=(0, 0), climbing=False):
     """The number that is maximised: tensor (n,), one for each image.
 
     features: (n, h, w, c) before the ReLU, or logits (n, c); channels: int (n,). "channel" is the mean over the map of what
     a ReLU would pass (of sign * features), "neuron" the value at `unit`; of logits, the value. sign -1 asks for the minimum.
+    climbing: give "channel" a slope where the ReLU has none. A map that is silent everywhere counts by its strongest unit,
+    or a filter that fires on few images never starts: its mean is highest where all units stay just below zero.
     """
     tf = tensorflow()
     features = tf.cast(features, tf.float32)
@@ -260,7 +270,10 @@ def activation(features, channels, objective, sign=1, unit=(0, 0), leak=0.0):
     values = sign * tf.reduce_sum(features * pick[:, None, None, :], -1)
     if objective == "neuron":
         return values[:, unit[0], unit[1]]
-    return tf.reduce_mean(tf.maximum(values, leak * values), (1, 2))
+    if not climbing:
+        return tf.reduce_mean(tf.nn.relu(values), (1, 2))
+    strongest = tf.reduce_max(values, (1, 2))
+    return tf.where(strongest > 0, tf.reduce_mean(tf.maximum(values, LEAK * values), (1, 2)), strongest)
 
 
 def transforms(steps, n, size, seed, shift=None, degrees=DEGREES, scale=SCALE):
@@ -310,7 +323,7 @@ def ascend(network, channels, size, value_range, objective="channel", sign=1, un
                      (Mahendran & Vedaldi 2015, Simonyan et al. 2014), shifted by up to `jitter` pixels at each step
     report:          called as report(steps done) after every `every` steps of a batch
 
-    Returns Ascent, its activations measured without transforms and without leak, of the right sign. Seeded.
+    Returns Ascent, its activations measured without transforms, of the right sign. Seeded.
     """
     tf = tensorflow()
     channels = np.asarray(channels, np.int32)
@@ -336,7 +349,7 @@ def ascend(network, channels, size, value_range, objective="channel", sign=1, un
                 interpolation="BILINEAR", fill_mode="REFLECT")[..., 0]
             noise = tf.random.stateless_normal(tf.shape(moved), tf.stack([seed, step]))
             moved += noise * (NOISE * (high - low) if fourier else 0.0)
-            value = score(network(spread(moved), training=False), chosen, sign=sign, leak=LEAK)
+            value = score(network(spread(moved), training=False), chosen, sign=sign, climbing=True)
         gradient = tape.gradient(value, state)
         gradient /= rms(gradient)
         if not fourier:
@@ -377,18 +390,19 @@ def ascend(network, channels, size, value_range, objective="channel", sign=1, un
         rows = np.arange(begin, begin + batch_size).clip(max=len(channels) - 1)  # one shape: one graph
         chosen, state = tf.constant(channels[rows]), tf.constant(start[rows])
         first, second, part_moves = tf.zeros_like(state), tf.zeros_like(state), tf.constant(moves[:, rows])
-        snapshots, marks = [measure(state, chosen)[0].numpy()], [0]
+        taken, marks = [measure(state, chosen)], [0]
         for step in range(0, steps, every):
             last = min(step + every, steps)
             state, first, second = climb(tf.constant(step), state, first, second, chosen, part_moves, tf.constant(last))
-            snapshots.append(decode(state).numpy())
+            taken.append(measure(state, chosen))
             marks.append(last)
             if report:
                 report(last - step)
         kept = min(batch_size, len(channels) - begin)
-        parts.append((np.stack(snapshots)[:, :kept], measure(state, chosen)[1].numpy()[:kept]))
-    snapshots = np.concatenate([part[0] for part in parts], 1)
-    return Ascent(snapshots[-1], np.concatenate([part[1] for part in parts]), snapshots, marks)
+        parts.append([np.stack(column)[:, :kept] for column in zip(*taken)])
+    snapshots, reached = (np.concatenate(column, 1) for column in zip(*parts))
+    best = len(reached) - 1 - (sign * reached)[::-1].argmax(0), np.arange(len(channels))  # of equals, the last
+    return Ascent(snapshots[best], reached[best], snapshots, marks)
 
 
 def variation_gradient(image):
@@ -495,109 +509,3 @@ def top_patches(found, channel, count, field, images, groups=None):
         patch[y0 - top:y1 - top, x0 - left:x1 - left] = image[y0:y1, x0:x1]
         patches.append(patch)
     return order, found.peak[order, channel], patches
-
-
-# ---- the smallest change of class ------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Adversarial:
-    """An image on the other side of the nearest class border: float32 (h, w), and the probabilities (k,) before and after.
-
-    fgsm: the smallest sign-of-gradient step that turns the class, float32 (h, w), or None when none within the range does.
-    """
-
-    image: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    fgsm: np.ndarray | None
-
-
-def adversarial(logits, image, value_range, candidates=10, max_steps=50, refinements=20):
-    """The smallest change of a grey image that turns its class, in the L2 norm.
-
-    logits: keras.Model giving logits; image: float (h, w); value_range: (low, high), which the changed image keeps to.
-    DeepFool (Moosavi-Dezfooli et al. 2016) steps over the nearest of the linearised borders to the `candidates` likeliest
-    classes; bisection then returns to the border, and steps along it towards the image keep what is nearer (as in Croce &
-    Hein 2020). FGSM (Goodfellow et al. 2015) is bisected likewise, for comparison. Returns Adversarial. Raises UserError
-    when no border is found, as where all gradients vanish.
-    """
-    tf = tensorflow()
-    low, high = value_range
-    image = np.asarray(image, np.float32)
-    depth = logits.input_shape[-1]
-
-    @tf.function(reduce_retracing=True)
-    def values_and_gradients(grey, classes):
-        batch = tf.repeat(grey[None], tf.shape(classes)[0], 0)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(batch)
-            values = tf.cast(logits(tf.repeat(batch[..., None], depth, -1), training=False), tf.float32)
-            picked = tf.reduce_sum(values * tf.one_hot(classes, values.shape[-1]))
-        return values[0], tape.gradient(picked, batch)
-
-    def look(grey):
-        values, gradients = values_and_gradients(tf.constant(grey), tf.constant(classes))
-        return values.numpy(), gradients.numpy()
-
-    def turned(grey):
-        values = look(grey)[0]
-        ahead = np.delete(values, own).max() - values[own]
-        return ahead > 1e-4 * (values.max() - values.min())  # by more than rounding, or another batch size turns it back
-
-    def probabilities(grey):
-        values = np.exp((lambda v: v - v.max())(look(grey)[0].astype(np.float64)))
-        return values / values.sum()
-
-    def to_border(path, steps=18):
-        """The nearest turned point of path(t), 0 < t <= 1, whose end is turned."""
-        inside, outside = 0.0, 1.0
-        for _ in range(steps):
-            middle = (inside + outside) / 2
-            inside, outside = (inside, middle) if turned(path(middle)) else (middle, outside)
-        return path(outside)
-
-    def over_border(point, overshoot):
-        """The point nearest to the image beyond the nearest border as linearised at `point` (the paper's equation 8)."""
-        values, gradients = look(point)
-        best = None
-        for k in range(1, len(classes)):
-            normal = (gradients[k] - gradients[0]).astype(np.float64)
-            gap = float(values[own] - values[classes[k]]) + float((normal * (point - image)).sum())
-            length = np.sqrt((normal ** 2).sum())
-            if length > 1e-12 and (best is None or gap / length < best[0]):
-                best = gap / length, normal / length
-        if best is None:
-            raise UserError("the gradient of every logit is zero at this image: no direction changes its class")
-        return np.clip(image + (1 + overshoot) * (max(best[0], 0) + 1e-3) * best[1], low, high).astype(np.float32)
-
-    classes = np.zeros(1, np.int32)
-    classes = np.argsort(-look(image)[0]).astype(np.int32)[:candidates]
-    own, point = int(classes[0]), image
-    for step in range(max_steps):
-        point = over_border(point, 0.02 * (step + 1))
-        if turned(point):
-            break
-    else:
-        raise UserError(f"no change of class found within {max_steps} steps of DeepFool")
-
-    def straight(end):
-        return lambda t: (image + t * (end - image)).astype(np.float32)
-
-    best = to_border(straight(point))
-    for _ in range(refinements):
-        point = over_border(best, 0.02)
-        if not turned(point):
-            point = (image + (point - image) * 1.1).clip(low, high).astype(np.float32)
-            if not turned(point):
-                break
-        point = to_border(straight(point))
-        if np.linalg.norm(point - image) > 0.9999 * np.linalg.norm(best - image):
-            break
-        best = point
-    gradients = look(image)[1]
-    shares = probabilities(image)[classes]
-    direction = np.sign(np.tensordot(shares, gradients, 1) - gradients[0]).astype(np.float32)  # of the cross-entropy
-    reach = next((e for e in 2.0 ** np.arange(-6, 9) if turned((image + e * direction).clip(low, high))), None)
-    fgsm = None if reach is None else to_border(lambda t: (image + t * reach * direction).clip(low, high).astype(np.float32))
-    return Adversarial(best, probabilities(image), probabilities(best), fgsm)

@@ -1,9 +1,11 @@
 """Whole files or none: every output is written beside its final name, flushed to disk and then renamed."""
 
 import contextlib
+import glob
 import json
 import os
 import secrets
+import time
 from pathlib import Path
 
 from utils.cli import UserError
@@ -11,27 +13,86 @@ from utils.cli import UserError
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+ABANDONED = 3600  # seconds after which a temporary file is taken for that of a killed process
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Yield a temporary path in the folder of `path`; move it to `path` when the block ends without an error.
 
     The temporary name keeps the suffix, so writers that choose a format by suffix (Keras, matplotlib) work.
-    A reader sees the old file or the whole new one, never a part. Raises UserError when the folder cannot be
-    written or the disk is full.
+    A reader sees the old file or the whole new one, never a part, also after a power cut. Raises UserError when the folder
+    cannot be written or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(path)
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         os.replace(temporary, path)
+        flush(path.parent)
     except OSError as error:
-        reason = error.strerror or str(error).splitlines()[0]
+        reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot write {path}: {reason}; free some space or choose a folder you may write") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def remove_abandoned(path):
+    """Remove what processes that were killed while they wrote `path` left behind."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.{'[0-9a-f]' * 8}.part*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                left.unlink()
+
+
+def flush(path):
+    """Have the system put a file, or the names in a folder, on the disk now."""
+    if path.is_dir() and os.name != "posix":
+        return  # other systems cannot open a folder
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path, refusal):
+    """Hold the lock file `path` during the block. Raises UserError(refusal) while another process holds it.
+
+    The system keeps the lock (flock), so that of a killed process is gone with it, whatever the file says. Where the
+    system has no such locks (Windows) nothing is refused.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(handle), os.stat(path)):
+                raise FileExistsError  # the owner removed the file that we had opened, and the next one has made its own
+        except OSError as error:
+            owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "?"
+            raise UserError(f"{refusal} (process {owner})") from error
+        os.truncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
 
 
 def write_text(path, text):

@@ -27,15 +27,19 @@ def load(path):
     """Load a `.h5` or `.keras` classifier as a functional model with one image input.
 
     Returns a keras.Model (uncompiled) whose input has shape (None, height, width, channels) and whose output is
-    (None, classes). Code inside the file is never run. Raises UserError when the file is missing, is no model,
-    needs custom code, or has another number of inputs or dimensions.
+    (None, classes). Code inside the file is never run (see utils.model_safety). Raises UserError when the file is missing,
+    is no model, needs custom code, holds weights that are no numbers, or has another number of inputs or dimensions.
     """
     import keras
+    import numpy as np
+
+    from utils import model_safety
 
     path = Path(path)
     if not path.is_file():
         released = ", ".join(sorted(shown(p) for p in MODELS.glob("*.h5"))) or "none yet"
         raise UserError(f"model {path} does not exist; at hand: {released}")
+    model_safety.check(path)
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         if len(model.inputs) == len(model.outputs) == 1:  # a Sequential loaded from .h5 lacks `.output`; a wrapper has it
@@ -47,6 +51,9 @@ def load(path):
         raise UserError(f"{path} has input shape {model.input_shape}; expected one image input (height, width, channels)")
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         raise UserError(f"{path} has output shape {model.output_shape}; expected one vector of class scores")
+    for weight in model.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            raise UserError(f"{path} holds weights that are no numbers ({weight.path}); it is damaged or its training failed")
     return model
 
 
@@ -55,34 +62,33 @@ def save(model, path, half=False):
 
     With `half` the weights are stored as float16 (2 bytes each), which Keras casts back to float32 on loading.
     """
-    import absl.logging
+    import io
+
     import h5py
     import numpy as np
+    from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
 
-    absl.logging.set_verbosity(absl.logging.ERROR)  # Keras calls .h5 legacy at each save; the format is the task's
+    packed = io.BytesIO()  # the HDF5 library leaves its files half open where a write fails; a plain write does not
+    with (h5py.File("plain.h5", "w", driver="core", backing_store=False) as source,
+          h5py.File(packed, "w", libver=("earliest", "v110")) as target):
+        save_model_to_hdf5(model, source, include_optimizer=False)
+
+        def copy(name, item):
+            if isinstance(item, h5py.Dataset):
+                value = item[()]
+                shrink = half and value.dtype == np.float32
+                packing = {"compression": "gzip", "shuffle": True} if value.ndim else {}
+                made = target.create_dataset(name, data=value.astype(np.float16) if shrink else value, **packing)
+            else:
+                made = target.require_group(name)
+            for key, attribute in item.attrs.items():
+                made.attrs[key] = attribute
+
+        for key, attribute in source.attrs.items():
+            target.attrs[key] = attribute
+        source.visititems(copy)
     with replacing(path) as temporary:
-        plain = temporary.with_name(temporary.name + ".plain.h5")
-        try:
-            model.save(plain, include_optimizer=False)
-            with h5py.File(plain, "r") as source, h5py.File(temporary, "w", libver=("earliest", "v110")) as target:
-
-                def copy(name, item):
-                    if isinstance(item, h5py.Dataset):
-                        value = item[()]
-                        shrink = half and value.dtype == np.float32
-                        packing = {"compression": "gzip", "shuffle": True} if value.ndim else {}
-                        made = target.create_dataset(
-                            name, data=value.astype(np.float16) if shrink else value, **packing)
-                    else:
-                        made = target.require_group(name)
-                    for key, attribute in item.attrs.items():
-                        made.attrs[key] = attribute
-
-                for key, attribute in source.attrs.items():
-                    target.attrs[key] = attribute
-                source.visititems(copy)
-        finally:
-            plain.unlink(missing_ok=True)
+        temporary.write_bytes(packed.getbuffer())
 
 
 def card_path(model_path):

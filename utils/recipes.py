@@ -55,7 +55,8 @@ def add_arguments(parser, networks, name):
     recipe.add_argument("--l2", type=number(float, 0), default=0.0, help="L2 penalty on every kernel")
     recipe.add_argument("--dropconnect", type=number(float, 0, 0.95), default=0.0, help="share of dense weights dropped")
     recipe.add_argument("--oversample", action="store_true",
-                        help="augmented copies until each class of the training part has as many images as the largest")
+                        help="augmented copies, drawn anew each epoch, until each class of the training part has as "
+                             "many images as the largest")
     recipe.add_argument("--augment", action=argparse.BooleanOptionalAction, help="random transforms, new in every epoch")
     recipe.add_argument("--rotation", type=number(float, 0, 180), help="degrees, either way")
     recipe.add_argument("--scale", type=share, help="relative change of size, either way")

@@ -10,14 +10,16 @@ import math
 import os
 import sys
 import time
+import zipfile
+import zlib
 
 import keras
 import numpy as np
 from keras import ops
 
 from utils import augmentation, data, models, recipes
-from utils.cli import Progress, UserError, table
-from utils.files import replacing, shown, write_csv, write_json
+from utils.cli import Progress, UserError, interruption, table
+from utils.files import locked, replacing, shown, write_csv, write_json
 
 HISTORY = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
@@ -29,21 +31,27 @@ class Batches(keras.utils.PyDataset):
     """Training batches: ({image uint8 (b, 48, 48, 1), draws (b, 12), mixing (b, 5)}, soft labels float32 (b, 7)).
 
     The last, smaller batch of an epoch is left out, so that each step has one shape; the order differs every epoch.
+    copied: rows that come once more in each epoch, as augmented copies drawn anew.
     """
 
-    def __init__(self, images, labels, batch_size, seed, augment=None):
+    def __init__(self, images, labels, batch_size, seed, augment=None, copied=()):
         super().__init__()
-        self.images, self.labels = images[..., None], np.eye(len(data.CLASSES), dtype=np.float32)[labels]
-        self.batch_size, self.seed, self.augment = min(batch_size, len(images)), seed, augment
+        self.copied = np.array(copied, np.int64)
+        self.originals, labels = images, np.concatenate([labels, labels[self.copied]])
+        self.labels = np.eye(len(data.CLASSES), dtype=np.float32)[labels]
+        self.batch_size, self.seed, self.augment = min(batch_size, len(labels)), seed, augment
         self.start(0)
 
     def start(self, epoch):
         """Set the epoch whose batches come next."""
         self.epoch = epoch
-        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+        rng = np.random.default_rng([self.seed, 3, epoch])
+        copies = augmentation.augmented_copies(self.originals[self.copied], rng, augmentation.Augmentation())
+        self.images = np.concatenate([self.originals, copies])[..., None]
 
     def __len__(self):
-        return len(self.images) // self.batch_size
+        return len(self.labels) // self.batch_size
 
     def __getitem__(self, step):
         rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
@@ -183,7 +191,7 @@ class Loop(keras.callbacks.Callback):
         super().__init__()
         self.learner, self.network, self.shadow, self.batches = learner, network, shadow, batches
         self.validation, self.args, self.checkpoint = validation, args, checkpoint
-        self.history, self.best = [], None
+        self.history, self.best, self.last_loss = [], None, math.nan
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.start(epoch)
@@ -191,13 +199,13 @@ class Loop(keras.callbacks.Callback):
         self.progress = Progress(label=f"epoch {epoch + 1}/{self.args.epochs}", total=len(self.batches))
 
     def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self.stop_at_nan(logs["loss"], batch)
+        self.last_loss = float(logs["loss"])
         self.progress.step(f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}", n=batch + 1 - self.progress.done)
 
     def on_epoch_end(self, epoch, logs=None):
         self.progress.close()
-        if not math.isfinite(logs["loss"]):
-            raise UserError(f"the loss became {logs['loss']} in epoch {epoch + 1}; lower --learning-rate "
-                            f"({self.args.learning_rate}); the last good state is kept")
         weights = averaged_weights(self.network, self.learner.optimizer, self.args.ema)
         self.shadow.set_weights(weights)
         val_loss, val_accuracy = score(self.shadow, self.validation)
@@ -212,6 +220,25 @@ class Loop(keras.callbacks.Callback):
         print(f"{row[0]:5d}  {row[1]:13.2e}  {row[2]:6.4f}  {row[3]:8.4f}  {row[4]:8.4f}  {row[5]:12.4f}  {row[6]:7.1f}"
               + (" *" if better and self.args.keep == "best" else ""), flush=True)
         self.save(epoch + 1)
+        self.tell_how_to_continue()
+
+    def stop_at_nan(self, loss, step):
+        """Raise UserError with the cause; the weights of the best epoch so far, if any, become a model of their own."""
+        self.progress.close()
+        before = "at once" if math.isnan(self.last_loss) else f"after {self.last_loss:.3g}"
+        kept = "no epoch was finished"
+        if self.best:
+            path = models.MODELS / f"{self.args.name}_last_good.h5"
+            self.shadow.set_weights(self.best["weights"])
+            models.save(self.shadow, path)
+            kept = f"the weights of epoch {self.best['epoch']} are in {shown(path)}, which --start-from reads"
+        raise UserError(f"the loss became {loss} {before}, in step {step + 1} of epoch {len(self.history) + 1}: the run "
+                        f"diverged; lower --learning-rate ({self.args.learning_rate}) or lengthen --warmup; {kept}")
+
+    def tell_how_to_continue(self):
+        done = len(self.history)
+        interruption.how_to_continue = f"the same command with --resume continues after epoch {done}" if done else (
+            "no epoch was done yet")
 
     def state(self):
         return [*self.learner.variables, *self.learner.optimizer.variables]
@@ -229,8 +256,12 @@ class Loop(keras.callbacks.Callback):
         try:
             with np.load(self.checkpoint, allow_pickle=False) as file:
                 arrays = dict(file)
-        except (OSError, ValueError, EOFError) as error:
+            if len(arrays) != len(self.state()) + len(self.network.weights) + 4:
+                raise KeyError("state")
+        except FileNotFoundError as error:
             raise UserError(f"nothing to resume at {shown(self.checkpoint)}; run without --resume") from error
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f"{shown(self.checkpoint)} is damaged or of another network; run without --resume") from error
         if str(arrays["run"]) != run_key(self.args):
             raise UserError(f"{shown(self.checkpoint)} was made with other options; "
                             "give the same ones, or run without --resume")
@@ -316,16 +347,12 @@ def training_and_validation(args):
     return train, validation, how | {"seed": args.seed, "training_rows": len(train), "validation_rows": len(validation)}
 
 
-def oversampled(train, seed):
-    """The training part plus augmented copies, until every class that occurs has as many images as the largest."""
+def rows_to_copy(labels, seed):
+    """Rows, int64, whose copies give every class that occurs as many images as the largest; drawn with replacement."""
     rng = np.random.default_rng([seed, 3])
-    counts = np.bincount(train.labels, minlength=len(data.CLASSES))
-    extra = [rng.choice(np.flatnonzero(train.labels == code), counts.max() - count)
-             for code, count in enumerate(counts) if count]
-    rows = np.concatenate(extra)
-    copies = augmentation.augmented_copies(train.images[rows], rng, augmentation.Augmentation())
-    return data.Faces(np.concatenate([train.images, copies]), np.concatenate([train.labels, train.labels[rows]]),
-                      source=train.source)
+    counts = np.bincount(labels, minlength=len(data.CLASSES))
+    return np.concatenate([rng.choice(np.flatnonzero(labels == code), counts.max() - count)
+                           for code, count in enumerate(counts) if count])
 
 
 def train(args, build):
@@ -336,36 +363,29 @@ def train(args, build):
     """
     started = time.monotonic()
     policy = set_precision(args.precision)
-    with refuse_second_run(models.MODELS / f"{args.name}.lock"):
+    with refuse_second_run(args.name):
         training, validation, how = training_and_validation(args)
-        seen = len(training)
-        if args.oversample:
-            training = oversampled(training, args.seed)
         keras.utils.set_random_seed(args.seed)
         network, shadow = build(False), build(True)
         if args.start_from:
             start_from(args.start_from, network)
         augment = augmentation.Augmentation(rotation=args.rotation, scale=args.scale, shift=args.shift, contrast=args.light,
                                             brightness=100 * args.light, erase=args.erase, mix=args.mix)
-        batches = Batches(training.images, training.labels, args.batch_size, args.seed, augment if args.augment else None)
+        batches = Batches(training.images, training.labels, args.batch_size, args.seed, augment if args.augment else None,
+                          rows_to_copy(training.labels, args.seed) if args.oversample else ())
         learner = Learner(network, [models.load(path) for path in args.distill or []], args.distill_weight, args.temperature)
         learner.compile(make_optimizer(args, args.epochs * len(batches)),
                         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=args.label_smoothing),
                         metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
         learner.optimizer.build(learner.trainable_variables)
-        loop = Loop(learner, network, shadow, batches, validation, args, models.MODELS / f"{args.name}.checkpoint.npz")
+        loop = Loop(learner, network, shadow, batches, validation, args, checkpoint_path(args.name))
         done = loop.restore() if args.resume else 0
-        print(f"{network.name}: {network.count_params():,} parameters, {policy}; {seen:,} faces to train on"
-              + (f" ({len(training):,} oversampled)" if args.oversample else "") + f", {len(validation):,} to validate"
+        loop.tell_how_to_continue()
+        print(f"{network.name}: {network.count_params():,} parameters, {policy}; {len(training):,} faces to train on"
+              + (f" ({len(batches.labels):,} oversampled)" if args.oversample else "") + f", {len(validation):,} to validate"
               + (f"; resuming after epoch {done}" if done else ""))
-        try:
-            if done < args.epochs:
-                learner.fit(batches, epochs=args.epochs, initial_epoch=done, callbacks=[loop], verbose=0, shuffle=False)
-        except KeyboardInterrupt:
-            finished = len(loop.history)
-            hint = f"the same command with --resume continues after epoch {finished}" if finished else "no epoch was done"
-            print(f"\nStopped; {hint}.", file=sys.stderr)
-            raise
+        if done < args.epochs:
+            learner.fit(batches, epochs=args.epochs, initial_epoch=done, callbacks=[loop], verbose=0, shuffle=False)
         with float32_layers():
             final = build(True)
         final.set_weights(loop.best["weights"])
@@ -375,18 +395,18 @@ def train(args, build):
                  for kind, ending in (("model", ".h5"), ("card", ".json"), ("history", "_history.csv"))}
         models.save(final, paths["model"], half=args.name.startswith(models.RELEASE))
         final = models.load(paths["model"])  # what is measured is the file
-        card = make_card(args, final, policy, how, loop, training, validation, started)
+        card = make_card(args, final, policy, how, loop, validation, started)
         write_csv(paths["history"], HISTORY, loop.history)
         write_json(paths["card"], card)
-        loop.checkpoint.unlink(missing_ok=True)
     return card
 
 
-def make_card(args, final, policy, how, loop, training, validation, started):
+def make_card(args, final, policy, how, loop, validation, started):
     """The model card: everything needed to repeat and to judge the run."""
     from utils.networks import multiply_adds
 
     val_loss, val_accuracy = score(final, validation)
+    seconds = sum(row[-1] for row in loop.history)
     rounded = {"validation_loss": val_loss, "validation_accuracy": val_accuracy,
                "training_accuracy": loop.history[loop.best["epoch"] - 1][3]}
     return {
@@ -400,9 +420,9 @@ def make_card(args, final, policy, how, loop, training, validation, started):
         "split": how,
         "metrics": {key: None if math.isnan(value) else round(value, 4) for key, value in rounded.items()},
         "saved_epoch": loop.best["epoch"],
-        "seconds": round(sum(row[-1] for row in loop.history), 1),
+        "seconds": round(seconds, 1),
         "seconds_in_all": round(time.monotonic() - started, 1),
-        "images_per_second": round(len(training) * len(loop.history) / max(sum(row[-1] for row in loop.history), 1e-9)),
+        "images_per_second": round(len(loop.batches.labels) * len(loop.history) / max(seconds, 1e-9)),
         "precision": policy,
         "hardware": models.hardware(),
         "versions": models.one_line_versions(),
@@ -411,29 +431,22 @@ def make_card(args, final, policy, how, loop, training, validation, started):
 
 
 def summary(card, files):
-    """The closing lines of a training script: one aligned table and the files written."""
+    """The closing lines of a training script, one aligned table and the files written; now the checkpoint may go."""
     metrics = card["metrics"]
     percent = {key: "-" if value is None else f"{100 * value:.2f} %" for key, value in metrics.items()}
     print(table([[card["name"], card["network"], f"{card['parameters']:,}", f"{card['seconds']:.0f}",
                   percent["training_accuracy"], percent["validation_accuracy"]]],
                 ["model", "network", "parameters", "seconds", "training", "validation"]))
+    with contextlib.suppress(UserError), refuse_second_run(card["name"]):
+        checkpoint_path(card["name"]).unlink(missing_ok=True)
+    interruption.how_to_continue = ""
     print("Wrote " + ", ".join(shown(path) for path in files))
 
 
-@contextlib.contextmanager
-def refuse_second_run(lock):
-    """Hold `lock` (a file with our process number) during the block; a live owner's lock is refused, a dead one's is taken."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        owner = int(lock.read_text())
-        os.kill(owner, 0)
-        if owner != os.getpid():
-            raise UserError(f"another run (process {owner}) is writing models/{lock.stem}; choose another --name or wait")
-    except (OSError, ValueError):
-        pass
-    with replacing(lock) as temporary:
-        temporary.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+def checkpoint_path(name):
+    return models.MODELS / f"{name}.checkpoint.npz"
+
+
+def refuse_second_run(name):
+    """A block during which no other process trains models/NAME. Raises UserError while one does."""
+    return locked(models.MODELS / f"{name}.lock", f"another run is writing models/{name}; choose another --name or wait")

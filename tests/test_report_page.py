@@ -1,0 +1,173 @@
+"""The report's page in a real browser: no error, no request, usable by keyboard, accessible, narrow, printed."""
+
+import shutil
+
+import pytest
+
+from tests import report_example
+from utils import report_page
+from utils.files import write_text
+from utils.report_text import LANGUAGES
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as running:
+        made = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    for language in LANGUAGES:
+        made = report_example.report(folder, language)
+        write_text(folder / f"{language}.html", report_page.page(made, report_example.pictures(), language))
+    return folder
+
+
+@pytest.fixture
+def visit(browser, pages):
+    """visit(language, ...) opens a page; at the end it must have logged nothing and asked for nothing but itself."""
+    opened, complaints, requests = [], [], []
+
+    def open_page(language="en", width=1200, scheme="light", **options):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, **options)
+        opened.append(page)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((pages / f"{language}.html").as_uri())
+        return page
+
+    yield open_page
+    for page in opened:
+        page.close()
+    assert not complaints
+    assert all(url.startswith("data:") or url.endswith(".html") for url in requests), requests
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(visit, language, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    page = visit(language, scheme=scheme)
+    page.click('[data-cell="4-2"]')
+    page.focus(".tile")
+    found = axe.run(page).response["violations"]
+    assert not [(v["id"], v["nodes"][0]["html"][:120]) for v in found if v["impact"] in ("serious", "critical")]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nothing_scrolls_sideways_on_a_phone(visit, language):
+    page = visit(language, width=375)
+    page.click('[data-cell="0-1"]')
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    assert page.evaluate("document.documentElement.lang") == language
+
+
+def test_a_cell_shows_its_faces_by_keyboard(visit):
+    page = visit()
+    page.focus('[data-cell="0-0"]')
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert page.get_attribute('[data-cell="1-1"]', "aria-pressed") == "true"
+    assert page.locator("#faces li").all_inner_texts() == ["93 %", "71 %"]
+    assert "true disgust, predicted disgust: 9 faces" in page.inner_text("#faces")
+    page.click('[data-cell="1-6"]')
+    assert "no faces" in page.inner_text("#faces") and page.locator("#faces li").count() == 0
+
+
+def test_a_figure_enlarges_and_escape_returns_the_focus(visit):
+    page = visit()
+    page.focus(".enlarge")
+    page.keyboard.press("Enter")
+    assert page.locator("dialog").is_visible()
+    assert page.evaluate("document.activeElement.closest('dialog') !== null")
+    assert page.get_attribute("#large", "alt") == 'Best is "happy" & <worst> disgust'
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.evaluate("document.activeElement.className") == "enlarge"
+
+
+def test_the_first_tab_skips_to_the_report(visit):
+    page = visit()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "report"
+
+
+def test_the_slider_masks_the_least_salient_pixels(visit):
+    page = visit()
+
+    def kept():
+        """How many pixels of the masked face are those of the original; noise equals the fill by chance in a few."""
+        return page.evaluate("""() => {
+            const [a, b] = ["original", "masked"].map((kind) => {
+                const copy = new OffscreenCanvas(48, 48).getContext("2d", {willReadFrequently: true});
+                copy.drawImage(document.getElementById(`canvas-${kind}`), 0, 0);
+                return copy.getImageData(0, 0, 48, 48).data; });
+            return Array.from({length: 2304}, (_, i) => a[4 * i] === b[4 * i]).filter(Boolean).length; }""")
+
+    assert abs(kept() - 461) < 30 and "20 % kept: 0.20" in page.inner_text("#slider-output")
+    page.focus("#slider-share")
+    page.keyboard.press("ArrowRight")
+    assert abs(kept() - 576) < 30 and "25 % kept: 0.25" in page.inner_text("#slider-output")
+    page.keyboard.press("End")
+    assert kept() == 2304
+    page.select_option("#slider-face", "1")
+    assert "surprise" in page.inner_text("#slider-output")
+
+
+def test_pointing_at_a_filter_shows_its_patches(visit):
+    page = visit()
+    page.hover('[data-tile="0-1"]')
+    assert "filter 8 of conv3_relu" in page.inner_text("#patches-0")
+    page.focus('[data-tile="0-0"]')
+    assert "filter 7 of conv3_relu" in page.inner_text("#patches-0")
+    assert page.locator("#patches-0 li").count() == 2
+
+
+def test_the_theme_changes_by_its_button(visit):
+    page = visit(scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+
+
+def test_without_script_the_report_reads_on(visit):
+    page = visit(java_script_enabled=False)
+    assert page.locator("figure img").first.is_visible()
+    assert not page.locator(".matrix").is_visible() and not page.locator("#theme").is_visible()
+
+
+def test_it_prints_to_a4(visit, tmp_path):
+    page = visit()
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    content = (tmp_path / "report.pdf").read_bytes()
+    assert content.count(b"/Type /Page\n") >= 2
+    assert b"/MediaBox [0 0 594.9" in content or b"/MediaBox [0 0 595" in content
+    page.emulate_media(media="print")
+    assert not page.locator(".interactive").first.is_visible()
+
+
+def test_what_comes_from_outside_is_escaped(pages):
+    text = (pages / "en.html").read_text()
+    assert "<a&b>" not in text and "&lt;a&amp;b&gt;" in text and "A &lt;figure&gt; &amp; its label" in text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_markdown_has_the_same_sentences(pages, language):
+    made = report_example.report(pages, language)
+    text = report_page.markdown(made, pages, language)
+    for listed in made["sections"].values():
+        for sentence in listed:
+            assert report_page.escaped(sentence["text"]) in text
+    assert "](a%20figure.png)" in text and r"A \<figure\>" in text

@@ -1,0 +1,294 @@
+"""Does the loader read right data or say one line, whatever it is given? Inputs made, read, and compared with a slow reader.
+
+    python -m tests.tools.fuzz_data --inputs 10000            every dialect, mutated; --seconds 60 sets a time instead
+    python -m tests.tools.fuzz_data --corpus data/train.csv   mutate the first rows of a real file too
+    python -m tests.tools.fuzz_data --coverage --seconds 300  keep the mutants that reach new lines of the loader
+
+An input is a valid file of a random dialect (header, quoting, line ends, compression), spoiled by zero to eight mutations:
+flipped bits, bytes replaced, inserted, cut and repeated, tokens that parsers trip over. Each must end within ten seconds in
+exactly what Python's csv module and int() make of the file, or in a UserError of one line that names file and row; anything
+that the slow reader refuses must be refused.
+"""
+
+import argparse
+import csv
+import gzip
+import io
+import lzma
+import random
+import re
+import resource
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(PROJECT))
+
+from utils import data  # noqa: E402
+from utils.cli import UserError  # noqa: E402
+
+HEADERS = (("label", "feature"), ("id", "feature"), ("emotion", "pixels", "Usage"), ("emotion", " Usage", " pixels"),
+           ("emotion", "pixels"), ("pixels",), (" LABEL ", "Feature"), ("id", "label", "pixels"))
+TOKENS = (b",", b'"', b'""', b"\r", b"\n", b"\r\n", b"\x00", b"\xff", b"\xef\xbb\xbf", b" ", b"\t", b".0", b".", b"-1", b"256",
+          b"1e9", b"nan", b"1_0", b"0255", b"00000000001", "٣".encode(), b"label,feature\n", b"Training", b";", b"=1+1",
+          b"'", b"\x1a", b"1000000000", b"7", b"+5", b"0x1F", b"\xc2\xa0", b"\x0b", b"\x0c")
+SLOWEST = 10.0  # seconds an input may take
+PACKINGS = {"": lambda text: text, ".gz": lambda text: gzip.compress(text, 1),
+            ".xz": lambda text: lzma.compress(text, preset=0), ".zip": lambda text: zipped(text)}
+
+
+def zipped(text):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("inner/faces.csv", text)
+    return file.getvalue()
+
+
+# ---- inputs ---------------------------------------------------------------------------------------------------
+
+
+def valid_file(draw):
+    """A CSV of one to four faces in a random dialect: bytes."""
+    header = draw.choice(HEADERS)
+    end = draw.choice((b"\n", b"\n", b"\r\n"))
+    lines = [",".join(header)]
+    for row in range(draw.randint(1, 4)):
+        fields = []
+        for name in header:
+            kind = name.strip().lower()
+            if kind in ("feature", "pixels"):
+                field = pixel_field(draw)
+            elif kind == "usage":
+                field = draw.choice(data.USAGES)
+            elif kind == "id":
+                field = draw.choice((str(row), f"{row:03d}", f"face {row}"))
+            else:
+                field = draw.choice("0123456") + draw.choice(("", "", ".0"))
+            quoted = draw.random() < 0.2
+            fields.append(f'"{field}"' if quoted else draw.choice(("", "", " ")) + field)
+        lines.append(",".join(fields))
+    text = end.join(line.encode() for line in lines) + end * draw.choice((0, 1, 1, 3))
+    return draw.choice((b"", b"", b"\xef\xbb\xbf")) + text
+
+
+def pixel_field(draw):
+    values = draw.choices(range(256), k=data.PIXELS)
+    form = draw.choice(("{}", "{}", "{}", "{}.0", "{:03d}"))
+    return draw.choice((" ", " ", "  ", "\t")).join(map(form.format, values))
+
+
+def mutate(content, draw, times):
+    """`content` (bytes) with `times` random changes."""
+    content = bytearray(content)
+    for _ in range(times):
+        at = draw.randrange(len(content) + 1)
+        kind = draw.randrange(7)
+        if kind == 0 and at < len(content):
+            content[at] ^= 1 << draw.randrange(8)
+        elif kind == 1 and at < len(content):
+            content[at] = draw.randrange(256)
+        elif kind == 2:
+            content[at:at] = draw.choice(TOKENS)
+        elif kind == 3:
+            del content[at:at + draw.choice((1, 1, 4, 100, 9000))]
+        elif kind == 4:
+            length = draw.choice((1, 5, 300, 9500))
+            content[at:at] = content[max(at - length, 0):at]
+        elif kind == 5:
+            at = min(at, 60)  # the header and the first fields decide most
+            content[at:at + draw.randrange(2)] = draw.choice(TOKENS)
+        else:
+            breaks = [m.start() for m in re.finditer(rb"[,\n\r]", content)]
+            at = draw.choice(breaks) if breaks else 0
+            content[at:at + draw.randrange(2)] = draw.choice(TOKENS)
+    return bytes(content)
+
+
+# ---- the slow reader ------------------------------------------------------------------------------------------
+
+
+class RefusedError(Exception):
+    """The slow reader's word that a file is no data."""
+
+
+def read_slowly(text):
+    """What a CSV (bytes, unpacked) means: (images, labels, ids, usage) as nested lists, absent columns None.
+
+    Python's csv module splits, int() converts; written without a look at the loader's ways. Raises RefusedError.
+    """
+    try:
+        whole = text.decode("utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(whole.replace("\r\n", "\n"), newline=""), strict=True)
+                if len(row) > 1 or "".join(row).strip()]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RefusedError(str(error)) from error
+    if len(rows) < 2:
+        raise RefusedError("no rows")
+    names = [{"feature": "pixels", "emotion": "label"}.get(n.strip().lower(), n.strip().lower()) for n in rows[0]]
+    if names.count("pixels") != 1 or any(names.count(name) > 1 for name in ("label", "id", "usage")):
+        raise RefusedError("columns")
+    columns = {name: [] for name in ("pixels", "label", "id", "usage")}
+    for row in rows[1:]:
+        if len(row) < len(names) or "".join(row[len(names):]).strip():
+            raise RefusedError("fields")
+        for name, field in zip(names, row):
+            if name in columns:
+                columns[name].append(field.strip())
+    images = [[whole_number(value, 255) for value in field.split()] for field in columns["pixels"]]
+    if any(len(image) != data.PIXELS for image in images):
+        raise RefusedError("pixels")
+    labels = [whole_number(field, 6) for field in columns["label"]] if "label" in names else None
+    usage = columns["usage"] if "usage" in names else None
+    if usage is not None and not set(usage) <= set(data.USAGES):
+        raise RefusedError("usage")
+    return images, labels, columns["id"] if "id" in names else None, usage
+
+
+def whole_number(text, highest):
+    head, _, tail = text.partition(".")
+    if not (head.isascii() and head.isdigit()) or tail.strip("0") or not tail.isascii() or int(head) > highest:
+        raise RefusedError(text[:20])
+    return int(head)
+
+
+# ---- one input ------------------------------------------------------------------------------------------------
+
+
+def try_input(content, packed, path):
+    """Read an input both ways and compare. Returns "read" or "refused"; raises AssertionError where they differ.
+
+    content: the CSV as bytes, or None where the packed file itself was damaged and nobody knows what it means.
+    """
+    path.write_bytes(packed)
+    begun = time.monotonic()
+    faces, said = None, None
+    try:
+        faces = data.read_csv(path)
+    except UserError as error:
+        said = str(error)
+    assert time.monotonic() - begun < SLOWEST, "too slow"
+    if said is not None:
+        assert len(said.splitlines()) == 1, f"not one line: {said}"
+        assert str(path) in said, f"no file name: {said}"
+        assert re.search(r"row \d|is empty|no rows|holds \d+ CSV|zip file|UTF-16|unpacks to", said), f"no row: {said}"
+    if content is None:
+        return "read" if said is None else "refused"
+    expected = reason = None
+    try:
+        expected = read_slowly(content)
+    except RefusedError as refused:
+        reason = refused
+    if said is not None:
+        assert expected is None or is_stricter(content), f"refused, though the slow reader reads it: {said}"
+        return "refused"
+    assert expected is not None, f"read, though the slow reader says: {reason}"
+    images, labels, ids, usage = expected
+    assert np.array_equal(faces.images.reshape(len(faces), -1), images), "other pixels"
+    assert (faces.labels is None) == (labels is None) and (labels is None or faces.labels.tolist() == labels), "other labels"
+    assert (faces.ids is None) == (ids is None) and (ids is None or [str(i) for i in faces.ids] == ids), "other ids"
+    assert (faces.usage is None) == (usage is None) and (usage is None or faces.usage.tolist() == usage), "other usage"
+    return "read"
+
+
+def is_stricter(content):
+    """Whether the loader may refuse what the slow reader takes.
+
+    Lone carriage returns (a line end for the csv module), white space outside ASCII, numbers of ten digits and more,
+    and what looks like a web page, UTF-16 or an archive.
+    """
+    return bool(re.search(rb"\r(?!\n)|[\x1c-\x1f\x80-\xff]|[0-9]{10}", content.removeprefix(b"\xef\xbb\xbf"))
+                or content.lstrip()[:1] == b"<" or content[:2] in (b"\x1f\x8b", b"PK"))
+
+
+def make_input(draw, seeds):
+    """(the CSV as bytes or None, the file as bytes): from a new valid file or a seed, mutated before or after packing."""
+    content = draw.choice(seeds) if seeds and draw.random() < 0.5 else valid_file(draw)
+    times = draw.choice((0, 1, 1, 1, 2, 4, 8))
+    packing = PACKINGS[draw.choice(("", "", "", "", "", ".gz", ".xz", ".zip"))]
+    if packing is not PACKINGS[""] and draw.random() < 0.5 and times:
+        return None, mutate(packing(content), draw, times)
+    content = mutate(content, draw, times)
+    return content, packing(content)
+
+
+class Coverage:
+    """Which lines of utils/data.py the last input reached; `is_new` says whether any was reached for the first time."""
+
+    def __init__(self):
+        import coverage
+
+        self.meter = coverage.Coverage(data_file=None, include=[data.__file__], branch=True)
+        self.seen = set()
+
+    def __enter__(self):
+        self.meter.erase()
+        self.meter.start()
+
+    def __exit__(self, *_):
+        self.meter.stop()
+
+    def is_new(self):
+        arcs = set(self.meter.get_data().arcs(data.__file__) or ())
+        new = arcs - self.seen
+        self.seen |= arcs
+        return bool(new)
+
+
+def run(inputs=None, seconds=None, seed=0, corpus=None, guided=False):
+    """Try so many inputs, or for so many seconds; returns {outcome: count}. Raises AssertionError at the first wrong one."""
+    draw = random.Random(seed)
+    seeds = [b"\n".join(lines) + b"\n" for lines in corpus_rows(corpus)] if corpus else []
+    guide, counts, end = Coverage() if guided else None, {"read": 0, "refused": 0}, time.monotonic() + (seconds or 1e9)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "faces.csv"
+        while (inputs is None or sum(counts.values()) < inputs) and time.monotonic() < end:
+            content, packed = make_input(draw, seeds)
+            try:
+                if guide:
+                    with guide:
+                        outcome = try_input(content, packed, path)
+                else:
+                    outcome = try_input(content, packed, path)
+            except Exception as error:
+                kept = Path(tempfile.gettempdir()) / "fuzz_data_failure.csv"
+                kept.write_bytes(packed)
+                raise AssertionError(f"input {sum(counts.values())} (--seed {seed}; kept as {kept}): "
+                                     f"{type(error).__name__}: {error}") from error
+            counts[outcome] += 1
+            if guide and content and guide.is_new():
+                seeds.append(content)
+    if guide:
+        counts["kept for new branches"] = len(seeds)
+    return counts
+
+
+def corpus_rows(path):
+    """The header of a real file with one to three of its first rows: lists of lines."""
+    with data.open_text(Path(path)) as file:
+        lines = [file.readline().rstrip(b"\r\n") for _ in range(13)]
+    return [[lines[0], *lines[at:at + 1 + at % 3]] for at in range(1, 11)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--inputs", type=int, help="default: 10,000, or as many as --seconds allows")
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--corpus", help="a real CSV whose rows are mutated too")
+    parser.add_argument("--coverage", action="store_true", help="keep mutants that reach new branches (pip install coverage)")
+    args = parser.parse_args()
+    inputs = args.inputs or (None if args.seconds else 10_000)
+    begun = time.monotonic()
+    counts = run(inputs, args.seconds, args.seed, args.corpus, args.coverage)
+    print(f"{sum(counts[key] for key in ('read', 'refused')):,} inputs, {time.monotonic() - begun:.0f} s: "
+          + ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
+          + f"; 0 failures; largest process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MB")
+
+
+if __name__ == "__main__":
+    main()
