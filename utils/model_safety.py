@@ -101,7 +101,7 @@ def check_h5(file, path, size):
 
 
 def check_dataset(item, name, path, size):
-    """Refuse a dataset that is no numbers, lies elsewhere, needs a plug-in or claims more than it stores; returns its bytes."""
+    """Refuse values that are no numbers, lie elsewhere, need a plug-in or claim more than is stored; returns their bytes."""
     needed, stored = math.prod(item.shape or ()) * item.dtype.itemsize, item.id.get_storage_size()
     if item.external or item.is_virtual:
         raise refusal(path, f"{name!r} keeps its values in another file")
