@@ -9,6 +9,7 @@ import time
 import tracemalloc
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -260,6 +261,8 @@ def test_a_decompression_bomb_is_refused_early(tmp_path, kind):
     assert len(str(caught.value).splitlines()) == 1
     assert peak < 300e6 and time.monotonic() - begun < 60  # 10 GB would take several minutes
     assert not (tmp_path / "cache").exists()
+    if Path("/proc/self/fd").exists():
+        assert str(path) not in {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
 
 
 def png_that_claims(width, height):

@@ -281,10 +281,11 @@ def open_zip(path):
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is a damaged zip file ({error}); download it again") from error
-    inside = [name for name in archive.namelist() if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")]
-    if len(inside) != 1:
-        raise UserError(f"{path} holds {len(inside)} CSV files; expected one: unpack it and name the one to read")
-    return archive.open(inside[0])
+    with archive:  # closed here, its file stays open until the member's reader is closed
+        inside = [name for name in archive.namelist() if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")]
+        if len(inside) != 1:
+            raise UserError(f"{path} holds {len(inside)} CSV files; expected one: unpack it and name the one to read")
+        return archive.open(inside[0])
 
 
 def parse_chunk(columns, rows, path):
