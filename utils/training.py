@@ -49,6 +49,8 @@ class Batches(keras.utils.PyDataset):
         rng = np.random.default_rng([self.seed, 3, epoch])
         copies = augmentation.augmented_copies(self.originals[self.copied], rng, augmentation.Augmentation())
         self.images = np.concatenate([self.originals, copies])[..., None]
+        if keras.backend.backend() == "jax":  # the whole data on the device, so that only rows, draws and labels travel
+            self.images = ops.convert_to_tensor(self.images)
 
     def __len__(self):
         return len(self.labels) // self.batch_size
