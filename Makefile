@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: all setup train lint test bench clean
+.PHONY: all setup train lint test bench lock audit clean
 
 all: train
 
@@ -30,6 +30,16 @@ test: lint
 bench: setup
 	$(PY) -m benchmarks.load
 	$(PY) -m benchmarks.train
+
+lock: .venv/requirements-dev.done  # anew, for the running Python and platform; the tested ones are 3.11 on Linux x86_64
+	$(PY) -m pip install --quiet "pip-tools>=7.5,<8"
+	CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
+		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file requirements.lock requirements-dev.txt
+
+audit: .venv/requirements-dev.done  # asks an advisory service about every pinned version
+	$(PY) -m pip install --quiet "pip-audit>=2.10,<3"
+	$(PY) -m pip_audit --disable-pip --require-hashes -r requirements.lock
 
 clean:
 	rm -rf .venv data/.cache

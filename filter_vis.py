@@ -129,13 +129,14 @@ def filters(study):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(study.shown)} faces; nothing to show")
             continue
         field = study.nodes[layer].field
-        sees = "the whole image" if field is None else "{1}x{0} px".format(*field.size)
+        whole = field is None or all(a >= b for a, b in zip(field.size, study.size))
+        sees = "the whole image" if whole else "{1}x{0} px".format(*field.size)
         times = synthesise(study, layer, order, answers, eta, dead, sees)
         outputs(study, layer, order)
         if study.args.patches:
             patches(study, layer, order[:24], answers, eta, field, sees)
-        summary.append([layer, len(dead), int(dead.sum()), sees, len(order), f"{np.nanmedian(times):.1f}x",
-                        f"{np.nanmedian(eta[order]):.3f}" if labels is not None else "-"])
+        summary.append([layer, len(dead), int(dead.sum()), int(fv.starved_filters(answers).sum()), sees, len(order),
+                        f"{np.nanmedian(times):.1f}x", f"{np.nanmedian(eta[order]):.3f}" if labels is not None else "-"])
     return summary
 
 
@@ -171,11 +172,13 @@ def synthesise(study, layer, order, answers, eta, dead, sees):
         captions.append(f"#{c}: {reached}\n{times}×{share}")
     what = {"channel": "mean of the map", "neuron": "middle unit"}[args.objective]
     aim = {"max": "most", "min": "least", "both": "most (left) and least (right)"}[args.sign]
-    missing = f"; {dead.sum()} dead of {len(dead)} left out" if dead.any() else ""
+    missing = f"\nleft out: {dead.sum()} of {len(dead)} filters, dead on all {len(study.shown):,} faces" if dead.any() else ""
+    explained = "" if np.isnan(eta).all() else "; η²: share of its variance that the classes explain"
     more = f" of {len(dead)}" if len(order) < len(dead) - dead.sum() else ""
     sheet(np.stack(images, 1), captions, study.path("filters", layer),
           f"{study.name}, {layer}: the images that excite each filter {aim}\n{what}, {args.steps} steps of ascent "
-          f"({args.parametrization}); {len(order)}{more} filters, each unit sees {sees}{missing}")
+          f"({args.parametrization}); {len(order)}{more} filters, each unit sees {sees}{missing}\n"
+          f"#filter: activation; ×: times the data's {args.sign.replace('both', 'max or min')}imum{explained}")
     write_csv(study.path("filters", layer, ".csv"), header, rows)
     return [float(row[5]) for row in rows]
 
@@ -240,11 +243,12 @@ def progress(study, layer, order, ascent, canvas):
     if study.args.progress == "gif":
         animation(frames, study.path("progress", layer, ".gif"))
         return
-    keep = np.unique(np.linspace(0, len(frames) - 1, 9).round().astype(int))
+    keep = np.arange(0, len(frames), -(-(len(frames) - 1) // 8) or 1)
     count = min(8, len(order))
     cells = frames[keep][:, :count].swapaxes(0, 1).reshape(-1, 1, *frames.shape[2:])
     captions = [f"#{c}, step {ascent.steps[k]}" for c in order[:count] for k in keep]
-    sheet(cells, captions, study.path("progress", layer), f"{study.name}, {layer}: the ascent on its way", columns=len(keep))
+    sheet(cells, captions, study.path("progress", layer), f"{study.name}, {layer}: the ascent on its way "
+          f"({study.args.objective} objective)", columns=len(keep))
 
 
 # ---- classes, the smallest change, kernels ---------------------------------------------------------------------
@@ -347,7 +351,9 @@ def main():
     if study.layers:
         rows = filters(study)
         if rows:
-            print(cli.table(rows, ["layer", "filters", "dead", "unit sees", "shown", "median of data", "median eta²"]))
+            print(f"Dead: silent on all {len(study.shown):,} faces; starved: on over 99 % of them")
+            print(cli.table(rows, ["layer", "filters", "dead", "starved", "unit sees", "shown", "median of data",
+                                   "median eta²"]))
     if args.classes:
         classes(study)
     if args.adversarial:

@@ -130,8 +130,9 @@ def predict_photos(args, out):
 
     from utils import data, models, photos
 
+    paths = photos.find_photos(args.images)
     networks = evaluation.load_networks(args.model or [models.default_model()])
-    found, left_out = photos.faces_of(photos.find_photos(args.images), args.cropped)
+    found, left_out = photos.faces_of(paths, args.cropped)
     if not found:
         raise UserError(left_out[0] + (f" (and so for all {len(left_out)} photos)" if len(left_out) > 1 else ""))
     print("\n".join(left_out), end="\n" * bool(left_out))

@@ -181,8 +181,9 @@ def figure_files(results, say_of):
 
     def figure(name, words, kind, *keys, where=None, detail=""):
         found = " ".join(filter(None, (say_of(key, where) for key in keys)))
-        return {"path": models.FIGURES / name, "label": label(words, say_of.language) + detail, "kind": kind,
-                "alt": f"{label(words, say_of.language)}{detail}. {found}".strip()}
+        title = label(words, say_of.language) + detail
+        return {"path": models.FIGURES / name, "label": title, "kind": kind,
+                "alt": label("alt", say_of.language, title, found) if found else title}
 
     filters = []
     for i, layer in enumerate(results["filters"]):
@@ -257,9 +258,12 @@ def collect(args, paths, subject):
 def write(args, results, pictures, commands):
     """Write the report as HTML, Markdown and JSON; returns their paths."""
     from utils import report_page
-    from utils.report_findings import findings
+    from utils.report_findings import Finding, findings, tally
 
     found = findings(results)
+    results["tally"] = tally(found)
+    if results["tally"]["claims"]:
+        found["data"].append(Finding("tally"))
     sections = {section: [say(finding, results, args.language) for finding in listed] for section, listed in found.items()}
 
     def say_of(key, where=None):

@@ -270,7 +270,7 @@ def evaluate(args, subject, methods):
         alike, blank = ("-", "-"), int(attribution.is_blank(maps[method]).sum())
         remarks = ["control"] if method in CONTROLS else []
         if method in methods:
-            alike = [f"{kind.mean():.3f}" for kind in randomised[method]]
+            alike = [f"{checks.upper(kind).mean():.3f}" for kind in randomised[method]]
             marked += [method] if checks.fails(*randomised[method]) else []
             remarks += ["fails randomisation"] if method in marked else []
             remarks += [f"not above {control}"] if order[method]["net"][1] <= 0 else []
@@ -281,9 +281,8 @@ def evaluate(args, subject, methods):
         results.append([method, *(number for triple in cells for number in triple), *alike, blank, verdict])
     print(f"{len(faces)} faces of {faces.source}; brackets are bootstrap 95 % intervals. Deletion should be low, insertion "
           f"high; net is\ninsertion minus deletion, against {control}, the best control. Drop and increase of the probability "
-          f"with the top {args.keep:g} % kept.\nCorrelation and SSIM: of maps before and after {len(stages)} stages of "
-          "randomisation, mean; a method fails when both stay above "
-          f"{checks.FAILS:g}.")
+          f"with the top {args.keep:g} % kept.\nCorrelation and SSIM: of maps before and after randomisation, mean over the "
+          f"upper {len(checks.upper(stages))} of {len(stages)} stages; a method fails when both stay above {checks.FAILS:g}.")
     print(cli.table(table, ["method", "deletion area", "insertion area", f"net above {control}", "drop %", "increase %",
                             "sparse %", "correlation", "SSIM", "verdict"]))
 

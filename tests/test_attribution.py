@@ -249,6 +249,15 @@ def test_every_method_finds_the_planted_feature_at_its_place(method, channels):
     assert (np.abs(values.reshape(2, -1).argmax(1) % SIZE - 10.5) <= 3).all()
 
 
+@pytest.mark.parametrize(("patch", "stride"), [(8, 4), (5, 3), (5, 5), (20, 4)])
+def test_every_patch_of_occlusion_hides_the_same_area_and_every_pixel_is_reached(patch, stride):
+    image = keras.Input((SIZE, SIZE, 1))
+    model = keras.Model(image, layers.Dense(2, kernel_initializer="ones")(layers.Flatten()(image)))
+    made = attribution.attribute(model, np.ones((1, SIZE, SIZE)), np.array([0]), "occlusion", patch=patch, stride=stride,
+                                 fill="black")
+    np.testing.assert_allclose(made, min(patch, SIZE) ** 2, rtol=1e-4)
+
+
 @pytest.mark.parametrize("method", ["grad-cam", "grad-cam++", "score-cam"])
 def test_channel_weighting_methods_find_a_planted_patch(method):
     """A detector of one bright bar, averaged over the face: its feature map is where the bar is."""
@@ -351,7 +360,9 @@ def test_randomisation_does_not_return_to_the_weights_before_training():
     model = models.logits_model(small(seed=0))
     _, result = checks.cascade(model, FACES, TARGETS, ["gradient"], seed=0)
     assert result["gradient"][0][-1].mean() < 0.5
-    assert not checks.fails(*result["gradient"]) and checks.fails(np.ones(3), np.ones(3))
+    assert not checks.fails(*result["gradient"]) and checks.fails(np.ones((3, 2)), np.ones((3, 2)))
+    stays = np.repeat([[0.9], [0.8], [0.0], [0.0]], 2, axis=1)  # until the lowest layers are re-drawn
+    assert checks.fails(stays, stays) and not checks.fails(stays[::-1], stays) and not checks.fails(stays, stays[::-1])
 
 
 def test_stages_of_a_deep_network_are_grouped():

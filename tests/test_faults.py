@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import PROJECT
+from tests.one_process import run_all, write_faces
 from utils import data, files, models, networks, training
 from utils.cli import UserError, interruption
 from utils.sample import sample_faces
@@ -72,6 +74,14 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         files.write_text(tmp_path / "file" / "x.txt", "")
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/kernel"), reason="needs a folder that not even root may write")
+def test_a_folder_that_may_not_be_written_is_one_line():
+    with pytest.raises(UserError, match=r"cannot write /sys/kernel/m\.json: .+; free some space or choose a folder"):
+        files.write_json("/sys/kernel/m.json", {})
+    with pytest.raises(UserError, match=r"cannot write /sys/kernel/m\.lock"), files.locked(Path("/sys/kernel/m.lock"), "busy"):
+        pytest.fail("locked")
 
 
 def test_what_killed_writers_left_goes_after_an_hour(tmp_path):
@@ -234,13 +244,32 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, spoil):
         training.run_key = key
 
 
-def test_one_class_alone_is_judged_without_a_warning(suite):
-    images, labels = sample_faces(70)
-    rows = np.flatnonzero(labels == 3)[:3]
-    lines = ["label,feature"] + [f"{labels[i]},{' '.join(map(str, images[i].ravel()))}" for i in rows]
-    (suite.folder / "few.csv").write_text("\n".join(lines))
-    models.save(networks.report_dnn(), suite.folder / "models" / "m.h5")
-    out, error = suite.run("evaluate.py", "--model", "models/m.h5", "--data", "few.csv", "--out", "figures/few.png",
-                           env={"PYTHONWARNINGS": "error::RuntimeWarning"})
-    assert "Warning" not in error and "nan" not in out.lower()
-    assert (suite.folder / "figures" / "few.png").read_bytes()[:4] == b"\x89PNG"
+def test_few_faces_one_class_and_missing_classes_give_figures_without_a_warning(suite):
+    labels = sample_faces(160)[1]
+    write_faces(suite.folder / "one.csv", [0])
+    write_faces(suite.folder / "same.csv", np.flatnonzero(labels == 3)[:9])
+    write_faces(suite.folder / "three.csv", np.flatnonzero(np.isin(labels, (0, 3, 6)))[:12])
+    keras.utils.set_random_seed(0)
+    models.save(keras.Sequential([
+        keras.Input((48, 48, 1)), keras.layers.Conv2D(4, 5, activation="relu", name="conv"),
+        keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7, name="logits"), keras.layers.Softmax()]),
+        suite.folder / "eyes.h5")
+    eyes = ("--model", "eyes.h5")
+    commands = [("train_cnn.py", "--data", "three.csv", "--limit", "1", "--epochs", "1", "--name", "single"),
+                ("train_dnn.py", "--data", "same.csv", "--validation", "three.csv", "--epochs", "1", "--network", "report",
+                 "--oversample", "--augment"),
+                ("train_dnn.py", "--data", "three.csv", "--validation", "one.csv", "--epochs", "1", "--network", "report",
+                 "--name", "three")]
+    for data_file in ("one", "same", "three"):
+        given = (*eyes, "--data", f"{data_file}.csv")
+        commands += [("plot_confusion.py", *given, "--out", f"figures/{data_file}_confusion.png"),
+                     ("evaluate.py", *given, "--out", f"figures/{data_file}.png")]
+    commands += [("saliency.py", *eyes, "--data", "one.csv", "--index", "0"),
+                 ("filter_vis.py", *eyes, "--data", "one.csv", "--index", "0", "--layer", "conv", "--steps", "2")]
+    run_all(suite, commands)
+    for name in (name for name in suite.files() if name.endswith(".json")):
+        text = (suite.folder / name).read_text()
+        assert "NaN" not in text and "Infinity" not in text, name  # json.dumps writes them, no other reader takes them
+    for name in ("one", "same", "three"):
+        row = (suite.folder / "figures" / f"{name}.csv").read_text().splitlines()[1]
+        assert "nan" not in row.lower()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from utils import adversarial
+from utils import adversarial, training
 from utils import feature_visualization as fv
 from utils.cli import UserError
 
@@ -75,6 +75,18 @@ def test_the_minimum_is_below_the_maximum(parametrization):
     low, _ = climb(network(), "relu1", "neuron", parametrization=parametrization, sign=-1)
     assert (low.activations < high.activations).all()
     assert (climb(network(), "relu1", sign=-1)[0].activations <= 0).all()
+
+
+@pytest.mark.parametrize("objective", ["channel", "neuron"])
+def test_a_climb_in_bfloat16_gets_as_high(objective, monkeypatch):
+    reached = []
+    for native in (True, False):
+        monkeypatch.setattr(training, "has_native_bfloat16", lambda native=native: native)
+        canvas = fv.canvas(network(), (24, 24), "conv2", objective)
+        reached.append(fv.ascend(canvas.network, [0, 1, 4], canvas.size, (0, 255), objective, 1, canvas.unit, steps=60))
+    half, full = (ascent.activations for ascent in reached)
+    assert half.dtype == np.float32 and (half != full).any()
+    np.testing.assert_allclose(half, full, rtol=0.15)
 
 
 def test_the_seed_decides():
@@ -206,17 +218,30 @@ def test_responses_patches_and_dead_filters():
     model.get_layer("conv1").set_weights([kernel, bias])
     images = np.random.default_rng(0).integers(0, 256, (9, 24, 24), np.uint8)
     images[5] = images[4]
-    found = fv.responses(model, (24, 24), ["relu1", "conv2"], images, batch_size=4)["relu1"]
+    answers = fv.responses(model, (24, 24), ["relu1", "conv1"], images, batch_size=4)
+    found = answers["relu1"]
     image, nodes = fv.trace(model, (24, 24))
     maps = np.asarray(keras.Model(image, nodes["relu1"].output)(images[..., None].astype(np.float32)))
     np.testing.assert_allclose(found.mean, maps.mean((1, 2)), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(fv.dead_filters(found), [False, False, True, False])
+    answers["conv1"].peak[:] -= 100  # without a ReLU, what is always negative may still tell images apart
+    answers["conv1"].low_peak[:] -= 100
+    np.testing.assert_array_equal(fv.dead_filters(answers["conv1"]), [False, False, True, False])
     rows, values, patches = fv.top_patches(found, 0, 3, nodes["relu1"].field, images, np.array([0, 1, 2, 3, 4, 4, 6, 7, 8]))
     peaks = maps[..., 0].max((1, 2))
     assert rows[0] == peaks.argmax() and (np.diff(values) <= 0).all() and not {4, 5} <= set(rows)
     y, x = np.unravel_index(maps[rows[0], ..., 0].argmax(), maps.shape[1:3])
     padded = np.pad(images[rows[0]].astype(np.float32), 1, constant_values=np.nan)
     np.testing.assert_array_equal(patches[0], padded[y:y + 3, x:x + 3])
+
+
+def test_starved_filters_answer_to_few_images():
+    peak = np.ones((200, 3))
+    peak[1:, 1] = peak[:, 2] = -1
+    for rectified in (True, False):
+        found = fv.Responses(peak, peak, peak, peak, peak, 1, rectified)
+        assert fv.dead_filters(found).tolist() == [not rectified, False, True]
+        assert fv.starved_filters(found).tolist() == [False, rectified, False]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,4 +1,4 @@
-"""predict.py: ids and order as given, several models, the template check, and the homework's wrappers."""
+"""predict.py: ids and order as given, several models, the template check, own photos, and the homework's wrappers."""
 
 import csv
 import os
@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import keras
+import matplotlib.cbook
 import numpy as np
 import pytest
+from PIL import Image
 
 import predict
 from utils import cli, data, evaluation, files, models
@@ -103,6 +105,67 @@ def test_mistakes_are_one_line_and_write_nothing(call, tmp_path, arguments, expe
     assert not (tmp_path / "predictions.csv").exists()
 
 
+@pytest.fixture
+def album(tmp_path, monkeypatch):
+    """A folder with one portrait, a picture without a face and a damaged file; figures go beside it."""
+    monkeypatch.setattr(models, "FIGURES", tmp_path / "figures")
+    (tmp_path / "album").mkdir()
+    with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as image:
+        image.save(tmp_path / "album" / "portrait.png")
+    Image.new("RGB", (300, 200), "teal").save(tmp_path / "album" / "wall.png")
+    (tmp_path / "album" / "broken.jpg").write_text("no picture")
+    return tmp_path / "album"
+
+
+def test_own_photos(made, call, album):
+    rows, out = call("--model", "a.h5", "b.h5", "--tta", "flip", "--images", album)
+    assert list(rows[0]) == ["image", "face", "x", "y", "width", "height", "label", "class", *data.CLASSES]
+    (row,) = rows
+    assert row["image"].endswith("portrait.png") and row["face"] == "1"
+    x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
+    with Image.open(album / "portrait.png") as image:
+        face = image.convert("RGB").crop((x, y, x + width, y + height)).convert("L").resize((48, 48), Image.Resampling.BOX)
+    expected = sum(models.predict(models.load(made / name), view).astype(np.float64)
+                   for name in ("a.h5", "b.h5") for view in (np.asarray(face)[None], np.asarray(face)[None, :, ::-1]))[0] / 4
+    np.testing.assert_allclose([float(row[name]) for name in data.CLASSES], expected, atol=0.02)
+    assert data.CLASSES[int(row["label"])] == row["class"]
+    assert "no face found in" in out and "wall.png" in out and "broken.jpg is no readable image" in out
+    with Image.open(models.FIGURES / "photo_portrait.png") as figure:
+        assert figure.format == "PNG" and figure.width > 1000
+    assert [path.name for path in models.FIGURES.iterdir()] == ["photo_portrait.png"]
+
+
+def test_cropped_photos_of_one_name_get_a_figure_each(call, album):
+    (album / "more").mkdir()
+    (album / "more" / "wall.png").write_bytes((album / "wall.png").read_bytes())
+    rows, _ = call("--model", "a.h5", "--cropped", "--images", album / "wall.png", album / "more")
+    assert [(row["x"], row["y"], row["width"], row["height"]) for row in rows] == [("0", "0", "300", "200")] * 2
+    assert sorted(path.name for path in models.FIGURES.iterdir()) == ["photo_wall.png", "photo_wall_2.png"]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--images", "{album}/wall.png"], "no face found in .*wall.png"),
+    (["--images", "{album}/wall.png", "{album}/broken.jpg"], "no face found in .* all 2 photos"),
+    (["--images", "{album}/nowhere.png"], "nowhere.png does not exist"),
+    (["--images", "{album}", "--submit", "x", "--message", "y"], "belong to --data"),
+    (["--cropped"], "--cropped belongs to --images"),
+    (["--submit", "x"], "--submit SLUG and --message TEXT belong together"),
+    (["--submit", "x", "--message", "y", "--probabilities"], "leave out --probabilities"),
+])
+def test_photos_and_options_that_do_not_do(call, album, tmp_path, arguments, expected):
+    with pytest.raises(cli.UserError, match=expected):
+        call("--model", "a.h5", *(argument.format(album=album) for argument in arguments))
+    assert not (tmp_path / "predictions.csv").exists() and not models.FIGURES.exists()
+
+
+def test_a_file_with_an_id_twice_is_kept_and_not_sent(made, call, tmp_path):
+    text = (made / "test.csv").read_text().replace("\n99,", "\n100,")
+    (tmp_path / "twice.csv").write_text(text)
+    with pytest.raises(cli.UserError, match="row 3 has id 100 of row 2 again"):
+        call("--model", "a.h5", "--data", tmp_path / "twice.csv", "--submit", "x", "--message", "y")
+    assert (tmp_path / "predictions.csv").exists()
+
+
 @pytest.mark.parametrize("script", ["predict.py", "evaluate.py", "plot_confusion.py"])
 def test_help_imports_nothing_slow(script):
     times = []
@@ -111,7 +174,7 @@ def test_help_imports_nothing_slow(script):
         done = subprocess.run([sys.executable, "-X", "importtime", PROJECT / script, "--help"], capture_output=True, text=True)
         times.append(time.perf_counter() - start)
         assert done.returncode == 0 and "--tta" in done.stdout
-        slow = ("keras", "tensorflow", "pandas", "matplotlib", "sklearn", "scipy")
+        slow = ("keras", "tensorflow", "pandas", "matplotlib", "sklearn", "scipy", "dlib", "PIL")
         assert not any(f" {name}\n" in done.stderr for name in slow)
     assert min(times) < 1.5  # about 0.2 s on a quiet machine
 

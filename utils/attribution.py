@@ -144,6 +144,7 @@ def guided_pass(model):
 
 @functools.lru_cache(maxsize=32)
 def cam_pass(model, layer):
+    """The maps of `cams` in the cells of `layer`, four of (n, rows, columns)."""
     both = keras.Model(model.inputs, [model.get_layer(layer).output, model.outputs[0]])
 
     @tf.function(jit_compile=False)
@@ -153,8 +154,16 @@ def cam_pass(model, layer):
             tape.watch(faces)
             features, logits = both(faces, training=False)
             total = tf.reduce_sum(tf.cast(logits, tf.float32) * weights)
-        gradient = tape.gradient(total, features, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return tf.cast(features, tf.float32), tf.cast(gradient, tf.float32)
+        slope = tape.gradient(total, features, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        features, slope = tf.cast(features, tf.float32), tf.cast(slope, tf.float32)
+        square = slope**2
+        bottom = 2 * square + tf.reduce_sum(features, (1, 2), keepdims=True) * square * slope
+        alpha = tf.math.divide_no_nan(square, bottom)
+        weighted = (tf.reduce_mean(slope, (1, 2), keepdims=True) * features,
+                    tf.reduce_sum(alpha * tf.nn.relu(slope), (1, 2), keepdims=True) * features,
+                    tf.nn.relu(slope) * features,
+                    slope * features)
+        return tuple(tf.nn.relu(tf.reduce_sum(maps, -1)) for maps in weighted)
 
     return run
 
@@ -332,6 +341,7 @@ def cam_layer(model, name=None):
     return ends[-1]
 
 
+@functools.lru_cache(maxsize=32)
 def placement(model, layer, axis):
     """Where the feature maps of `layer` lie in the face: float32 (pixels, cells), rows interpolate cells linearly to pixels.
 
@@ -385,20 +395,7 @@ def cams(model, images, weights, layer=None):
     `hires-cam` (Draelos and Carin 2020) from one backward pass to `layer`: >= 0, after the final ReLU, interpolated."""
     layer = cam_layer(model, layer)
     rows, columns = placement(model, layer, 1), placement(model, layer, 2)
-    run = cam_pass(model, layer)
-
-    def all_four(grey, weights):
-        features, slope = run(grey, weights)
-        square = slope**2
-        bottom = 2 * square + tf.reduce_sum(features, (1, 2), keepdims=True) * square * slope
-        alpha = tf.math.divide_no_nan(square, bottom)
-        weighted = (tf.reduce_mean(slope, (1, 2), keepdims=True) * features,
-                    tf.reduce_sum(alpha * tf.nn.relu(slope), (1, 2), keepdims=True) * features,
-                    tf.nn.relu(slope) * features,
-                    slope * features)
-        return tuple(tf.nn.relu(tf.reduce_sum(maps, -1)) for maps in weighted)
-
-    made = in_chunks(all_four, [images, weights], chunk(model), "grad-cam")
+    made = in_chunks(cam_pass(model, layer), [images, weights], chunk(model), "grad-cam")
     return {name: rows @ maps @ columns.T for name, maps in zip(("grad-cam", "grad-cam++", "layer-cam", "hires-cam"), made)}
 
 
@@ -444,10 +441,11 @@ def channel_shares(model, features, *known):
 
 def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
     """`occlusion`: how far the logit falls where a patch is filled, mean over the patches on a pixel; in logits, signed
-    (Zeiler and Fergus 2014). Patches start every `stride` pixels, also beyond the edges, so all pixels count alike."""
+    (Zeiler and Fergus 2014). Patches start every `stride` pixels (at most `patch`), the last ones flush with the edge, so
+    each hides the same area."""
     _, height, width = images.shape
     y, x = np.arange(height), np.arange(width)
-    tops, lefts = np.arange(stride - patch, height, stride), np.arange(stride - patch, width, stride)
+    tops, lefts = (np.union1d(np.arange(0, n - patch, stride), max(n - patch, 0)) for n in (height, width))
     on_row = (y >= tops[:, None]) & (y < tops[:, None] + patch)
     on_column = (x >= lefts[:, None]) & (x < lefts[:, None] + patch)
     hidden = (on_row[:, None, :, None] & on_column[None, :, None, :]).reshape(-1, height, width).astype(np.float32)

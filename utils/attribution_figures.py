@@ -77,30 +77,37 @@ def triptychs(sheet, method, path):
 
 
 def side_by_side(sheet, methods, path):
-    """Several methods for each face: a grid for one face, a row a face for several. `sheet` as in `triptychs`."""
-    n, cells = len(sheet.captions), len(methods) + 1
-    columns = min(cells, 5) if n == 1 else cells
-    down = -(-cells // columns) if n == 1 else n
+    """Several methods for each face: a grid for one face, else a row a face or, of many methods, several. `sheet` as in
+    `triptychs`."""
+    n = len(sheet.captions)
+    across = 5 if n == 1 else 8  # the face and its maps; for several faces nothing but the face stands in the first column
+    columns = min(across, len(methods) + 1)
+    lines = -(-(len(methods) + 1) // columns) if n == 1 else -(-len(methods) // (columns - 1))
     size = 1.5 if n == 1 else 0.95
-    figure, axes = plt.subplots(down, columns, squeeze=False, layout="constrained",
-                                figsize=(size * columns + 0.9, (size + (0.3 if n == 1 else 0.05)) * down + 1.3))
+    titled = n == 1 or lines > 1
+    figure, axes = plt.subplots(n * lines, columns, squeeze=False, layout="constrained",
+                                figsize=(size * columns + 0.9, (size + (0.05 if not titled else size / 5)) * n * lines + 1.3))
     bare(axes)
+    for ax in axes.flat:
+        ax.set_visible(False)
     for i in range(n):
-        row = list(axes.flat) if n == 1 else axes[i]
-        row[0].imshow(sheet.grey[i], cmap="gray", vmin=0, vmax=255)
+        rows = axes[i * lines:(i + 1) * lines]
+        original, *cells = rows.flat if n == 1 else [rows[0, 0], *rows[:, 1:].flat]
+        original.set_visible(True)
+        original.imshow(sheet.grey[i], cmap="gray", vmin=0, vmax=255)
         if n == 1:
-            row[0].set_title(sheet.said[i], fontsize=7)
+            original.set_title(sheet.said[i], fontsize=7)
         else:
-            row[0].set_ylabel(f"{sheet.captions[i]}\n{sheet.said[i]}", fontsize=6, rotation=0, ha="right", va="center")
-        for ax, method in zip(row[1:], methods):
+            original.set_ylabel(f"{sheet.captions[i]}\n{sheet.said[i]}", fontsize=6, rotation=0, ha="right", va="center")
+        for ax, method in zip(cells, methods):
+            ax.set_visible(True)
             image = show_map(ax, sheet.values[method][i], sheet.blank[method][i], relative=True)
-            if i == 0:
+            if i == 0 or titled:
                 doubtful = method == "guided-backprop"
                 words = method if n == 1 else method.replace("-gradients", "\ngradients").replace("-x-", "\nx ")
-                ax.set_title(words + (" †" if doubtful else ""), fontsize=8 if n == 1 else 7,
+                ax.set_title(words + (" †" if doubtful else ""), fontsize=8 if n == 1 else 6.5, pad=3,
                              color=COLORS["red"] if doubtful else "black")
-        for ax in row[cells:] if n == 1 else []:
-            ax.set_visible(False)
+    figure.get_layout_engine().set(h_pad=0.05)
     figure.colorbar(image, ax=axes, extend="max", location="bottom", shrink=0.5, aspect=40, label=RELATIVE)
     note = "\n† draws edges whatever was learnt (Adebayo et al. 2018)" if "guided-backprop" in methods else ""
     words = f", {sheet.captions[0]}, for {sheet.words[0]}" if n == 1 else ""
@@ -137,7 +144,7 @@ def evaluation(name, found, order, marked, n, path):
                     lw=1.8 if bold else 0.7, alpha=1 if bold else 0.5, label=method if bold else None)
         ax.set(xlabel="most salient area " + ("removed (%)" if sign > 0 else "shown (%)"), ylim=(0, 1),
                title=kind.capitalize() + (" (low is good)" if sign > 0 else " (high is good)"))
-        ax.legend(loc="best", handlelength=2.4, fontsize=7)
+        ax.legend(loc="best", ncols=2, columnspacing=1, handlelength=2.4, fontsize=7, frameon=True, edgecolor="none")
         for y, method in enumerate(reversed(order)):
             value, low, high = order[method][f"{kind} area"]
             axis.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", ms=4, capsize=2, color=color_of(method)[1])

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import logging
 import math
 
 from utils import cli, recipes
@@ -116,6 +117,7 @@ def train(claim, args, test):
     path = models.MODELS / f"{args.name}.h5"
     result = {"validation": card["metrics"]["validation_accuracy"], "parameters": card["parameters"],
               "epochs": args.epochs, "seconds": card["seconds"], "hardware": card["hardware"], "precision": card["precision"],
+              "validation_rows": card["split"]["validation_rows"], "test_rows": None if test is None else len(test),
               "test": None if test is None else training.score(models.load(path), test)[1]}
     for made in (path, models.card_path(path), path.with_name(f"{args.name}_history.csv")):
         made.unlink(missing_ok=True)
@@ -144,18 +146,21 @@ def student(differences):
     return [spread["mean"], spread["mean"] - half, spread["mean"] + half]
 
 
-def judge(says, difference):
+def judge(says, difference, error):
     """Verdict on what is said of a change, from the interval of its paired difference [mean, low, high].
 
     It helps where the interval is above zero and does not where it is below MARGIN; it is worse where the interval is below
-    zero and is not where it is above -MARGIN. An interval that does not tell leaves the claim open.
+    zero and is not where it is above -MARGIN. An interval that does not tell leaves the claim open, and so do too few faces:
+    `error`, the standard error of an accuracy on them, must be below the difference, or below the MARGIN that is excluded.
+    Seeds alone would not show it, since networks that learn nothing agree to the last face.
     """
-    _, low, high = difference
+    mean, low, high = difference
     if low is None:
         return OPEN
+    differs, excludes = abs(mean) > error, error < MARGIN
     if says == "worse":
-        return HOLDS if high < 0 else FAILS if low > -MARGIN else OPEN
-    helps = HOLDS if low > 0 else FAILS if high < MARGIN else OPEN
+        return HOLDS if high < 0 and differs else FAILS if low > -MARGIN and excludes else OPEN
+    helps = HOLDS if low > 0 and differs else FAILS if high < MARGIN and excludes else OPEN
     return {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}[helps] if says == "not help" else helps
 
 
@@ -167,6 +172,7 @@ def rerun(options, test=None):
     """
     from utils import data
 
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of every new network's graph
     faces = data.training_part(data.find_data(options.data))
     rows = min(options.limit or len(faces), len(faces))
     fingerprints = [faces.fingerprint(), None if test is None else test.fingerprint()]
@@ -190,9 +196,11 @@ def verdict(claim, scores, score):
     """One claim: its configuration, scores, paired difference from the baseline, and verdict."""
     own, base = ([result[score] for result in scores[key]] for key in (claim.key, "baseline"))
     difference = student([a - b for a, b in zip(own, base)])
+    rate = sum(base) / len(base)
+    error = math.sqrt(rate * (1 - rate) / scores["baseline"][0][f"{score}_rows"])
     return {"key": claim.key, "words": WORDS["claims"][claim.key], "says": claim.says, "changed": words_of(claim),
             "baseline": words_of(BASELINE), "score": summary(own), "baseline_score": summary(base), "difference": difference,
-            "verdict": judge(claim.says, difference)}
+            "verdict": judge(claim.says, difference, error)}
 
 
 def write(found, folder):

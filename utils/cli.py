@@ -43,7 +43,7 @@ class Interruption:
     """
 
     def __init__(self):
-        self.signal, self.script, self.how_to_continue, self.stderr = None, "", "", 2
+        self.signal, self.script, self.how_to_continue, self.stderr = None, "", "the same command starts again", 2
 
     def listen(self, script):
         self.script, self.stderr = script, os.dup(2)  # a copy, because start_keras mutes the original for a while

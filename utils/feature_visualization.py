@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils import models
+from utils import models, training
 from utils.cli import UserError
 
 DECAY = 1.5  # amplitude falls as frequency ** -DECAY: between white noise (0) and smoother than a photograph (2)
@@ -323,9 +323,11 @@ def ascend(network, channels, size, value_range, objective="channel", sign=1, un
                      (Mahendran & Vedaldi 2015, Simonyan et al. 2014), shifted by up to `jitter` pixels at each step
     report:          called as report(steps done) after every `every` steps of a batch
 
-    Returns Ascent, its activations measured without transforms, of the right sign. Seeded.
+    Returns Ascent, its activations measured without transforms, of the right sign. Seeded. Where the processor multiplies
+    bfloat16 natively the climb is in bfloat16, nearly twice as fast; what is measured and returned is float32 everywhere.
     """
     tf = tensorflow()
+    climbed = in_bfloat16(network) if training.has_native_bfloat16() else network
     channels = np.asarray(channels, np.int32)
     batch_size = batch_size or batch_limit(network, len(channels))
     low, high = value_range
@@ -349,7 +351,7 @@ def ascend(network, channels, size, value_range, objective="channel", sign=1, un
                 interpolation="BILINEAR", fill_mode="REFLECT")[..., 0]
             noise = tf.random.stateless_normal(tf.shape(moved), tf.stack([seed, step]))
             moved += noise * (NOISE * (high - low) if fourier else 0.0)
-            value = score(network(spread(moved), training=False), chosen, sign=sign, climbing=True)
+            value = score(climbed(spread(moved), training=False), chosen, sign=sign, climbing=True)
         gradient = tape.gradient(value, state)
         gradient /= rms(gradient)
         if not fourier:
@@ -405,6 +407,17 @@ def ascend(network, channels, size, value_range, objective="channel", sign=1, un
     return Ascent(snapshots[best], reached[best], snapshots, marks)
 
 
+def in_bfloat16(network):
+    """A copy of a functional model that computes in bfloat16 with weights in float32."""
+
+    def copy_of(layer):
+        return type(layer).from_config(layer.get_config() | {"dtype": "mixed_bfloat16"})
+
+    copy = keras.models.clone_model(network, clone_function=copy_of)
+    copy.set_weights(network.get_weights())
+    return copy
+
+
 def variation_gradient(image):
     """The gradient of total variation, the sum of absolute differences of neighbours: tensor (n, h, w), piecewise constant."""
     tf = tensorflow()
@@ -425,10 +438,11 @@ def batch_limit(network, count):
 
 @dataclasses.dataclass
 class Responses:
-    """What each filter answers to each image: float32 (images, filters), except `at` and `width`.
+    """What each filter answers to each image: float32 (images, filters), except the last three.
 
     mean and low_mean: over the map, of the parts above and below zero (the first is the mean activation after a ReLU)
     peak, low_peak:    largest and smallest value of the map; at: int64, its flat position in a map `width` wide
+    rectified:         whether these are the values before a ReLU that ends the layer
     """
 
     mean: np.ndarray
@@ -437,6 +451,7 @@ class Responses:
     low_peak: np.ndarray
     at: np.ndarray
     width: int
+    rectified: bool
 
 
 def responses(model, size, names, images, batch_size=64, report=None):
@@ -463,8 +478,9 @@ def responses(model, size, names, images, batch_size=64, report=None):
             parts[name].append([x.numpy()[:kept] for x in found])
         if report:
             report(kept)
-    return {name: Responses(*(np.concatenate(column) for column in zip(*found)),
-                            nodes[name].before.shape[2]) for name, found in parts.items()}
+    return {name: Responses(*(np.concatenate(column) for column in zip(*found)), nodes[name].before.shape[2],
+                            nodes[name].before is not nodes[name].output
+                            and not isinstance(nodes[name].layer, layers.LeakyReLU)) for name, found in parts.items()}
 
 
 def eta_squared(values, labels):
@@ -480,9 +496,15 @@ def eta_squared(values, labels):
 
 
 def dead_filters(found):
-    """Filters that stay at or below zero on every image (a ReLU passes nothing): boolean (filters,)."""
-    peak = found.peak.max(0)
-    return peak <= 1e-6 * max(peak.max(), 1e-30)
+    """Filters that answer the same to everything: boolean (filters,). Never above zero where the layer ends in a ReLU, which
+    passes nothing then; elsewhere one value at every place of every image."""
+    above = found.peak.max(0) - (0 if found.rectified else found.low_peak.min(0))
+    return above <= 1e-6 * max(above.max(), 1e-30)
+
+
+def starved_filters(found):
+    """Filters that are not dead, but let through something of less than 1 % of the images: boolean (filters,)."""
+    return found.rectified & ~dead_filters(found) & ((found.peak > 0).mean(0) < 0.01)
 
 
 def top_patches(found, channel, count, field, images, groups=None):

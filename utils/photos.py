@@ -1,7 +1,8 @@
 """Own photos: from files to 48x48 grey faces, framed as FER2013 frames them.
 
 The detector is dlib's frontal one (histograms of oriented gradients, Dalal and Triggs 2005; King 2015), whose weights are
-part of the compiled package. `benchmarks.detectors` compares it with others.
+part of the compiled package. Of five detectors (`benchmarks.detectors`) it was the fastest and one of the two that never saw
+a face where none is; it finds two thirds of the faces, so some photos are said to show none.
 """
 
 import dataclasses

@@ -7,6 +7,7 @@ import dataclasses
 import math
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
+OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}
 LEVEL = 0.05  # of McNemar's test
 RING_IS_DARK = 0.1  # the outer ring is near zero when its mean is at most this share of the centre's
 
@@ -31,13 +32,21 @@ def findings(results):
     return found
 
 
+def tally(found):
+    """How many of the original's claims hold, do not hold and stay open: {"claims", "holds", "fails", "open"}."""
+    verdicts = [one.verdict for listed in found.values() for one in listed if one.verdict]
+    return {"claims": len(verdicts)} | {verdict: verdicts.count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
+
+
 def about(results):
     found = [Finding("data")]
     if results["data"]["is_sample"]:
         found.append(Finding("data_is_drawn"))
     if results["data"]["is_limited"]:
         found.append(Finding("data_is_limited"))
-    return found + [Finding("judged_on_other_data" if results["judged"]["on_other_data"] else "judged_on_split")]
+    if results["judged"]["on_other_data"]:
+        return found + [Finding("judged_on_other_data")]
+    return found + [Finding("judged_and_kept" if results["models"]["cnn"]["keep"] == "best" else "judged_on_split")]
 
 
 def cnn(results):
@@ -74,7 +83,7 @@ def gain(paired):
 def dnn(results):
     networks = results["models"]
     report = networks["report_dnn"]
-    found = [Finding("dnn_size", HOLDS if 0.8 < report["share_of_cnn"] < 1.25 else FAILS),
+    found = [Finding("dnn_size", HOLDS if report["parameters"] == results["original"]["dnn_parameters"] else FAILS),
              Finding("dnn_matched", gain(networks["dnn"]["cnn_against"])),
              Finding("dnn_report", gain(report["cnn_against"]))]
     fall = report["best"]["validation_accuracy"] - report["end"]["validation_accuracy"]
@@ -85,35 +94,49 @@ def dnn(results):
 
 def confusion(c):
     found = [Finding("accuracy"), Finding("calibration")]
-    best, worst = c["best"], c["worst"]
-    if c["recall"]["surprise"][0] is not None:
-        is_it = best["class"] == "surprise"
-        clear = best["recall"][1] > c["recall"]["surprise"][2]
-        found.append(Finding("best_class_same" if is_it else "best_class", extreme(is_it, clear)))
-    if c["recall"]["sad"][0] is not None:
-        is_it = worst["class"] == "sad"
-        clear = worst["recall"][2] < c["recall"]["sad"][1]
-        found.append(Finding("worst_class_same" if is_it else "worst_class", extreme(is_it, clear)))
-    found += [one_of("sad_for_fear", c["sad_taken_for"]["class"] == "fear")] if c["sad_taken_for"] else []
-    found += [one_of("fear_attracts", c["attracts"]["class"] == "fear")] if c["errors"] else []
+    recall = {name: interval for name, interval in c["recall"].items() if interval[0] is not None}
+    if "surprise" in recall:
+        found.append(worded("best_class", c["best"]["class"] == "surprise", leads("surprise", recall)))
+    if "sad" in recall:
+        low = {name: [-value, -high, -low] for name, (value, low, high) in recall.items()}
+        found.append(worded("worst_class", c["worst"]["class"] == "sad", leads("sad", low)))
+    if c["sad_taken_for"]:
+        shares = {pair["predicted"]: pair["share"] for pair in c["pairs"] if pair["true"] == "sad"}
+        shares["fear"] = c["sad_taken_for_fear"]["share"]
+        found.append(worded("sad_for_fear", c["sad_taken_for"]["class"] == "fear", leads("fear", shares)))
+    if c["errors"]:
+        found.append(worded("fear_attracts", c["attracts"]["class"] == "fear", most("fear", c["called"])))
     largest, fewest = c["largest_class"], c["smallest_class"]
     if largest["recall"][0] is not None:
-        found.append(Finding("largest_not_best", FAILS if largest["class"] == best["class"] else HOLDS))
+        found.append(Finding("largest_not_best", OPPOSITE[leads(largest["class"], recall)]))
     if fewest["recall"][0] is not None:
-        mean = c["mean_recall"]
-        found.append(Finding("smallest_not_bad", FAILS if fewest["recall"][2] < mean else
-                             HOLDS if fewest["recall"][0] >= mean else OPEN))
+        (_, low, high), mean = fewest["recall"], c["mean_recall"]
+        found.append(Finding("smallest_not_bad", FAILS if high < mean else HOLDS if low >= mean else OPEN))
     return found + [Finding("pair", where={"pair": f"confusion.top_pairs.{i}"}) for i in range(len(c["top_pairs"]))]
 
 
-def one_of(key, holds):
-    """The finding of a claim that simply holds or does not, in the words for each."""
-    return Finding(f"{key}_same", HOLDS) if holds else Finding(key, FAILS)
+def worded(key, is_it, verdict):
+    """The finding of a claim about one class, in other words where the class is the one that was claimed."""
+    return Finding(f"{key}_same" if is_it else key, verdict)
 
 
-def extreme(is_it, is_clear):
-    """A class is said to be the extreme one: it is; another one clearly is; or the intervals overlap."""
-    return HOLDS if is_it else FAILS if is_clear else OPEN
+def leads(name, intervals):
+    """Whether `name` has the highest of the values {name: [value, low, high]}; open where an interval reaches into another."""
+    _, low, high = intervals[name]
+    others = [interval for other, interval in intervals.items() if other != name]
+    if any(other[1] > high for other in others):
+        return FAILS
+    return HOLDS if all(other[2] < low for other in others) else OPEN
+
+
+def most(name, counts):
+    """Whether `name` has the highest of the counts {name: number}, by the binomial test against the highest other one."""
+    from scipy.stats import binomtest
+
+    other = max(count for key, count in counts.items() if key != name)
+    if binomtest(counts[name], max(counts[name] + other, 1)).pvalue >= LEVEL:
+        return OPEN
+    return HOLDS if counts[name] > other else FAILS
 
 
 def saliency(s):

@@ -35,9 +35,10 @@ def model_table(results, language):
             return "–"
         return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * v for v in value)) if isinstance(value, list) else f"{100 * value:.1f}"
 
-    header = [label(key, language) for key in ("role", "model", "parameters", "training", "validation", "judged", "test")]
+    judged = "judged" if results["judged"]["on_other_data"] else "validation"
+    header = [label(key, language) for key in ("role", "model", "parameters", "training", judged, "test")]
     rows = [[label(f"role_{role}", language), m["name"], f"{m['parameters']:,}", percent(m["training_accuracy"]),
-             percent(m["validation_accuracy"]), percent(m["judged"]), percent(m["test"] and m["test"]["accuracy"])]
+             percent(m["judged"]), percent(m["test"] and m["test"]["accuracy"])]
             for role, m in ((role, results["models"].get(role)) for role in ROLES) if m]
     return header, rows
 
@@ -87,7 +88,7 @@ def page(report, pictures, language):
     script, style = (ASSETS / "page.js").read_text("utf-8"), (ASSETS / "page.css").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    keys = ("slider_said", "cell_of", "surest", "no_faces", "patches_of", "training_image")
+    keys = ("slider_said", "cell_of", "surest", "patches_of", "training_image")
     data = {"pictures": pictures, "words": {key: label(key, language) for key in keys},
             "classes": {name: class_name(name, language) for name in WORDS["classes"]}}
     head = tag("head", tag("meta", charset="utf-8"), tag("meta", http_equiv="Content-Security-Policy", content=policy),
@@ -102,8 +103,8 @@ def page(report, pictures, language):
         "body", tag("a", label("skip", language), class_="skip", href="#report"), header, contents,
         tag("main", *(html_section(section, report, pictures, language) for section in SECTIONS), id="report", tabindex="-1"),
         tag("footer", tag("h2", label("commands", language)), tag("p", label("commands_hint", language)),
-            tag("pre", "\n".join(report["commands"]), tabindex="0", role="region",
-                aria_label=label("commands", language)), tag("p", label("footer", language))),
+            tag("ul", *(tag("li", html_command(command)) for command in report["commands"]), class_="commands"),
+            tag("p", label("footer", language))),
         tag("dialog", tag("button", label("close", language), type="button", id="close"),
             tag("img", alt="", id="large"), tag("p", id="large-caption"), id="viewer", aria_label=label("enlarge", language)),
         tag("script", Html(json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")), id="pictures",
@@ -117,11 +118,16 @@ def html_section(section, report, pictures, language):
     parts = [tag("h2", label(section, language), id=f"{section}-title")]
     parts += [tag("p", sentence["text"], *verdict(sentence, language), class_="finding")
               for sentence in report["sections"][section]]
-    parts += [html_table(*table) for table in tables_of(section, results, language)]
+    tables = [html_table(*table) for table in tables_of(section, results, language)]
     figures = [html_figure(figure, language) for figure in report["figures"].get(section, [])]
-    interactive = {"confusion": html_confusion, "saliency": html_slider, "filters": html_tiles}.get(section)
-    if interactive:
-        figures.insert(1, interactive(results, pictures, language))
+    if section == "cnn":  # the figure of the architecture shows the same
+        figures.insert(1, tag("details", tag("summary", label("layers_folded", language)), *tables))
+    else:
+        parts += tables
+    interactive = {"confusion": (1, html_confusion), "saliency": (1, html_slider), "filters": (0, html_tiles)}
+    if section in interactive:
+        place, made = interactive[section]
+        figures.insert(place, made(results, pictures, language))
     return tag("section", *parts, *figures, id=section, aria_labelledby=f"{section}-title")
 
 
@@ -151,8 +157,14 @@ def html_figure(figure, language):
     source = "data:image/png;base64," + base64.b64encode(figure["path"].read_bytes()).decode()
     image = tag("img", src=source, alt=figure["alt"])
     button = tag("button", image, type="button", class_="enlarge", aria_label=f"{label('enlarge', language)}: {figure['alt']}")
-    return tag("figure", button, tag("figcaption", tag("span", figure["label"]), tag("br"), label("made_by", language), " ",
-                                     tag("code", figure["command"])))
+    return tag("figure", button, tag("figcaption", tag("span", figure["label"], class_="label"), tag("br"),
+                                     label("made_by", language), " ", html_command(figure["command"])))
+
+
+def html_command(command):
+    """A command whose lines break between its words only, since a browser also breaks after the hyphens of an option."""
+    words = [Html(part) for word in command.split() for part in (" ", tag("span", word))]
+    return tag("code", *words[1:])
 
 
 def html_confusion(results, pictures, language):
@@ -171,9 +183,9 @@ def html_confusion(results, pictures, language):
                                        aria_label=label("cell_of", language, said[i], said[j], count))))
         rows.append(tag("tr", tag("th", said[i], scope="row"), *cells))
     head = tag("tr", tag("th", label("true_predicted", language), scope="col"), *(tag("th", n, scope="col") for n in said))
-    table = tag("table", tag("caption", label("cells", language), ". ", label("matrix", language)), tag("thead", head),
-                tag("tbody", *rows), class_="matrix")
-    return tag("div", tag("p", label("cells_hint", language)),
+    table = tag("table", tag("caption", label("cells_caption", language)), tag("thead", head), tag("tbody", *rows),
+                class_="matrix")
+    return tag("div", tag("h3", label("cells", language)), tag("p", label("cells_hint", language)),
                tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=label("cells", language)),
                tag("div", id="faces", aria_live="polite"), class_="script-only interactive")
 

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 LANGUAGES = ("en", "zh-Hant")
+SMALLEST_P = 0.001  # that is written out
 ASSETS = Path(__file__).resolve().parent / "report_assets"
 WORDS = tomllib.loads((ASSETS / "text.toml").read_text(encoding="utf-8"))
 
@@ -32,8 +33,8 @@ class Filler(string.Formatter):
 
 def shape(value, form, language):
     """A value as text. Forms: pct (0.573 -> 57.3 %), pct0 (0.58 -> 58 %), ci ([value, low, high] -> 57.3 % [55.7, 58.8]),
-    points (0.005 -> +0.5), size (0.181 -> 18.1), int (6,615,495), class and source (in the language's words), and Python's.
-    A number and its sign stay on one line."""
+    points (0.005 -> +0.5), size (0.181 -> 18.1), p (of a test: = 0.35, < 0.001), int (6,615,495), class and source (in the
+    language's words), and Python's. A number and its sign stay on one line."""
     if form == "pct":
         return f"{100 * value:.1f}\u00a0%"
     if form == "pct0":
@@ -44,6 +45,8 @@ def shape(value, form, language):
         return f"{100 * value:+.1f}".replace("-", "\u2212")
     if form == "size":
         return f"{100 * value:.1f}"
+    if form == "p":
+        return f"<\u00a0{SMALLEST_P}" if value < SMALLEST_P else f"=\u00a0{value:.2g}"
     if form == "int":
         return f"{value:,}"
     if form == "class":

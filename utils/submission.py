@@ -11,6 +11,7 @@ import sys
 from utils.cli import UserError
 from utils.files import shown
 
+FAILED = r"Could not (submit|find)"  # what the client may print while its exit status is 0
 TIMEOUT = 180  # seconds; the file has 60 kB, but the client tries again for a while when the upload stalls
 CREDENTIALS = "`kaggle auth login`, or a token from https://www.kaggle.com/settings/api in KAGGLE_API_TOKEN"
 REASONS = (  # what the client's output holds -> what is wrong; the first that fits
@@ -60,7 +61,7 @@ def submit(path, slug, message):
         raise UserError(f"Kaggle did not answer within {TIMEOUT} s{kept}") from error
     except OSError as error:
         raise UserError(f"{client} does not start: {error.strerror}{kept}") from error
-    if done.returncode:
+    if done.returncode or re.search(FAILED, done.stdout):
         raise UserError(reason(f"{done.stdout}\n{done.stderr}", slug) + kept)
     return done.stdout.strip()
 
@@ -70,5 +71,5 @@ def reason(output, slug):
     for pattern, words in REASONS:
         if re.search(pattern, output):
             return words.format(slug=slug)
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line.strip() for line in re.split(r"[\r\n]", output) if line.strip() and "%|" not in line]  # no progress bars
     return f"Kaggle's client failed: {lines[0][:200] if lines else 'it says nothing'}"

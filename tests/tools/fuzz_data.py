@@ -199,9 +199,11 @@ def is_stricter(content):
     """Whether the loader may refuse what the slow reader takes.
 
     Lone carriage returns (a line end for the csv module), white space outside ASCII, numbers of ten digits and more,
-    and what looks like a web page, UTF-16 or an archive.
+    a row of one quoted blank (which the csv module hardly tells from a blank line), and what looks like a web page, UTF-16
+    or an archive.
     """
-    return bool(re.search(rb"\r(?!\n)|[\x1c-\x1f\x80-\xff]|[0-9]{10}", content.removeprefix(b"\xef\xbb\xbf"))
+    return bool(re.search(rb"\r(?!\n)|[\x1c-\x1f\x80-\xff]|[0-9]{10}|(?m:^)\"\s*\"\s*(?m:$)",
+                          content.removeprefix(b"\xef\xbb\xbf"))
                 or content.lstrip()[:1] == b"<" or content[:2] in (b"\x1f\x8b", b"PK"))
 
 

@@ -44,9 +44,9 @@
       const [row, column] = cell.dataset.cell.split("-");
       const found = pictures.confusion[cell.dataset.cell];
       const title = fill(words.cell_of, classes[names[row]], classes[names[column]], found ? found.count : 0);
-      const shown = found ? [element("p", {}, `${title}. ${fill(words.surest, found.confidence.length, found.count)}`),
-        strip(found.strip, found.confidence.map((share) => `${share} %`))] : [element("p", {}, `${title}: ${words.no_faces}`)];
-      byId("faces").replaceChildren(...shown);
+      const shown = found ? [element("p", {}, fill(words.surest, found.confidence.length, found.count)),
+        strip(found.strip, found.confidence.map((share) => `${share} %`))] : [];
+      byId("faces").replaceChildren(element("p", {}, title), ...shown);
     });
     cell.addEventListener("keydown", (event) => {
       const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -names.length, ArrowDown: names.length }[event.key];
@@ -93,7 +93,7 @@
       const found = pictures.filters[layer].tiles[at];
       tiles.filter((other) => other.dataset.tile.startsWith(`${layer}-`)).forEach((other) =>
         other.classList.toggle("chosen", other === tile));
-      const title = fill(words.patches_of, found.filter, pictures.filters[layer].layer, found.activations.join(", "));
+      const title = fill(words.patches_of, found.filter, pictures.filters[layer].layer);
       byId(`patches-${layer}`).replaceChildren(element("p", {}, title),
         strip(found.patches, found.activations.map((value) => value.toFixed(2))));
     };
