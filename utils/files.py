@@ -60,6 +60,15 @@ def flush(path):
         os.close(handle)
 
 
+def owner_of(handle):
+    """The process number in an open lock file, waited for a moment: its owner locks first and writes then. "?" if none."""
+    for _ in range(20):
+        if owner := os.pread(handle, 20, 0).decode("ascii", "replace").strip():
+            return owner
+        time.sleep(0.05)
+    return "?"
+
+
 @contextlib.contextmanager
 def locked(path, refusal):
     """Hold the lock file `path` during the block. Raises UserError(refusal) while another process holds it.
@@ -83,8 +92,7 @@ def locked(path, refusal):
             if not os.path.samestat(os.fstat(handle), os.stat(path)):
                 raise FileExistsError  # the owner removed the file that we had opened, and the next one has made its own
         except OSError as error:
-            owner = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "?"
-            raise UserError(f"{refusal} (process {owner})") from error
+            raise UserError(f"{refusal} (process {owner_of(handle)})") from error
         os.truncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         try:
