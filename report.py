@@ -87,8 +87,8 @@ def script(arguments, seen=False):
     """Run one of the project's scripts; its one-line error becomes ours. Returns the command. seen: pass its output on."""
     command, start = "python " + shlex.join(map(str, arguments)), time.monotonic()
     print(command, flush=True)
-    done = subprocess.run([sys.executable, PROJECT / arguments[0], *map(str, arguments[1:])], text=True,
-                          stdout=None if seen else subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    done = cli.call([sys.executable, PROJECT / arguments[0], *map(str, arguments[1:])],
+                    stdout=None if seen else subprocess.PIPE, stderr=subprocess.PIPE)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"{arguments[0]}: exit status {done.returncode}"])[-1]
         raise UserError(said.replace(": error: ", ": ", 1))

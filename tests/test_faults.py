@@ -167,6 +167,34 @@ def test_a_signal_ends_a_script_that_is_deep_in_c(tmp_path, number, status):
     assert said == "\nscript.py: stopped; begin again\n"
 
 
+def test_a_signal_takes_half_a_file_the_lock_and_the_child_with_it(tmp_path):
+    (tmp_path / "out.txt").write_text("old")
+    command = script(tmp_path, """from pathlib import Path
+with files.locked(Path("x.lock"), "busy"), files.replacing("out.txt") as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    cli.call([sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"])""")
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    temporary, child = process.stdout.readline().strip(), int(process.stdout.readline())
+    assert (tmp_path / temporary).exists() and (tmp_path / "x.lock").exists()
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=20)[1] == "\nscript.py: stopped; the same command starts again\n"
+    assert process.returncode == 143
+    assert sorted(os.listdir(tmp_path)) == ["out.txt", "script.py"] and (tmp_path / "out.txt").read_text() == "old"
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{child}/stat").exists() and " Z " in Path(f"/proc/{child}/stat").read_text():
+            return  # ended, and not yet waited for by whoever inherited it
+        time.sleep(0.05)
+    raise AssertionError("the child goes on")
+
+
 def test_a_script_whose_reader_leaves_goes_on_writing_its_files(tmp_path):
     command = script(tmp_path, "for i in range(100_000): print('line', i)\n"
                                "files.write_text('out.txt', 'whole')\nprint('Wrote out.txt')")

@@ -214,6 +214,27 @@ def test_a_file_that_reaches_out_or_claims_too_much_is_refused(tmp_path, kind):
     assert expected in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_a_heap_that_would_hold_the_library_for_ever_is_refused(tmp_path, suffix):
+    path = tmp_path / "m.h5"
+    saved(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["note"] = "x" * 40  # a text of variable length lies in the heap
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16:heap + 32] = bytes(16)  # the first block: number 0, length 0
+    path.write_bytes(content)
+    if suffix == ".keras":
+        inside, path = path, saved(tmp_path / "m.keras")
+        with zipfile.ZipFile(path) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, inside.read_bytes() if name.endswith(".h5") else part)
+    with pytest.raises(UserError, match=r"damaged \(the heap of its texts has an empty block at byte \d+\)"):
+        models.load(path)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("code was run",)

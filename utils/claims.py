@@ -89,9 +89,6 @@ def run(claim, seed, options, fingerprints, test):
         checkpoint.unlink(missing_ok=True)  # a damaged checkpoint costs one run, not the whole table
         args.resume = False
         scores = train(claim, args, test)
-    except KeyboardInterrupt:
-        cli.interruption.how_to_continue = "the same command continues where this one stopped"
-        raise
     result = {"configuration": words_of(claim), "seed": seed} | scores
     write_json(kept, result)
     checkpoint.unlink(missing_ok=True)
@@ -176,6 +173,7 @@ def rerun(options, test=None):
     faces = data.training_part(data.find_data(options.data))
     rows = min(options.limit or len(faces), len(faces))
     fingerprints = [faces.fingerprint(), None if test is None else test.fingerprint()]
+    cli.interruption.outer = "the same command continues where this one stopped"
     scores = {claim.key: [] for claim in (BASELINE, *CLAIMS)}
     runs = [(claim, seed) for seed in range(options.seeds) for claim in (BASELINE, *CLAIMS)]
     for done, (claim, seed) in enumerate(runs, start=1):
@@ -184,6 +182,7 @@ def rerun(options, test=None):
         print(f"{done:3d}/{len(runs)}  seed {seed}  {words_of(claim):<36}  validation {100 * result['validation']:5.2f} %"
               + (f"  test {100 * result['test']:5.2f} %" if test is not None else "")
               + ("  kept result" if result["from_cache"] else f"  {result['seconds']:.0f} s"), flush=True)
+    cli.interruption.outer = ""
     score = "test" if test is not None else "validation"
     return {"data": faces.source, "fingerprint": fingerprints[0], "rows": rows, "limit": options.limit, "seeds": options.seeds,
             "score": score, "test": None if test is None else test.source, "margin": MARGIN,

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -36,14 +37,18 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 class Interruption:
-    """Ctrl-C and SIGTERM: both raise KeyboardInterrupt, and the process ends at the latest GRACE seconds later.
+    """Ctrl-C and SIGTERM: what is half-written goes, one line is said, and the process ends at once.
 
-    A thread sees to that, since Python acts on a signal only between two of its own instructions, and a compiler or a long
-    matrix product keeps it from the next. Set `how_to_continue` to what the user should know then.
+    Nothing is raised: an exception that comes up in the middle of TensorFlow's C++ has corrupted its memory ("free(): invalid
+    next size"). What is under a final name is whole at every moment, so there is nothing to wait for. A thread sees to the end
+    after GRACE seconds where Python, which acts on a signal only between two of its own instructions, does not come to it: a
+    compiler or a long matrix product keeps it. Set `how_to_continue` to what the user should know then; `outer`, where it is
+    set, is said instead.
     """
 
     def __init__(self):
-        self.signal, self.script, self.how_to_continue, self.stderr = None, "", "the same command starts again", 2
+        self.script, self.how_to_continue, self.outer, self.stderr = "", "the same command starts again", "", 2
+        self.undo = {}  # {key: function} that remove what is half-done
 
     def listen(self, script):
         self.script, self.stderr = script, os.dup(2)  # a copy, because start_keras mutes the original for a while
@@ -56,8 +61,9 @@ class Interruption:
         threading.Thread(target=self.watch, args=(reader, numbers), daemon=True).start()
 
     def interrupt(self, number, frame):
-        self.signal = number
-        raise KeyboardInterrupt
+        with contextlib.suppress(Exception):  # it may have come while the stream was being written
+            sys.stdout.flush()
+        self.end(number)
 
     def watch(self, reader, numbers):
         while (number := os.read(reader, 1)[0]) not in numbers:
@@ -65,9 +71,22 @@ class Interruption:
         time.sleep(GRACE)
         self.end(number)
 
+    @contextlib.contextmanager
+    def undoing(self, step):
+        """Have `step()` called if the process is interrupted inside the block."""
+        key = object()
+        self.undo[key] = step
+        try:
+            yield
+        finally:
+            del self.undo[key]
+
     def end(self, number):
         """Say in one line how to continue, and end with the exit status that shells expect of a signal."""
-        text = "; ".join(part for part in ("stopped", self.how_to_continue) if part)
+        for step in list(self.undo.values()):
+            with contextlib.suppress(OSError):
+                step()
+        text = "; ".join(part for part in ("stopped", self.outer or self.how_to_continue) if part)
         with contextlib.suppress(OSError):
             os.write(self.stderr, f"\n{self.script}: {text}\n".encode())
         os._exit(128 + number)
@@ -112,14 +131,20 @@ def run(main):
         status = main()
         print(end="", flush=True)
         sys.exit(status)
-    except (Exception, KeyboardInterrupt) as error:
-        if interruption.signal:  # whatever the error: an interrupted import or write raises what it likes
-            print(end="", flush=True)
-            interruption.end(interruption.signal)
-        if not isinstance(error, UserError):
-            raise
+    except UserError as error:
         print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def call(command, timeout=None, **options):
+    """`subprocess.run(command, text=True)`, whose child is ended when we are; `options` are Popen's."""
+    with subprocess.Popen(command, text=True, **options) as child, interruption.undoing(child.terminate):
+        try:
+            output, errors = child.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise
+    return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
 def start_keras():

@@ -8,7 +8,7 @@ import secrets
 import time
 from pathlib import Path
 
-from utils.cli import UserError
+from utils.cli import UserError, interruption
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -29,9 +29,10 @@ def replacing(path):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(path)
-        yield temporary
-        flush(temporary)
-        os.replace(temporary, path)
+        with interruption.undoing(temporary.unlink):
+            yield temporary
+            flush(temporary)
+            os.replace(temporary, path)
         flush(path.parent)
     except OSError as error:
         reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
@@ -96,7 +97,8 @@ def locked(path, refusal):
         os.truncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         try:
-            yield
+            with interruption.undoing(path.unlink):
+                yield
         finally:
             path.unlink(missing_ok=True)
     finally:

@@ -8,6 +8,7 @@ Each refusal is a UserError of one line.
 import io
 import json
 import math
+import mmap
 import sys
 import zipfile
 from pathlib import Path
@@ -52,6 +53,8 @@ def read_h5(path):
     with open(path, "rb") as file:
         if file.read(8) != b"\x89HDF\r\n\x1a\n":
             raise refusal(path, "it is no HDF5 file; expected a .h5 or .keras model")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            check_heaps(content, path)
     with h5py.File(path, "r") as file:
         weights = check_h5(file, path, path.stat().st_size)
         if "model_config" not in file.attrs:
@@ -73,9 +76,27 @@ def read_keras(path):
                 raise refusal(path, f"{entry.filename} claims {entry.file_size:,} bytes")
         if max(archive.getinfo(name).file_size for name in ("config.json", "metadata.json")) > CONFIG_BYTES:
             raise refusal(path, f"its configuration is larger than {CONFIG_BYTES >> 20} MB")
-        with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as file:
+        weights_file = archive.read("model.weights.h5")
+        check_heaps(weights_file, path)
+        with h5py.File(io.BytesIO(weights_file), "r") as file:
             weights = check_h5(file, path, archive.getinfo("model.weights.h5").file_size)
         return parse_config(archive.read("config.json"), path), weights
+
+
+def check_heaps(content, path):
+    """Refuse a heap of texts with a free block of no length: HDF5 1.14 would step over it for ever, and hold Python's lock.
+
+    `content` (bytes or mmap) is searched for global heap collections, laid out as in section III.E of the HDF5 File Format
+    Specification: signature, version and reserved bytes, size; then blocks of number, references, size and content.
+    """
+    at = -1
+    while (at := content.find(b"GCOL\x01\0\0\0", at + 1)) >= 0:
+        block, end = at + 16, min(at + int.from_bytes(content[at + 8:at + 16], "little"), len(content))
+        while block + 16 <= end:
+            number, size = (int.from_bytes(content[block + i:block + j], "little") for i, j in ((0, 2), (8, 16)))
+            if number == size == 0:
+                raise refusal(path, f"it is damaged (the heap of its texts has an empty block at byte {block})")
+            block += 16 + -(-size // 8) * 8 if number else size
 
 
 def check_h5(file, path, size):

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 
-from utils.cli import UserError
+from utils.cli import UserError, call
 from utils.files import shown
 
 FAILED = r"Could not (submit|find)"  # what the client may print while its exit status is 0
@@ -55,8 +55,8 @@ def submit(path, slug, message):
     if client is None:
         raise UserError(f"Kaggle's client is not installed; python -m pip install -r requirements-kaggle.txt{kept}")
     try:
-        done = subprocess.run([client, *command[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              errors="replace", timeout=TIMEOUT)
+        done = call([client, *command[1:]], TIMEOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE, errors="replace")
     except subprocess.TimeoutExpired as error:
         raise UserError(f"Kaggle did not answer within {TIMEOUT} s{kept}") from error
     except OSError as error:
