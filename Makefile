@@ -9,6 +9,9 @@ all: train
 setup: .venv/requirements.done
 
 .venv/requirements.done: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo 'error: $(PYTHON) is not Python 3.11, 3.12 or 3.13, which TensorFlow needs; try: make PYTHON=python3.12' >&2; \
+		exit 1; }
 	test -x $(PY) || $(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet -r requirements.txt
 	touch $@

@@ -1,193 +1,217 @@
-"""How good are the models, and what do they cost? Accuracy, macro-F1, recall, calibration, size and speed in one table.
+"""How good are the models, and what do they cost? Accuracy, macro-F1, recall, calibration, size and speed.
 
     python evaluate.py --data data/fer2013.csv --usage PublicTest
     python evaluate.py --model models/a.h5 models/b.h5 --ensemble --tta ten-crop \\
         --data data/test.csv --labels data/test_public_labels.csv --without-duplicates-of data/train.csv
 
-Without --data: on the validation split that the model card tells. Brackets are bootstrap 95 % intervals (2,000 resamples of
-the faces). ms/image is one forward pass (Keras' predict_on_batch) on this machine, now; --tta flip takes 2, ten-crop 10.
-Writes figures/models.png (accuracy against cost), and models.csv and models.json beside it.
+Without --data: on the validation split that the model card names. Brackets are bootstrap 95 % intervals
+(2,000 resamples of the faces). ms/image is one forward pass (Keras' predict_on_batch) on this machine, now;
+--tta flip takes 2, ten-crop 10. Writes figures/models.png (accuracy against cost), and models.csv and
+models.json beside it.
 """
 
 import re
 import time
 from pathlib import Path
 
-from utils import cli, evaluation
+from utils import cli, files
 from utils.cli import UserError
-from utils.files import shown, write_csv, write_json
 
 BATCHES = (1, 64)
 ROUNDS = 7  # each model's speed is the median of so many turns, the models taking turns
 TURN = 0.15  # seconds
+FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10}  # of an image, by --tta
 
 
-def main():
+def parse_args(argv):
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL.h5",
                         help="default: models/cnn.h5, else the released one")
-    evaluation.add_data(parser)
+    cli.add_evaluation_data(parser)
     parser.add_argument("--without-duplicates-of", type=Path, metavar="TRAIN.csv",
                         help="measure also without the faces that occur there byte for byte")
-    evaluation.add_tta(parser)
-    parser.add_argument("--ensemble", action="store_true", help="add a row for the models' averaged probabilities")
+    cli.add_tta(parser)
+    parser.add_argument("--ensemble", action="store_true",
+                        help="add a row for the models' averaged probabilities")
     parser.add_argument("--card", action="store_true", help="write each model's results into its model card")
-    parser.add_argument("--out", type=Path, default=Path("figures/models.png"), help="PNG; the CSV and JSON go beside it")
-    args = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=Path("figures/models.png"),
+                        help="PNG; the CSV and JSON go beside it")
+    args = parser.parse_args(argv)
     if args.out.suffix != ".png":
         raise UserError(f"--out {args.out} must end in .png")
     if args.ensemble and len(args.model or []) < 2:
         raise UserError("--ensemble averages several models; name at least two with --model")
+    return args
 
+
+def main(argv=None):
+    """Evaluate the models; returns the table that is written as CSV (pandas.DataFrame, one row a model)."""
+    args = parse_args(argv)
+    table_path, report_path = args.out.with_suffix(".csv"), args.out.with_suffix(".json")
+    files.check_outputs({args.out: "", table_path: "model", report_path: "data"})
     cli.start_keras()
-    from utils import data, models
+    from utils import data, evaluation, machine, models
+    from utils.figures import save_figure
 
+    # ---- Models and faces
     paths = args.model or [models.default_model()]
     networks = evaluation.load_networks(paths)
-    cards = [own_card(path) for path in paths] if args.card else []
-    faces = evaluation.faces_to_judge(args, paths)
-    fresh = None
+    cards = [models.read_card(path) for path in paths] if args.card else []
+    if None in cards:
+        raise UserError(f"{paths[cards.index(None)]} has no model card to write into; leave out --card")
+    faces = evaluation.faces_to_evaluate(
+        paths, args.data, args.labels, args.usage, args.training_data, args.classes)
+    new = None  # bool (n,), the faces that --without-duplicates-of leaves
     if args.without_duplicates_of:
-        fresh = ~evaluation.seen_in(faces, data.load_faces(args.without_duplicates_of))
-        if not fresh.any():
-            raise UserError(f"every face of {faces.source} occurs in {args.without_duplicates_of}; choose other data")
+        new = ~evaluation.seen_in(faces, data.load_faces(args.without_duplicates_of))
+        if not new.any():
+            raise UserError(f"every face of {faces.source} occurs in {args.without_duplicates_of}; "
+                            "choose other data")
     print(f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
-          + (f"; {fresh.sum():,} of them not in {shown(args.without_duplicates_of)}" if fresh is not None else ""))
+          + (f"; {new.sum():,} of them not in {args.without_duplicates_of}" if new is not None else ""))
 
-    alone = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
-    results = [judge(evaluation.name_of(path), network, p, faces.labels, fresh)
-               for path, network, p in zip(paths, networks, alone)]
-    for result, speed in zip(results, forward_times(networks, faces.images)):
-        result["ms_per_image"] = speed
+    # ---- Measurements: a dict a model, as it goes into the JSON file and the model card
+    outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
+    results = []
+    all_times = forward_times(networks, faces.images)
+    for path, network, output, times in zip(paths, networks, outputs, all_times):
+        size = {"parameters": network.count_params(), "multiply_adds": models.multiply_adds(network)}
+        scores = measure(output, faces.labels, new)
+        results.append({"model": path.stem, **size, **scores, "ms_per_image": times})
     if args.ensemble:
-        results.append(together(results, sum(alone) / len(alone), faces.labels, fresh))
-    show(results, fresh is not None)
+        results.append(ensemble_costs(results) | measure(sum(outputs) / len(outputs), faces.labels, new))
 
-    where = {"data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta, "hardware": models.hardware()}
+    # ---- Results
+    print_tables(results)
+    circumstances = {"data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
+                     "hardware": machine.hardware()}
     for path, card, result in zip(paths, cards, results):
-        card.setdefault("evaluations", {})[f"{re.sub(r'[^ ]*/', '', faces.source)}, {args.tta}"] = where | {
-            key: value for key, value in result.items() if key not in ("model", "parameters", "multiply_adds")}
-        write_json(models.card_path(path), card)
-    written = write(args.out, where, results)
-    print("Wrote " + ", ".join(shown(path) for path in written + [models.card_path(path) for path in paths if cards]))
+        name = f"{re.sub(r'[^ ]*/', '', faces.source)}, {args.tta}"  # without folders
+        entry = {key: result[key] for key in result if key not in ("model", "parameters", "multiply_adds")}
+        card.setdefault("evaluations", {})[name] = circumstances | entry
+        files.write_json(models.card_path(path), card, is_update=True)
+    table = results_table(circumstances, results)
+    save_figure(draw(circumstances, results), args.out)
+    files.write_table(table_path, table)
+    files.write_json(report_path, circumstances | {"models": results})
+    written = [args.out, table_path, report_path, *(models.card_path(path) for path in paths if args.card)]
+    print("Wrote " + ", ".join(map(files.relative_path, written)))
+    return table
 
 
-def own_card(path):
-    """The model card that --card adds to. Raises UserError when there is none."""
-    from utils import models
-
-    card = models.read_card(path)
-    if not isinstance(card, dict):
-        raise UserError(f"{path} has no model card ({models.card_path(path).name}) to write into; leave out --card")
-    return card
+# ---- measurements ------------------------------------------------------------------------------------------
 
 
-def judge(name, network, probabilities, labels, fresh):
-    """One model's row: a dict of its size and of the metrics as in `evaluation.measure`."""
-    from utils.networks import multiply_adds
+def measure(probabilities, labels, new=None):
+    """`metrics.measure` on all faces and, where `new` (bool (n,)) marks some, on those too."""
+    from utils import metrics
 
-    return {"model": name, "parameters": network.count_params(), "multiply_adds": multiply_adds(network),
-            **metrics(probabilities, labels, fresh)}
-
-
-def together(results, probabilities, labels, fresh):
-    """The ensemble's row: it costs the sum of its members."""
-    return {"model": f"ensemble of {len(results)}",
-            **{key: sum(result[key] for result in results) for key in ("parameters", "multiply_adds")},
-            **metrics(probabilities, labels, fresh),
-            "ms_per_image": {str(size): round(sum(r["ms_per_image"][str(size)] for r in results), 4) for size in BATCHES}}
-
-
-def metrics(probabilities, labels, fresh):
-    """`evaluation.measure` on all faces and, where `fresh` (bool (n,)) marks some, on those too."""
-    result = evaluation.measure(probabilities, labels)
-    if fresh is not None:
-        result["without_duplicates"] = evaluation.measure(probabilities[fresh], labels[fresh])
+    result = metrics.measure(probabilities, labels)
+    if new is not None:
+        result["without_duplicates"] = metrics.measure(probabilities[new], labels[new])
     return result
 
 
 def forward_times(networks, images):
-    """Milliseconds an image of each network's forward pass: a list of {batch size: ms}. Medians over rounds."""
+    """Milliseconds an image of each network's forward pass, median of ROUNDS: a list of {batch size: ms}."""
     import numpy as np
 
     from utils import models
 
-    times = [{size: [] for size in BATCHES} for _ in networks]
-    rounds = [(network, row, size) for _ in range(ROUNDS) for network, row in zip(networks, times) for size in BATCHES]
-    for network, row, size in cli.Progress(rounds, "timing"):
+    times = [{str(size): [] for size in BATCHES} for _ in networks]
+    rounds = [(network, row, size)
+              for _ in range(ROUNDS) for network, row in zip(networks, times) for size in BATCHES]
+    for network, row, size in cli.track(rounds, "timing"):
         batch = models.prepare(images[np.arange(size) % len(images)], network)
         network.predict_on_batch(batch)  # the first call traces the graph
         calls, start = 0, time.perf_counter()
         while time.perf_counter() - start < TURN:
             network.predict_on_batch(batch)
             calls += 1
-        row[size].append(1000 * (time.perf_counter() - start) / calls / size)
-    return [{str(size): round(float(np.median(row[size])), 4) for size in BATCHES} for row in times]
+        row[str(size)].append(1000 * (time.perf_counter() - start) / calls / size)
+    return [{size: round(float(np.median(ms)), 4) for size, ms in row.items()} for row in times]
 
 
-def show(results, has_fresh):
-    """Print the two tables: the models, and their recall of each class."""
-    percent = evaluation.percent
-    rows = [[r["model"], f"{r['parameters']:,}", f"{r['multiply_adds'] / 1e6:,.1f} M",
-             *(f"{ms:.2f}" for ms in r["ms_per_image"].values()), percent(r["accuracy"]),
-             *([percent(r["without_duplicates"]["accuracy"])] if has_fresh else []), percent(r["macro_f1"]), percent(r["ece"])]
-            for r in results]
-    print(cli.table(rows, ["model", "parameters", "mult-adds", *(f"ms/image at {size}" for size in BATCHES), "accuracy %",
-                           *(["without duplicates %"] if has_fresh else []), "macro-F1 %", "calibration error %"]))
-    classes = list(results[0]["recall"])
+def ensemble_costs(members):
+    """Name, size and time of the averaged models: it costs the sum of its members."""
+    return {"model": f"ensemble of {len(members)}",
+            **{key: sum(member[key] for member in members) for key in ("parameters", "multiply_adds")},
+            "ms_per_image": {size: round(sum(member["ms_per_image"][size] for member in members), 4)
+                             for size in members[0]["ms_per_image"]}}
+
+
+# ---- tables ------------------------------------------------------------------------------------------------
+
+
+def results_table(circumstances, results):
+    """The results as a DataFrame, one row a model, each interval in two columns."""
+    import pandas as pd
+
+    from utils.metrics import interval_columns
+
+    rows = []
+    for result in results:
+        row = {"model": result["model"], "data": circumstances["data"], "tta": circumstances["tta"]}
+        row |= {key: result[key] for key in ("rows", "parameters", "multiply_adds")}
+        row |= {f"ms_per_image_{size}": ms for size, ms in result["ms_per_image"].items()}
+        row |= {key: result[key] for key in ("accuracy", "macro_f1", "ece")}
+        row |= {f"recall_{name}": recall for name, (recall, _, _) in result["recall"].items()}
+        row["accuracy_without_duplicates"] = result.get("without_duplicates", {}).get("accuracy", [None])[0]
+        rows.append(interval_columns(row))
+    return pd.DataFrame(rows)
+
+
+def print_tables(results):
+    """Print the models, and their recall of each class."""
+    import pandas as pd
+
+    from utils.metrics import percent
+
+    rows = []
+    for result in results:
+        row = {"model": result["model"], "parameters": f"{result['parameters']:,}",
+               "mult-adds": f"{result['multiply_adds'] / 1e6:,.1f} M"}
+        row |= {f"ms/image at {size}": f"{ms:.2f}" for size, ms in result["ms_per_image"].items()}
+        row["accuracy %"] = percent(result["accuracy"])
+        if "without_duplicates" in result:
+            row["without duplicates %"] = percent(result["without_duplicates"]["accuracy"])
+        row |= {"macro-F1 %": percent(result["macro_f1"]), "calibration error %": percent(result["ece"])}
+        rows.append(row)
+    cli.print_table(pd.DataFrame(rows))
     print("\nRecall % of each class")
-    print(cli.table([[name, *(percent(r["recall"][name]) for r in results)] for name in classes],
-                    ["class", *(r["model"] for r in results)]))
+    columns = [pd.Series(result["recall"], name=result["model"]).map(percent) for result in results]
+    cli.print_table(pd.concat(columns, axis=1).rename_axis("class").reset_index())
 
 
-def write(out, where, results):
-    """Write figure, CSV (one row a model) and JSON; returns their paths."""
-    from utils.figures import save_figure
-
-    keys = ("accuracy", "macro_f1", "ece")
-    header = ["model", "data", "tta", "rows", "parameters", "multiply_adds", *(f"ms_per_image_{size}" for size in BATCHES),
-              *(f"{key}{end}" for key in keys for end in ("", "_low", "_high")),
-              *(f"recall_{name}" for name in results[0]["recall"]), "accuracy_without_duplicates"]
-    rows = [[r["model"], where["data"], where["tta"], r["rows"], r["parameters"], r["multiply_adds"],
-             *r["ms_per_image"].values(), *(number for key in keys for number in r[key]),
-             *(triple[0] for triple in r["recall"].values()), r.get("without_duplicates", {}).get("accuracy", [None])[0]]
-            for r in results]
-    figure = save_figure(draw(where, results), out)
-    write_csv(out.with_suffix(".csv"), header, rows)
-    write_json(out.with_suffix(".json"), where | {"models": results})
-    return [figure, out.with_suffix(".csv"), out.with_suffix(".json")]
+# ---- figure ------------------------------------------------------------------------------------------------
 
 
-def draw(where, results):
-    """Accuracy against the time of one image at the larger batch and against parameters; bars are the 95 % intervals."""
+def draw(circumstances, results):
+    """Accuracy with 95 % interval against the time of an image at the larger batch and against parameters."""
     from utils.figures import COLORS, plt
 
+    tta, batch, colors = circumstances["tta"], str(BATCHES[-1]), list(COLORS.values())
+    times = [result["ms_per_image"][batch] * FORWARD_PASSES[tta] for result in results]
+    costs = {f"ms per image, batch {batch}, tta {tta}": times,
+             "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True, layout="constrained")
-    costs = ([r["ms_per_image"][str(BATCHES[-1])] * {"none": 1, "flip": 2, "ten-crop": 10}[where["tta"]] for r in results],
-             [r["parameters"] / 1e6 for r in results])
-    labels = (f"ms per image, batch {BATCHES[-1]}, tta {where['tta']}", "parameters (millions)")
-    handles = []
-    for ax, cost, label in zip(axes, costs, labels):
+    for ax, (label, cost) in zip(axes, costs.items()):
         for i, (x, result) in enumerate(zip(cost, results)):
             value, low, high = (100 * number for number in result["accuracy"])
-            color = list(COLORS.values())[i % len(COLORS)]
-            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // len(COLORS) % 5]
-            bars = ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, color=color, capsize=3, markersize=5,
-                               label=f"{result['model']}: {value:.1f} %")
-            handles.append(bars)
+            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // len(colors) % 5]
+            ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, color=colors[i % len(colors)],
+                        capsize=3, markersize=5, label=f"{result['model']}: {value:.1f} %")
+        ax.set(xlabel=label, xlim=(0, 1.25 * max(cost)), axisbelow=True)
         if max(cost) > 5 * min(cost):
-            ax.set_xscale("log")
-            ax.set_xlim(min(cost) / 1.6, max(cost) * 1.6)
+            ax.set(xscale="log", xlim=(min(cost) / 1.6, max(cost) * 1.6))
             ax.xaxis.set_major_formatter("{x:g}")
             ax.xaxis.set_minor_formatter("")
-        else:
-            ax.set_xlim(0, 1.25 * max(cost))
-        ax.set_xlabel(label)
         ax.grid(True)
-        ax.set_axisbelow(True)
     axes[0].set_ylabel("accuracy (%), 95 % interval")
-    figure.legend(handles=handles[:len(results)], loc="outside lower center", ncols=min(len(results), 3))
-    figure.suptitle(f"Accuracy against cost: {results[0]['rows']:,} faces of {where['data']}", fontsize=10)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 3))
+    title = f"Accuracy against cost: {results[0]['rows']:,} faces of {circumstances['data']}"
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

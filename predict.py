@@ -1,168 +1,322 @@
-"""Which expression does each face show? A model's answers for a file of faces (and for Kaggle), or for own photos.
+"""Which expression does each face show? Predictions for a file of faces (and for Kaggle), or for own photos.
 
     python predict.py --data data/test.csv --out predictions.csv
-    python predict.py --model models/a.h5 models/b.h5 --tta ten-crop --data data/test.csv --template data/sample_submission.csv
+    python predict.py --model models/a.h5 models/b.h5 --tta ten-crop --data data/test.csv
     python predict.py --data data/test.csv --submit SLUG --message "report CNN"
     python predict.py --images me.jpg holiday/
 
-Of a file: writes `id,label`, one row a face, in the order of the data, with its ids or, where it has none, row numbers from
-0. Several models are averaged. --probabilities adds a column for each class (Kaggle wants the file without). --submit hands
-the file to Kaggle's own client (python -m pip install -r requirements-kaggle.txt), the only use of a network.
+Of a file: writes `id,label`, one row a face, in the order of the data, with its ids or, where it has none,
+row numbers from 0. Several models are averaged. --probabilities adds a column for each class (Kaggle takes
+the file without). --submit hands the file to Kaggle's own client (python -m pip install -r
+requirements-kaggle.txt), the only use of a network.
 
-Of photos: finds the faces, largest first, cuts them out as FER2013 does and writes a CSV with a row a face (its square in
-pixels, label, probabilities) and a figure a photo, figures/photo_NAME.png. Photos without a face and unreadable files are
-named and do not stop the rest; without any face the exit status is 2 and nothing is written.
+Of photos: finds the faces, largest first, cuts them out as FER2013 does and writes a CSV with a row a face
+(its square in pixels, label, probabilities) and a figure a photo, figures/photo_NAME.png. Photos without a
+face and unreadable files are named and do not stop the rest; without any face the exit status is 2 and
+nothing is written.
 """
 
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-from utils import cli, evaluation
+from utils import cli, files
 from utils.cli import UserError
-from utils.files import PROJECT, shown, write_csv
+
+FACES_DRAWN = 12  # in a figure; the CSV has them all
+PHOTO_SIDE = 1200  # pixels of the photo in the figure
+
+SUBMISSION_FAILED = r"Could not (submit|find)"  # what Kaggle's client may print while its exit status is 0
+SUBMISSION_TIMEOUT = 180  # seconds; the file has 60 kB, but the client retries when the upload stalls
+CREDENTIALS = "`kaggle auth login`, or a token from https://www.kaggle.com/settings/api in KAGGLE_API_TOKEN"
+SUBMISSION_ERRORS = (  # pattern in the client's output -> what is wrong; the first that matches
+    (r"Failed to resolve|Max retries exceeded|ConnectionError|Connection refused|ProxyError|timed out",
+     "Kaggle cannot be reached; check the network"),
+    (r"Authentication required|\b401\b|Unauthorized",
+     f"Kaggle's client has no valid credentials; expected {CREDENTIALS}"),
+    (r"\b403\b|Forbidden|permission",
+     "Kaggle refuses (403); accept the competition's rules on its page, with this account"),
+    (r"\b404\b|Could not find competition",
+     "Kaggle knows no competition {slug!r} that takes files (404); expected the last part of its address"),
+    (r"\b429\b|Too Many Requests", "Kaggle takes no more submissions for now (429); try again tomorrow"),
+    (r"\b5\d\d Server Error", "Kaggle itself failed; try again later"),
+)
 
 
-def main():
+def parse_args(argv):
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL.h5",
                         help="one, or several to average (default: models/cnn.h5, else the released one)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--data", type=Path, help="CSV or image folder of 48x48 faces (default: data/test.csv)")
-    what.add_argument("--images", type=Path, nargs="+", metavar="PHOTO", help="photos, or folders of photos, with people")
-    parser.add_argument("--cropped", action="store_true", help="the --images show nothing but one face: take them whole")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--data", type=cli.data_path,
+                        help="CSV or image folder of 48x48 faces (default: data/test.csv)")
+    source.add_argument("--images", type=Path, nargs="+", metavar="PHOTO",
+                        help="photos, or folders of photos, with people")
+    cli.add_classes(parser)
+    parser.add_argument("--cropped", action="store_true",
+                        help="the --images contain nothing but one face: take them whole")
     parser.add_argument("--out", type=Path, help="the CSV to write (default: predictions.csv; with --images "
                                                  "predictions_photos.csv)")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of each class, 0-1")
     parser.add_argument("--template", type=Path, metavar="SAMPLE.csv",
-                        help="check that a sample submission has the same ids in the same order, before anything is written")
-    parser.add_argument("--submit", metavar="SLUG", help="send the file to this Kaggle competition (the end of its address)")
-    parser.add_argument("--message", metavar="TEXT", help="what Kaggle shows beside the submission")
-    evaluation.add_tta(parser)
-    args = parser.parse_args()
-    check_options(args)
-
-    cli.start_keras()
-    if args.images:
-        predict_photos(args, args.out or Path("predictions_photos.csv"))
-    else:
-        predict_data(args, args.out or Path("predictions.csv"))
-
-
-def check_options(args):
-    """Raise UserError for options that do not go together, before anything slow starts."""
+                        help="check that a sample submission has the same ids in the same order")
+    parser.add_argument("--submit", metavar="SLUG",
+                        help="send the file to this Kaggle competition (the end of its address)")
+    parser.add_argument("--message", metavar="TEXT", help="what Kaggle displays beside the submission")
+    cli.add_tta(parser)
+    args = parser.parse_args(argv)
     if args.images and (args.template or args.submit or args.probabilities):
-        raise UserError("--template, --submit and --probabilities belong to --data; "
-                        "the CSV of --images has the probabilities anyway")
+        raise UserError("--template, --submit and --probabilities do not go with --images, "
+                        "whose CSV has the probabilities anyway")
     if args.cropped and not args.images:
         raise UserError("--cropped belongs to --images")
     if bool(args.submit) != bool(args.message):
         raise UserError("--submit SLUG and --message TEXT belong together")
     if args.submit and args.probabilities:
         raise UserError("Kaggle takes id,label only; leave out --probabilities to --submit")
+    return args
 
 
-# ---- a file of faces ------------------------------------------------------------------------------------------
+def main(argv=None):
+    """Predict faces; returns the table that is written as CSV (pandas.DataFrame, one row a face)."""
+    args = parse_args(argv)
+    if args.images:
+        return predict_photos(args, args.out or Path("predictions_photos.csv"))
+    return predict_faces(args, args.out or Path("predictions.csv"))
 
 
-def predict_data(args, out):
-    """Predict the faces of --data: writes `out`, prints the classes' counts, and submits the file where asked."""
-    import numpy as np
+# ---- a file of faces ---------------------------------------------------------------------------------------
 
-    from utils import data, models, submission
+
+def predict_faces(args, out):
+    """Predict the faces of --data: writes `out`, prints the frequency of each class, submits where asked."""
+    files.check_outputs({out: "id"})
+    cli.start_keras()
+    import pandas as pd
+
+    from utils import data, evaluation, models
 
     networks = evaluation.load_networks(args.model or [models.default_model()])
-    faces = data.load_faces(args.data or test_data())
-    ids = [str(i) for i in (range(len(faces)) if faces.ids is None else faces.ids)]
-    if args.template:
-        check_template(args.template, ids, faces.source)
+    path = args.data or test_data()
+    faces = data.load_faces(path, args.classes)
+    ids = pd.Series(range(len(faces)) if faces.ids is None else faces.ids).astype(str)
+    data.check_ids(path, faces)
+    if args.template is not None:
+        check_template(ids, faces.source, args.template)
     probabilities = evaluation.probabilities(networks, faces.images, args.tta)
-    predicted = probabilities.argmax(axis=1)
 
-    header, rows = ["id", "label"], zip(ids, predicted)
+    table = pd.DataFrame({"id": ids, "label": probabilities.argmax(axis=1)})
     if args.probabilities:
-        header += data.CLASSES
-        rows = ([i, label, *(f"{p:.6f}" for p in row)] for i, label, row in zip(ids, predicted, probabilities))
-    write_csv(out, header, rows)
-    counts = np.bincount(predicted, minlength=len(data.CLASSES))
-    print(cli.table([[code, name, f"{count:,}", f"{100 * count / len(faces):.1f}"]
-                     for code, (name, count) in enumerate(zip(data.CLASSES, counts))], ["code", "class", "faces", "%"]))
-    print(f"Wrote {shown(out)}: {len(faces):,} rows from {faces.source}")
+        table[list(data.CLASSES)] = probabilities.round(6)
+    counts = table["label"].value_counts().reindex(range(len(data.CLASSES)), fill_value=0)
+    cli.print_table(pd.DataFrame({
+        "code": counts.index, "class": data.CLASSES, "faces": counts.map("{:,}".format),
+        "%": (100 * counts / len(faces)).map("{:.1f}".format)}))
+    files.write_table(out, table)
+    print(f"Wrote {files.relative_path(out)}: {len(faces):,} rows from {faces.source}")
     if args.submit:
-        submission.check(out, len(faces))
-        print(submission.submit(out, args.submit, args.message))
+        print(submit(out, args.submit, args.message))
+    return table
 
 
 def test_data():
     """The file of faces to predict when none is named: data/test.csv, plain or compressed."""
-    from utils.data import KAGGLE, SUFFIXES
+    from utils import data
 
-    for suffix in SUFFIXES:
-        if (PROJECT / "data" / f"test{suffix}").exists():
-            return PROJECT / "data" / f"test{suffix}"
-    raise UserError(f"no data/test.csv found; name a file with --data. {KAGGLE}")
+    paths = [files.PROJECT / "data" / f"test{suffix}" for suffix in data.SUFFIXES]
+    path = next(filter(Path.exists, paths), None)
+    if path is None:
+        raise UserError(f"no data/test.csv found; name a file with --data. {data.KAGGLE}")
+    return path
 
 
-def check_template(path, ids, source):
-    """Raise UserError, with the row, unless the sample submission at `path` (id,label) has exactly `ids` in this order."""
-    import csv
+def check_template(ids, source, template):
+    """Raise UserError when a sample submission has other ids or another order.
 
+    ids: Series of str, of the faces in `source`; template: path of a CSV id,label.
+    """
+    import pandas as pd
+
+    if not os.path.isfile(template):
+        raise UserError(f"cannot read {template} as a sample submission, id,label: no such file")
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    if not rows or [name.strip().lower() for name in rows[0]] != ["id", "label"]:
-        found = ",".join(rows[0])[:40] if rows else "nothing"
-        raise UserError(f"{path} row 1 is {found}; expected a sample submission that starts with id,label")
-    wanted = [row[0].strip() for row in rows[1:]]
-    if len(wanted) != len(ids):
-        raise UserError(f"{path} has {len(wanted):,} rows but {source} has {len(ids):,} faces; is it the right --data?")
-    for row, (want, have) in enumerate(zip(wanted, ids), start=2):
-        if want != have:
-            raise UserError(f"{path} row {row} has id {want[:20]} where {source} has {have[:20]}; is it the right --data?")
+        sample = pd.read_csv(template, dtype=str, keep_default_na=False, encoding="utf-8-sig",
+                             index_col=False, usecols=range(2))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {template} as a sample submission, id,label: {error}") from error
+    if [column.strip().lower() for column in sample.columns] != ["id", "label"]:
+        raise UserError(f"{template} row 1 is {','.join(sample.columns)[:40]}; "
+                        "expected a sample submission that starts with id,label")
+    if len(sample) != len(ids):
+        raise UserError(f"{template} has {len(sample):,} rows but {source} has {len(ids):,} faces; "
+                        "is it the right --data?")
+    expected = sample.iloc[:, 0].str.strip()
+    if (expected != ids).any():
+        row = (expected != ids).idxmax()
+        raise UserError(f"{template} row {row + 2} has id {expected[row][:20]} where {source} has "
+                        f"{ids[row][:20]}; is it the right --data?")
 
 
-# ---- photos ---------------------------------------------------------------------------------------------------
+def submit(path, slug, message):
+    """Send the file at `path` to the Kaggle competition `slug` by Kaggle's client; returns what that prints.
+
+    Raises UserError, one line, when the client, its credentials, the network or the competition are missing.
+    The file stays in any case, and the command that sends it is printed.
+    """
+    command = ["kaggle", "competitions", "submit", slug, "-f", files.relative_path(path), "-m", message]
+    print(f"Submitting: {shlex.join(command)}", flush=True)
+    places = [os.path.dirname(sys.executable), os.environ.get("PATH", "")]
+    client = shutil.which("kaggle", path=os.pathsep.join(places))
+    advice = f"; {files.relative_path(path)} stays, and the command above sends it"
+    if client is None:
+        raise UserError("Kaggle's client is not installed; "
+                        f"python -m pip install -r requirements-kaggle.txt{advice}")
+    try:
+        done = cli.call([client, *command[1:]], SUBMISSION_TIMEOUT, stdin=subprocess.DEVNULL,
+                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace")
+    except subprocess.TimeoutExpired as error:
+        raise UserError(f"Kaggle did not answer within {SUBMISSION_TIMEOUT} s{advice}") from error
+    except OSError as error:
+        raise UserError(f"{client} does not start: {error.strerror}{advice}") from error
+    if done.returncode or re.search(SUBMISSION_FAILED, done.stdout):
+        raise UserError(submission_error(f"{done.stdout}\n{done.stderr}", slug) + advice)
+    return done.stdout.strip()
+
+
+def submission_error(output, slug):
+    """What is wrong according to the output of Kaggle's client, in one line."""
+    for pattern, text in SUBMISSION_ERRORS:
+        if re.search(pattern, output):
+            return text.format(slug=slug)
+    lines = map(str.strip, re.split(r"[\r\n]", output))
+    message = next((line for line in lines if line and "%|" not in line), "no message")  # %|: progress bar
+    return f"Kaggle's client failed: {message[:200]}"
+
+
+# ---- photos ------------------------------------------------------------------------------------------------
 
 
 def predict_photos(args, out):
     """Predict the faces in the photos of --images: prints a table, writes `out` and a figure a photo."""
-    import numpy as np
-
-    from utils import data, models, photos
+    from utils import photos
 
     paths = photos.find_photos(args.images)
+    figures = figure_paths(paths)
+    files.check_outputs({out: "image", **dict.fromkeys(figures.values(), "")})
+    cli.start_keras()
+    import numpy as np
+    import pandas as pd
+
+    from utils import evaluation, models
+    from utils.data import CLASSES
+    from utils.figures import save_figure
+
     networks = evaluation.load_networks(args.model or [models.default_model()])
-    found, left_out = photos.faces_of(paths, args.cropped)
-    if not found:
-        raise UserError(left_out[0] + (f" (and so for all {len(left_out)} photos)" if len(left_out) > 1 else ""))
-    print("\n".join(left_out), end="\n" * bool(left_out))
-    probabilities = evaluation.probabilities(networks, np.stack([face.image for face in found]), args.tta)
+    faces, problems = photos.find_faces(paths, args.cropped)
+    if not faces:
+        others = f" (and so for all {len(problems)} photos)" if len(problems) > 1 else ""
+        raise UserError(problems[0] + others)
+    print("\n".join(problems), end="\n" * bool(problems))
+    probabilities = evaluation.probabilities(networks, np.stack([face.image for face in faces]), args.tta)
 
-    rows = [[shown(face.path), face.number, *face.square, p.argmax(), data.CLASSES[p.argmax()], *(f"{v:.6f}" for v in p)]
-            for face, p in zip(found, probabilities)]
-    print(cli.table([[row[0], row[1], row[4], row[7], f"{p.max():.2f}"] for row, p in zip(rows, probabilities)],
-                    ["photo", "face", "pixels", "class", "probability"]))
-    figures = draw_figures(found, probabilities, args)
-    write_csv(out, ["image", "face", "x", "y", "width", "height", "label", "class", *data.CLASSES], rows)
-    print(f"Wrote {shown(out)}: {len(found):,} faces of {len(figures):,} photos; {shown(figures[0])}"
-          + (f" and {len(figures) - 1:,} more figures" if len(figures) > 1 else ""))
+    table = pd.DataFrame([[files.relative_path(face.path), face.number, *face.square] for face in faces],
+                         columns=["image", "face", "x", "y", "width", "height"])
+    table["label"] = probabilities.argmax(axis=1)
+    table["class"] = table["label"].map(dict(enumerate(CLASSES)))
+    table[list(CLASSES)] = probabilities.round(6)
+    printed = table[["image", "face", "width", "class"]].assign(probability=probabilities.max(axis=1))
+    cli.print_table(printed.round({"probability": 2}).rename(columns={"image": "photo", "width": "pixels"}))
+    written = []
+    for path in cli.track(list(dict.fromkeys(face.path for face in faces)), "drawing"):
+        rows = [row for row, face in enumerate(faces) if face.path == path]
+        title = f"{path.name}: {len(rows)} face{'s' * (len(rows) > 1)}{' (taken whole)' * args.cropped}"
+        figure = draw_photo(photos.read_photo(path), [faces[row] for row in rows], probabilities[rows], title)
+        written.append(save_figure(figure, figures[path]))
+    files.write_table(out, table)
+    print(f"Wrote {files.relative_path(out)}: {len(faces):,} faces of {len(written):,} photos; "
+          f"{files.relative_path(written[0])}"
+          + (f" and {len(written) - 1:,} more" if len(written) > 1 else ""))
+    return table
 
 
-def draw_figures(found, probabilities, args):
-    """A figure for each photo with a face, figures/photo_NAME.png, numbered where a name comes twice; returns the paths."""
-    from utils import models, photo_figures, photos
+def figure_paths(paths):
+    """{photo: figures/photo_NAME.png}, each with a name of its own also where a file system ignores case."""
+    from utils.models import FIGURES
 
-    by_photo, written = {}, []
-    for face, p in zip(found, probabilities):
-        by_photo.setdefault(face.path, []).append((face, p))
-    for path, entries in cli.Progress(by_photo.items(), "drawing"):
-        faces, p = zip(*entries)
-        figure = models.FIGURES / f"photo_{path.stem}.png"
-        if figure in written:
-            figure = models.FIGURES / f"photo_{path.stem}_{len(written) + 1}.png"
-        title = f"{path.name}: {len(faces)} face{'s' * (len(faces) > 1)}" + (" (taken whole)" if args.cropped else "")
-        written.append(photo_figures.draw_photo(photos.read_photo(path), faces, p, figure, title))
-    return written
+    figures, taken = {}, set()
+    for path in paths:
+        name, number = path.stem[:50], 1  # a name can be as long as the system allows, and ours is longer
+        while name.casefold() in taken:
+            number += 1
+            name = f"{path.stem[:50]}_{number}"
+        taken.add(name.casefold())
+        figures[path] = FIGURES / f"photo_{name}.png"
+    return figures
+
+
+def draw_photo(photo, faces, probabilities, title):
+    """A photo with its faces in squares, each face as the network sees it, and its probabilities as bars.
+
+    photo: uint8 (height, width, 3); faces: its `photos.Face`s; probabilities: (len(faces), 7), rows sum to 1.
+    Returns the figure.
+    """
+    from utils.data import CLASSES
+    from utils.figures import plt
+
+    across = 1 if len(faces) <= 3 else 2
+    down = -(-min(len(faces), FACES_DRAWN) // across)
+    height = max(1.45 * down, min(3.1 * photo.shape[0] / photo.shape[1], 4.6))
+    figure = plt.figure(figsize=(3.1 + 4.1 * across, height + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    left, right = figure.subfigures(1, 2, width_ratios=[3.1, 4.1 * across])
+    draw_squares(left.subplots(), photo, faces)
+    axes = right.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.5] * across)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for (crop, bars), face, p in zip(axes.reshape(-1, 2), faces, probabilities):
+        crop.imshow(face.image, cmap="gray", vmin=0, vmax=255)
+        crop.set_title(f"face {face.number}: {CLASSES[p.argmax()]}", fontsize=8.5)
+        draw_bars(bars, p)
+    if len(faces) > FACES_DRAWN:
+        right.supxlabel(f"and {len(faces) - FACES_DRAWN} more in the CSV", fontsize=8)
+    return figure
+
+
+def draw_squares(ax, photo, faces):
+    """The photo with each face's square and number."""
+    from utils.figures import COLORS, plt
+    from utils.photos import shrink
+
+    small, scale = shrink(photo, PHOTO_SIDE)
+    ax.imshow(small, interpolation="antialiased")
+    ax.set_axis_off()
+    for face in faces:
+        x, y, width, height = (scale * v for v in face.square)
+        ax.add_patch(plt.Rectangle((x, y), width, height, fill=False, ec=COLORS["orange"], lw=1.6))
+        ax.text(max(x, 0), max(y, 0), face.number, fontsize=7, color="black", va="top",
+                bbox={"fc": COLORS["orange"], "ec": "none", "pad": 1.2})
+    ax.set(xlim=(0, small.shape[1]), ylim=(small.shape[0], 0))
+
+
+def draw_bars(ax, probabilities):
+    """The seven probabilities as horizontal bars, the predicted class in colour."""
+    from utils.data import CLASSES
+    from utils.figures import COLORS
+
+    best = probabilities.argmax()
+    ax.set_axis_on()
+    bars = ax.barh(CLASSES, probabilities, color="#BBBBBB", height=0.72)
+    bars[best].set_color(COLORS["blue"])
+    labels = ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=7)
+    labels[best].set_weight("bold")
+    ax.set(xlim=(0, 1.15), ylim=(len(CLASSES) - 0.5, -0.5), xticks=[])
+    ax.tick_params(axis="y", length=0, labelsize=7)
+    ax.spines["bottom"].set_visible(False)
+    ax.set_box_aspect(0.68)
 
 
 if __name__ == "__main__":

@@ -1,37 +1,197 @@
 """Question 1: the CNN. Its architecture, how training goes, and how accurate it is.
 
-    python train_cnn.py                                  the report's CNN: 10 epochs, batch 80, Adam
-    python train_cnn.py --oversample                     the same on classes evened out by augmented copies
-    python train_cnn.py --network compact --name compact our best network for two CPU cores
+    python train_cnn.py                                    the report's CNN: 10 epochs, batch 80, Adam
+    python train_cnn.py --oversample                       the same on classes evened out by augmented copies
+    python train_cnn.py --network compact --name compact   our best network for two CPU cores
 
-Writes models/NAME.h5 (raw 0-255 faces in, probabilities out), models/NAME.json (model card), models/NAME_history.csv,
-figures/NAME_architecture.png and figures/NAME_curves.png. Interrupted runs continue with --resume.
+Writes models/NAME.h5 (raw 0-255 faces in, probabilities out), models/NAME.json (model card),
+models/NAME_history.csv, figures/NAME_architecture.png and figures/NAME_curves.png. --resume continues a
+stopped run.
 """
 
-from utils import cli, recipes
+import contextlib
+import math
+import sys
+import time
+from pathlib import Path
+
+from training import recipes
+from utils import cli, files
+from utils.cli import UserError, interruption
 
 
-def main():
+def main(argv=None):
+    args = parse_args(argv)
+    cli.start_keras()
+    from training import networks
+
+    def build():
+        if args.network == "compact":
+            return networks.compact_cnn(args.dropout)
+        if args.network == "large":
+            return networks.large_cnn(args.dropout)
+        return networks.report_cnn(args.dropout, args.l2, args.dropconnect, args.extra_conv)
+
+    card, written = train(args, build, argv)
+    print_summary(card, written)
+    return card
+
+
+def parse_args(argv):
     parser = cli.Parser(__doc__)
     recipes.add_arguments(parser, ("report", "compact", "large"), name="cnn")
     parser.add_argument("--extra-conv", type=cli.number(int, 0, 16), default=0,
                         help="additional convolutions of 64 filters in the report's network")
-    args = recipes.settle(parser)
+    args = recipes.parse_args(parser, argv)
     if args.network != "report" and (args.extra_conv or args.l2 or args.dropconnect):
-        raise cli.UserError(f"--extra-conv, --l2 and --dropconnect belong to --network report, not to {args.network}")
+        raise UserError(
+            f"--extra-conv, --l2 and --dropconnect belong to --network report, not to {args.network}"
+        )
+    files.check_outputs(output_paths(args.name))
+    return args
 
-    cli.start_keras()
-    from utils import figures, networks, training
 
-    def build(final):
-        if args.network == "compact":
-            return networks.compact_cnn(args.dropout, fused=not final)
-        if args.network == "large":
-            return networks.large_cnn(args.dropout, fused=not final)
-        return networks.report_cnn(args.dropout, args.l2, 0.0 if final else args.dropconnect, args.extra_conv)
+# ---- training, shared with train_dnn.py --------------------------------------------------------------------
 
-    card = training.train(args, build)
-    training.summary(card, figures.training_figures(card))
+
+def train(args, build, argv=None):
+    """Train the network that `build()` makes as `args` say; returns its model card and the files written."""
+    import keras
+
+    from training import callbacks, figures
+    from training.augmentation import Augmentation
+    from training.batches import Batches, rows_to_copy
+    from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision, start_from
+    from utils import data, models
+
+    started = time.monotonic()
+    with only_run(args.name):
+        # ---- Data: faces, and the split that the model card will remember
+        faces, validation, split = data.load_split(
+            args.data, args.validation, args.seed, args.limit, args.validation_labels, args.classes)
+        augment = Augmentation(
+            transforms=args.augment,
+            rotation=args.rotation,
+            scale=args.scale,
+            shift=args.shift,
+            contrast=args.light,
+            brightness=100 * args.light,
+            erase=args.erase,
+            mix=args.mix,
+        )
+        copied_rows = rows_to_copy(faces.labels, args.seed) if args.oversample else ()
+        batches = Batches(faces.images, faces.labels, args.batch_size, args.seed, augment, copied_rows)
+
+        # ---- Network: raw 0-255 in, probabilities out
+        policy = set_precision(args.precision)
+        keras.utils.set_random_seed(args.seed)
+        network = build()
+        if args.start_from:
+            start_from(args.start_from, network)
+
+        # ---- Training: Keras' own fit(); what must survive a crash is a callback
+        teachers = [models.load(path) for path in args.distill or []]
+        model = TrainingModel(network, teachers, args.distill_weight, args.temperature)
+        model.compile(
+            make_optimizer(args, args.epochs * len(batches)),
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=args.label_smoothing),
+            metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
+        model.optimizer.build(model.trainable_variables)
+        evaluation = callbacks.EvaluateAverages(network, batches, validation, args)
+        checkpoint = callbacks.Checkpoint(
+            checkpoint_path(args.name), evaluation, callbacks.run_key(args, policy, faces, validation))
+        done = checkpoint.restore(model) if args.resume else 0
+        print(
+            f"{network.name}: {network.count_params():,} parameters, {policy}; {len(faces):,} faces to train"
+            + (f" ({len(batches.labels):,} oversampled)" if args.oversample else "")
+            + f", {len(validation):,} to validate"
+            + (f"; resuming after epoch {done}" if done else "")
+        )
+        if done < args.epochs:
+            with cli.progress_bar() as bar:
+                progress = callbacks.ProgressLines(bar, evaluation, len(batches))
+                model.fit(batches.for_fit(), epochs=args.epochs, initial_epoch=done, verbose=0, shuffle=False,
+                          callbacks=[evaluation, progress, checkpoint])
+
+        # ---- Results: what is measured is the file
+        final = models.export(network)
+        final.set_weights(evaluation.best["weights"])
+        if args.ema:
+            recompute_batch_norm(final, batches, model)
+        model_path, card_path, history_path, *_ = output_paths(args.name)
+        models.save(final, model_path, half=args.half)
+        card = make_card(args, models.load(model_path), policy, split, evaluation, validation, argv)
+        seconds = sum(row["seconds"] for row in evaluation.history)
+        card |= {"seconds": round(seconds, 1), "seconds_in_all": round(time.monotonic() - started, 1),
+                 "images_per_second": round(len(batches.labels) * len(evaluation.history) / seconds)}
+        files.write_table(history_path, evaluation.history_table())
+        files.write_json(card_path, card)
+        written = figures.training_figures(card)
+        checkpoint_path(args.name).unlink(missing_ok=True)
+        interruption.how_to_continue = ""
+    return card, written
+
+
+def output_paths(name):
+    """The files that a run called `name` writes: model, card, history, architecture, curves."""
+    from utils.models import FIGURES, MODELS
+
+    return [MODELS / f"{name}.h5", MODELS / f"{name}.json", MODELS / f"{name}_history.csv",
+            FIGURES / f"{name}_architecture.png", FIGURES / f"{name}_curves.png"]
+
+
+def checkpoint_path(name):
+    return output_paths(name)[0].with_name(f"{name}.checkpoint.npz")
+
+
+@contextlib.contextmanager
+def only_run(name):
+    """A block during which no other process trains models/NAME. Raises UserError while one does."""
+    lock = output_paths(name)[0].with_name(f"{name}.lock")
+    with files.locked(lock, f"another run is writing models/{name}; choose another --name or wait"):
+        yield
+
+
+def make_card(args, final, policy, split, evaluation, validation, argv):
+    """The model card: everything needed to repeat and to assess the run; `final` is the saved network."""
+    from training.callbacks import evaluate
+    from utils import data, machine, models
+
+    loss, accuracy = evaluate(final, validation)
+    metrics = {"validation_loss": loss, "validation_accuracy": accuracy,
+               "training_accuracy": evaluation.history[evaluation.best["epoch"] - 1]["accuracy"]}
+    return {
+        "name": args.name,
+        "command": " ".join(
+            ["python", Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else map(str, argv))]
+        ),
+        "network": final.name,
+        "parameters": final.count_params(),
+        "multiply_adds": models.multiply_adds(final),
+        "classes": list(data.CLASSES),
+        "input": "uint8 or float (n, 48, 48, 1), grey, 0-255; rescaling is inside the model",
+        "split": split,
+        "metrics": {key: None if math.isnan(value) else round(value, 4) for key, value in metrics.items()},
+        "saved_epoch": evaluation.best["epoch"],
+        "precision": policy,
+        "hardware": machine.hardware(),
+        "versions": machine.versions(),
+        "arguments": recipes.as_json(args),
+    }
+
+
+def print_summary(card, written):
+    """The closing lines of a training script: one aligned table and the files written."""
+    import pandas as pd
+
+    metrics = {
+        key: "-" if value is None else f"{100 * value:.2f} %" for key, value in card["metrics"].items()
+    }
+    cli.print_table(pd.DataFrame({
+        "model": [card["name"]], "network": card["network"], "parameters": f"{card['parameters']:,}",
+        "seconds": f"{card['seconds']:.0f}", "training": metrics["training_accuracy"],
+        "validation": metrics["validation_accuracy"]}))
+    print("Wrote " + ", ".join(files.relative_path(path) for path in written))
 
 
 if __name__ == "__main__":

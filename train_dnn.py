@@ -1,72 +1,108 @@
 """Question 2: a plain DNN with about as many parameters as the CNN. How do the two compare?
 
-    python train_dnn.py                     as many parameters as models/cnn.h5 (or as the report's CNN): --network matched
+    python train_dnn.py                     as many parameters as models/cnn.h5 (or as the report's CNN)
     python train_dnn.py --network report    the report's own DNN, 156,263 parameters
 
-Writes the same files as train_cnn.py under models/dnn* and figures/dnn*; when the CNN's model card is there (--cnn), it
-prints both side by side and draws figures/NAME_comparison.png.
+Writes the same files as train_cnn.py under models/dnn* and figures/dnn*; when the CNN's model card is there
+(--cnn), it prints both side by side and draws figures/NAME_comparison.png.
 """
 
 from pathlib import Path
 
-from utils import cli, recipes
+from train_cnn import output_paths, print_summary, train
+from training import recipes
+from utils import cli, files
+from utils.cli import UserError
 
 REPORT_CNN_PARAMETERS = 6_615_495
 
 
-def main():
-    parser = cli.Parser(__doc__)
-    recipes.add_arguments(parser, ("matched", "report"), name="dnn")
-    parser.add_argument("--cnn", type=Path, help="CNN to compare with (default: models/cnn.h5, else the released one)")
-    args = recipes.settle(parser)
-
+def main(argv=None):
+    args = parse_args(argv)
     cli.start_keras()
-    from utils import figures, files, models, networks, training
+    from training import networks
 
-    cnn = args.cnn or next((p for p in (models.MODELS / "cnn.h5", models.RELEASED_CNN) if p.exists()), None)
-    cnn_card = models.read_card(cnn) if cnn else None
-    if args.cnn and cnn_card is None:
-        raise cli.UserError(f"{args.cnn} has no model card {models.card_path(args.cnn)}; train it with train_cnn.py")
+    cnn_path, cnn_card = find_cnn(args.cnn)
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
 
-    def build(final):
-        dropconnect = 0.0 if final else args.dropconnect
+    def build():
         if args.network == "matched":
-            return networks.matched_dnn(parameters, args.dropout, args.l2, dropconnect)
-        return networks.report_dnn(args.dropout, args.l2, dropconnect)
+            return networks.matched_dnn(parameters, args.dropout, args.l2, args.dropconnect)
+        return networks.report_dnn(args.dropout, args.l2, args.dropconnect)
 
-    card = training.train(args, build)
-    written = figures.training_figures(card)
+    card, written = train(args, build, argv)
     if cnn_card:
-        written.append(compare(cnn_card, card, cnn, models, figures))
-    training.summary(card, written)
+        print_comparison(cnn_card, card)
+        written.append(draw_comparison(cnn_path, card))
+    print_summary(card, written)
     if not cnn_card:
-        print(f"No CNN to compare with yet: python train_cnn.py, then this again ({files.shown(models.MODELS / 'cnn.h5')})")
+        print("No CNN to compare with yet: python train_cnn.py, then this again")
+    return card
 
 
-def compare(cnn_card, card, cnn, models, figures):
-    """Print CNN and DNN side by side and draw their curves in one figure; returns the figure's path."""
-    rows = [side("CNN", cnn_card), side("DNN", card)]
-    difference = [rows[0][i] - rows[1][i] if None not in (rows[0][i], rows[1][i]) else None for i in range(2, 6)]
-    rows.append(["CNN minus DNN", "", *difference])
-    print(cli.table([[name, network, f"{parameters:,}", f"{seconds:.0f}", *(percent(value) for value in accuracies)]
-                     for name, network, parameters, seconds, *accuracies in rows],
-                    ["", "network", "parameters", "seconds", "training %", "validation %"]))
-    if cnn_card["split"] != card["split"]:
-        print("Note: the two were not trained on the same split; compare them on one labelled file with evaluate.py")
-    histories = {"CNN": figures.read_history(cnn.with_name(f"{cnn.stem}_history.csv")),
-                 "DNN": figures.read_history(models.MODELS / f"{card['name']}_history.csv")}
-    return figures.draw_curves(histories, models.FIGURES / f"{card['name']}_comparison.png")
+def parse_args(argv):
+    parser = cli.Parser(__doc__)
+    recipes.add_arguments(parser, ("matched", "report"), name="dnn")
+    parser.add_argument("--cnn", type=Path,
+                        help="CNN to compare with (default: models/cnn.h5, else the released one)")
+    args = recipes.parse_args(parser, argv)
+    files.check_outputs([*output_paths(args.name), comparison_path(args.name)])
+    return args
 
 
-def side(name, card):
-    metrics = card["metrics"]
-    return [name, card["network"], card["parameters"], card["seconds"], metrics["training_accuracy"],
-            metrics["validation_accuracy"]]
+def find_cnn(path):
+    """The CNN to compare with and its model card; (None, None) where none was trained. Raises UserError."""
+    from utils import models
+
+    candidates = [path] if path else [models.MODELS / "cnn.h5", models.RELEASED_CNN]
+    for candidate in candidates:
+        card = models.read_card(candidate)
+        if card:
+            return candidate, card
+    if path:
+        raise UserError(f"{path} has no model card {models.card_path(path)}; train it with train_cnn.py")
+    return None, None
 
 
-def percent(share):
-    return "-" if share is None else f"{100 * share:.2f}"
+def print_comparison(cnn_card, dnn_card):
+    """CNN, DNN and their difference in percentage points, as one table."""
+    import pandas as pd
+
+    cards = {"CNN": cnn_card, "DNN": dnn_card}
+    table = pd.DataFrame({
+        "network": {name: card["network"] for name, card in cards.items()},
+        "parameters": {name: card["parameters"] for name, card in cards.items()},
+        "seconds": {name: round(card["seconds"]) for name, card in cards.items()},
+        "training %": {name: card["metrics"]["training_accuracy"] for name, card in cards.items()},
+        "validation %": {name: card["metrics"]["validation_accuracy"] for name, card in cards.items()},
+    })
+    numbers = table.drop(columns="network").astype(float)
+    table = pd.concat([table, (numbers.loc["CNN"] - numbers.loc["DNN"]).to_frame("CNN minus DNN").T])
+    for column in ("training %", "validation %"):
+        table[column] = ["-" if pd.isna(share) else f"{100 * share:.2f}" for share in table[column]]
+    for column in ("parameters", "seconds"):
+        table[column] = [f"{count:,.0f}" for count in table[column]]
+    cli.print_table(table.fillna("").reset_index(names=""))
+    if cnn_card["split"] != dnn_card["split"]:
+        print(
+            "Note: they were trained on different splits; compare them on one labelled file with evaluate.py"
+        )
+
+
+def draw_comparison(cnn_path, dnn_card):
+    """The curves of both in one figure; returns its path."""
+    import pandas as pd
+
+    from training import figures
+
+    history_path = output_paths(dnn_card["name"])[2]
+    histories = {"CNN": pd.read_csv(cnn_path.with_name(f"{cnn_path.stem}_history.csv")),
+                 "DNN": pd.read_csv(history_path)}
+    return figures.draw_curves(histories, comparison_path(dnn_card["name"]))
+
+
+def comparison_path(name):
+    return output_paths(name)[-1].with_name(f"{name}_comparison.png")
 
 
 if __name__ == "__main__":

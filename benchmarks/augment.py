@@ -2,9 +2,9 @@
 
     python -m benchmarks.augment [--images 2560] [--rounds 5]
 
-The same work each: flip, rotation, scale, shift, contrast, brightness, erasing (ImageDataGenerator has no contrast and no
-erasing). Keras' layers are timed as their documentation uses them, in a compiled graph. Prints images/s (median over
-interleaved rounds) and ratios.
+The same work each: flip, rotation, scale, shift, contrast, brightness, erasing (ImageDataGenerator has no
+    contrast and no erasing). Keras' layers are timed as their documentation uses them, in a compiled graph.
+    Prints images/s (median over interleaved rounds) and ratios.
 """
 
 import statistics
@@ -20,11 +20,19 @@ def main():
     parser.add_argument("--batch-size", type=cli.number(int, 1), default=128, help="images a call")
     args = parser.parse_args()
     cli.start_keras()
+    import pandas as pd
+
     from utils.sample import sample_faces
 
     images = sample_faces(args.images)[0][..., None]
-    batches = [images[i:i + args.batch_size] for i in range(0, args.images - args.batch_size + 1, args.batch_size)]
-    ways = {"ours, one resampling": ours(), "Keras random layers": keras_layers(), "ImageDataGenerator": generator()}
+    batches = [
+        images[i : i + args.batch_size] for i in range(0, args.images - args.batch_size + 1, args.batch_size)
+    ]
+    ways = {
+        "ours, one resampling": ours(),
+        "Keras random layers": keras_layers(),
+        "ImageDataGenerator": generator(),
+    }
     for augment in ways.values():
         augment(batches[0])  # traces the graph
     speeds = {way: [] for way in ways}
@@ -37,19 +45,19 @@ def main():
     middle = {way: statistics.median(found) for way, found in speeds.items()}
     fastest = middle["ours, one resampling"]
     print(f"{args.rounds} rounds of {len(batches) * args.batch_size:,} images, batch {args.batch_size}")
-    print(cli.table([[way, f"{speed:,.0f}", f"{fastest / speed:.1f}x"] for way, speed in middle.items()],
-                    ["", "images/s", "ours is faster by"]))
+    rows = [[way, f"{speed:,.0f}", f"{fastest / speed:.1f}x"] for way, speed in middle.items()]
+    cli.print_table(pd.DataFrame(rows, columns=["", "images/s", "ours is faster by"]))
 
 
 def ours():
-    """A call draws on the host, as training does, and applies in the graph: uint8 (n, 48, 48, 1) -> float32."""
+    """Draw on the host, as training does, and apply in the graph: uint8 (n, 48, 48, 1) -> float32."""
     import numpy as np
     import tensorflow as tf
 
-    from utils import augmentation
+    from training import augmentation
 
     kind, rng = augmentation.Augmentation(erase=0.25), np.random.default_rng(0)
-    graph = tf.function(augmentation.apply)
+    graph = tf.function(augmentation.transform)
     return lambda batch: graph(tf.constant(batch), tf.constant(kind.draw(rng, len(batch)))).numpy()
 
 
@@ -59,12 +67,17 @@ def keras_layers():
     import tensorflow as tf
     from keras import layers
 
-    pipeline = keras.Sequential([
-        layers.RandomFlip("horizontal"), layers.RandomRotation(12 / 360, fill_mode="nearest"),
-        layers.RandomZoom(0.12, fill_mode="nearest"), layers.RandomTranslation(4 / 48, 4 / 48, fill_mode="nearest"),
-        layers.RandomContrast(0.2, value_range=(0, 255)), layers.RandomBrightness(20 / 255, value_range=(0, 255)),
-        layers.RandomErasing(0.25, scale=(0.02, 0.2), value_range=(0, 255)),
-    ])
+    pipeline = keras.Sequential(
+        [
+            layers.RandomFlip("horizontal"),
+            layers.RandomRotation(12 / 360, fill_mode="nearest"),
+            layers.RandomZoom(0.12, fill_mode="nearest"),
+            layers.RandomTranslation(4 / 48, 4 / 48, fill_mode="nearest"),
+            layers.RandomContrast(0.2, value_range=(0, 255)),
+            layers.RandomBrightness(20 / 255, value_range=(0, 255)),
+            layers.RandomErasing(0.25, scale=(0.02, 0.2), value_range=(0, 255)),
+        ]
+    )
     graph = tf.function(lambda batch: pipeline(batch, training=True))
     return lambda batch: graph(tf.cast(batch, tf.float32)).numpy()
 
@@ -73,8 +86,15 @@ def generator():
     """The way of most older FER2013 scripts: SciPy on the host, image by image."""
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
-    made = ImageDataGenerator(rotation_range=12, zoom_range=0.12, width_shift_range=4 / 48, height_shift_range=4 / 48,
-                              horizontal_flip=True, brightness_range=(0.9, 1.1), fill_mode="nearest")
+    made = ImageDataGenerator(
+        rotation_range=12,
+        zoom_range=0.12,
+        width_shift_range=4 / 48,
+        height_shift_range=4 / 48,
+        horizontal_flip=True,
+        brightness_range=(0.9, 1.1),
+        fill_mode="nearest",
+    )
     return lambda batch: next(made.flow(batch, batch_size=len(batch), shuffle=False))
 
 

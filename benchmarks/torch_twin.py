@@ -1,4 +1,4 @@
-"""The same network in PyTorch, as fast as PyTorch trains it on a CPU: what benchmarks.train sets its own beside."""
+"""The same network in PyTorch, as fast as PyTorch trains it on a CPU, for benchmarks.train."""
 
 import os
 
@@ -9,10 +9,10 @@ from keras import layers
 
 
 class Twin(torch.nn.Module):
-    """A PyTorch module that computes what a Keras classifier of utils.networks computes, with the same weights.
+    """A PyTorch module that computes what a Keras classifier computes, with the same weights.
 
-    model: functional keras.Model. Takes float32 (n, 1, 48, 48), 0-255, gives logits (n, 7). Raises TypeError for a layer
-    that it has no counterpart for.
+    model: functional keras.Model. Takes float32 (n, 1, 48, 48), 0-255, gives logits (n, 7). Raises TypeError
+        for a layer that it has no counterpart for.
     """
 
     def __init__(self, model):
@@ -59,7 +59,9 @@ def counterpart(layer):
     if isinstance(layer, layers.Dense):
         return loaded(torch.nn.Linear(*layer.kernel.shape), [weights[0].T, weights[1]])
     if isinstance(layer, layers.BatchNormalization):
-        part = loaded(torch.nn.BatchNorm2d(layer.gamma.shape[0], layer.epsilon, 1 - layer.momentum), weights[:2])
+        part = loaded(
+            torch.nn.BatchNorm2d(layer.gamma.shape[0], layer.epsilon, 1 - layer.momentum), weights[:2]
+        )
         part.running_mean.copy_(weights[2])
         part.running_var.copy_(weights[3])
         return part
@@ -85,21 +87,22 @@ def loaded(part, weights):
     return part
 
 
-def trainer(model, images, labels, batch, bfloat16):
-    """A function that trains one epoch of the twin of `model`: channels last, Adam in one kernel, autocast where asked.
+def trainer(model, images, labels, batch, bfloat16, compiled=False):
+    """A function that trains one epoch of the twin of `model`: channels last, Adam in one kernel.
 
-    images uint8 (n, 48, 48), labels int (n,).
+    images: uint8 (n, 48, 48); labels: int (n,); bfloat16: under autocast; compiled: with torch.compile.
     """
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     twin = Twin(model).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3, fused=True)
+    forward = torch.compile(twin) if compiled else twin
     x, y = torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64))
 
     def epoch():
         for rows in torch.randperm(len(x))[:len(x) // batch * batch].split(batch):
             faces = x[rows].float().contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-                logits = twin(faces)
+                logits = forward(faces)
             loss = torch.nn.functional.cross_entropy(logits.float(), y[rows])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -109,7 +112,7 @@ def trainer(model, images, labels, batch, bfloat16):
 
 
 def difference(model, images):
-    """Largest difference of the logits of `model` and of its twin on uint8 images (n, 48, 48): that they are one network."""
+    """Largest difference of the logits of `model` and of its twin on uint8 images (n, 48, 48), a float."""
     logits = keras.Model(model.inputs[0], model.get_layer("logits").output)
     ours = np.asarray(logits(images[..., None].astype(np.float32), training=False))
     with torch.no_grad():

@@ -1,5 +1,7 @@
-"""Shared by the tests: the project on the path, quiet TensorFlow, and a private copy of the suite to run scripts in."""
+"""Shared by the tests: the project on the path, quiet TensorFlow, and a private copy of the suite to run
+scripts in."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -11,6 +13,27 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
+PACKAGES = ("utils", "training", "explain", "reporting")
+
+
+def copy_project(folder):
+    """Copy the scripts and the packages that they import to `folder`, with empty data/, models/ and
+    figures/."""
+    for script in PROJECT.glob("*.py"):
+        shutil.copy(script, folder)
+    for package in PACKAGES:
+        if (PROJECT / package).is_dir():
+            shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("data", "models", "figures"):
+        (folder / name).mkdir()
+
+
+def project_modules():
+    """Every script and every module of the packages, imported."""
+    names = [path.stem for path in PROJECT.glob("*.py")]
+    for package in PACKAGES:
+        names += [f"{package}.{path.stem}" for path in (PROJECT / package).glob("*.py")]
+    return [importlib.import_module(name.removesuffix(".__init__")) for name in sorted(names)]
 
 
 class Suite:
@@ -18,24 +41,22 @@ class Suite:
 
     def __init__(self, folder):
         self.folder = folder
-        for script in PROJECT.glob("*.py"):
-            shutil.copy(script, folder)
-        shutil.copytree(PROJECT / "utils", folder / "utils", ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("data", "models", "figures"):
-            (folder / name).mkdir()
+        copy_project(folder)
 
     def run(self, script, *arguments, status=0, env=None, timeout=300):
         """Run a script as a user would; checks the exit status and returns (stdout, stderr)."""
-        done = subprocess.run([sys.executable, script, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
-                              env=os.environ | (env or {}), timeout=timeout)
-        assert done.returncode == status, f"{script} {arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        command = [sys.executable, script, *map(str, arguments)]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=timeout,
+                              env=os.environ | (env or {}))
+        assert done.returncode == status, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         if status == 2:
             last = done.stderr.strip().splitlines()[-1]
             assert "error: " in last and "Traceback" not in done.stderr, done.stderr
         return done.stdout, done.stderr
 
     def files(self):
-        return sorted(str(p.relative_to(self.folder)) for d in ("models", "figures") for p in (self.folder / d).iterdir())
+        paths = [*(self.folder / "models").iterdir(), *(self.folder / "figures").iterdir()]
+        return sorted(str(path.relative_to(self.folder)) for path in paths)
 
 
 @pytest.fixture
@@ -47,3 +68,21 @@ def suite(tmp_path):
 def shared_suite(tmp_path_factory):
     """One copy for all tests that only read what others wrote."""
     return Suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """An empty project folder for scripts that are called in this process: `predict.main([...])`; returns its
+    path.
+
+    Every constant of the project's modules that names a place in the project (files.PROJECT, models.MODELS,
+    data.CACHE, ...) names the same place below the temporary folder, which is the current folder, too.
+    """
+    for module in project_modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, Path) and value.is_relative_to(PROJECT):
+                monkeypatch.setattr(module, name, tmp_path / value.relative_to(PROJECT))
+    for name in ("data", "models", "figures"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -24,7 +24,8 @@ for command in json.loads(sys.argv[1]):
 
 
 def run_all(suite, commands):
-    """Run `commands` (lists of script and arguments) in `suite`, without a network; each must write, none may warn."""
+    """Run `commands` (lists of script and arguments) in `suite`, without a network; each must write, none may
+    warn."""
     (suite.folder / "driver.py").write_text(DRIVER)
     out, error = suite.run("driver.py", json.dumps(commands), timeout=1200)
     assert out.startswith("refused\n") and out.count("Wrote ") == len(commands), out

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from utils import attribution, models
-from utils import attribution_checks as checks
+from explain import attribution, receptive_field
+from explain import faithfulness as checks
+from utils import models
 from utils.cli import UserError
 
 SIZE = 16
@@ -42,8 +43,8 @@ def one_corner(channels=1):
     image = keras.Input((SIZE, SIZE, channels))
     x = layers.Conv2D(2, 3, padding="same", activation="relu", name="conv")(layers.Rescaling(1 / 255)(image))
     model = keras.Model(image, layers.Dense(3, name="logits")(layers.Flatten()(x)))
-    model.get_layer("conv").set_weights([np.eye(9)[4].reshape(3, 3, 1, 1) * np.ones((3, 3, channels, 2)) / channels,
-                                         np.zeros(2)])
+    kernel = np.eye(9)[4].reshape(3, 3, 1, 1) * np.ones((3, 3, channels, 2)) / channels
+    model.get_layer("conv").set_weights([kernel, np.zeros(2)])
     kernel = np.zeros((SIZE, SIZE, 2, 3))
     kernel[2:6, 9:13, 0] = [1, -1, 0.2]
     kernel[2:6, 9:13, 1] = [1, -0.2, 0.1]
@@ -76,7 +77,8 @@ def test_gradient_x_input_and_contrastive_targets(logits):
     targets = attribution.contrastive(np.array([[3.0, 1, 2]]))
     np.testing.assert_array_equal(targets, [[1, 0, -1]])
     first, third = (attribution.attribute(logits, FACES[:1], np.array([c]), "gradient") for c in (0, 2))
-    np.testing.assert_allclose(attribution.attribute(logits, FACES[:1], targets, "gradient"), first - third, atol=1e-6)
+    np.testing.assert_allclose(attribution.attribute(logits, FACES[:1], targets, "gradient"), first - third,
+                               atol=1e-6)
 
 
 @pytest.mark.parametrize("baseline", attribution.FILLS)
@@ -98,20 +100,22 @@ def test_noisy_gradients_are_moments_of_gradients_and_do_not_depend_on_the_batch
     again = attribution.attribute(logits, FACES[:2], TARGETS[:2], "smoothgrad", samples=10, seed=3)
     np.testing.assert_allclose(again, made["smoothgrad"][:2], atol=1e-6)
     quiet = attribution.attribute_all(logits, FACES, TARGETS, three, samples=4, noise=0)
-    np.testing.assert_allclose(quiet["smoothgrad"], attribution.attribute(logits, FACES, TARGETS, "gradient"), atol=1e-6)
+    np.testing.assert_allclose(quiet["smoothgrad"], attribution.attribute(logits, FACES, TARGETS, "gradient"),
+                               atol=1e-6)
     assert np.abs(quiet["vargrad"]).max() < 1e-10
 
 
 def test_a_single_sigmoid_becomes_two_logits_of_which_each_has_a_gradient():
     model = small()
     binary = keras.Model(model.inputs, layers.Dense(1, activation="sigmoid")(model.layers[-2].output))
-    logits = attribution.logits_model(binary)
+    logits = models.logits_model(binary)
     p = binary.predict_on_batch(FACES[..., None])[:, 0]
     np.testing.assert_allclose(checks.probabilities(logits, FACES), np.stack([1 - p, p], 1), atol=1e-6)
     no, yes = (attribution.attribute(logits, FACES, np.full(5, code), "gradient") for code in (0, 1))
     np.testing.assert_allclose(no, -yes, atol=1e-7)
     assert np.abs(yes).max() > 1e-5
-    assert [layer.name for layer in logits.layers if layer.weights] == [layer.name for layer in binary.layers if layer.weights]
+    assert [layer.name for layer in logits.layers if layer.weights] == [layer.name for layer in binary.layers
+                                                                        if layer.weights]
 
 
 def test_chunks_change_nothing(logits, monkeypatch):
@@ -123,7 +127,7 @@ def test_chunks_change_nothing(logits, monkeypatch):
         np.testing.assert_allclose(parts[method], whole[method], atol=1e-4)
 
 
-# ---- guided backpropagation -----------------------------------------------------------------------------------
+# ---- guided backpropagation --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [{"relu": "layer"}, {"relu": "relu"}, {"relu": "layer", "nested": True},
@@ -143,7 +147,8 @@ def test_guided_backprop_by_hand():
     model.get_layer("logits").set_weights([np.array([[1, 0], [-1, 1.0]])])
     face, target = np.ones((1, 2, 2), np.float32), np.array([0])
     np.testing.assert_allclose(attribution.attribute(model, face, target, "gradient"), [[[-1, 4], [-1, 0]]])
-    np.testing.assert_allclose(attribution.attribute(model, face, target, "guided-backprop"), [[[1, 3], [0, 1]]])
+    np.testing.assert_allclose(attribution.attribute(model, face, target, "guided-backprop"),
+                               [[[1, 3], [0, 1]]])
 
 
 def test_guided_backprop_needs_a_relu():
@@ -152,7 +157,7 @@ def test_guided_backprop_needs_a_relu():
         attribution.attribute(model, FACES, TARGETS, "guided-backprop")
 
 
-# ---- class activation maps ------------------------------------------------------------------------------------
+# ---- class activation maps ---------------------------------------------------------------------------------
 
 
 def test_cams_by_hand():
@@ -168,7 +173,8 @@ def test_cams_by_hand():
     alpha = slope**2 / (2 * slope**2 + features.sum((0, 1)) * slope**3)
     expected = {"grad-cam": (slope.mean((0, 1)) * features).sum(-1),
                 "grad-cam++": ((alpha * np.maximum(slope, 0)).sum((0, 1)) * features).sum(-1),
-                "layer-cam": (np.maximum(slope, 0) * features).sum(-1), "hires-cam": (slope * features).sum(-1)}
+                "layer-cam": (np.maximum(slope, 0) * features).sum(-1),
+                "hires-cam": (slope * features).sum(-1)}
     made = attribution.attribute_all(model, face, np.array([1]), list(expected))
     for method, by_hand in expected.items():
         np.testing.assert_allclose(made[method][0], np.maximum(by_hand, 0), rtol=1e-4, atol=1e-4)
@@ -177,8 +183,11 @@ def test_cams_by_hand():
 def test_score_cam_by_hand(logits):
     layer = attribution.cam_layer(logits)
     made = attribution.attribute(logits, FACES[:1], TARGETS[:1], "score-cam", fill="black")
-    features = keras.Model(logits.inputs, logits.get_layer(layer).output).predict_on_batch(FACES[:1, ..., None])[0]
-    rows, columns = (attribution.placement(logits, layer, axis) for axis in (1, 2))
+    features = keras.Model(logits.inputs,
+                           logits.get_layer(layer).output).predict_on_batch(FACES[:1, ..., None])[0]
+    field = receptive_field.trace(logits)[1][layer].field
+    rows, columns = (receptive_field.interpolation(field, features.shape[axis], SIZE, axis)
+                     for axis in (0, 1))
     stretched = np.einsum("ph,hwk,qw->kpq", rows, features, columns)
     alive = [m for m in stretched if np.ptp(m) > 0]
     scores = score(logits, np.stack([FACES[0] * (m - m.min()) / np.ptp(m) for m in alive]), [0] * len(alive))
@@ -209,13 +218,16 @@ def test_feature_maps_lie_where_their_receptive_fields_are(seed):
     draw = np.random.default_rng(seed)
     image = x = keras.Input((64, 64, 1))
     options = [lambda x: layers.Conv2D(1, int(draw.choice([1, 3, 5])), strides=int(draw.choice([1, 2])),
-                                       padding=str(draw.choice(["same", "valid"])), kernel_initializer="ones")(x),
-               lambda x: layers.AveragePooling2D(2)(x), lambda x: layers.CenterCrop(x.shape[1] - 4, x.shape[2] - 2)(x),
-               lambda x: layers.ZeroPadding2D(((1, 0), (2, 1)))(x), lambda x: layers.Cropping2D(((1, 2), (0, 1)))(x)]
+                                       padding=str(draw.choice(["same", "valid"])),
+                                       kernel_initializer="ones")(x),
+               lambda x: layers.AveragePooling2D(2)(x),
+               lambda x: layers.CenterCrop(x.shape[1] - 4, x.shape[2] - 2)(x),
+               lambda x: layers.ZeroPadding2D(((1, 0), (2, 1)))(x),
+               lambda x: layers.Cropping2D(((1, 2), (0, 1)))(x)]
     for option in draw.permutation(len(options)):
         x = options[option](x)
     x = layers.Conv2D(1, 3, kernel_initializer="ones", name="last")(x)
-    model = keras.Model(image, x)
+    field_of_last = receptive_field.trace(keras.Model(image, x))[1]["last"].field
     height, width = x.shape[1:3]
     cell = (height // 2, width // 2)  # away from the edges a field is symmetric around its centre
     picked = keras.Model(image, layers.Flatten()(x))
@@ -224,11 +236,11 @@ def test_feature_maps_lie_where_their_receptive_fields_are(seed):
     for axis, at in enumerate(cell):
         profile = field.sum(1 - axis)
         centre = (profile * np.arange(64)).sum() / profile.sum()
-        rows = attribution.placement(model, "last", axis + 1)
+        rows = receptive_field.interpolation(field_of_last, x.shape[axis + 1], 64, axis)
         assert abs((rows[:, at] * np.arange(64)).sum() / rows[:, at].sum() - centre) < 0.35
 
 
-# ---- every method ---------------------------------------------------------------------------------------------
+# ---- every method ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -239,7 +251,7 @@ def test_every_method_finds_the_planted_feature_at_its_place(method, channels):
     fill = {} if method == "score-cam" else {"fill": "black"}
     maps = attribution.attribute(model, FACES[:2], np.array([0, 0]), method, **options, **fill)
     values = np.maximum(attribution.strength(maps, method), 0)
-    if method in ("grad-cam", "grad-cam++", "score-cam"):  # weights a channel as a whole: the place is the features' own
+    if method in ("grad-cam", "grad-cam++", "score-cam"):  # weight a channel as a whole: the place is its own
         assert not attribution.is_blank(maps).any()
         return
     inside = values[:, 2:6, 9:13].mean((1, 2))
@@ -253,7 +265,8 @@ def test_every_method_finds_the_planted_feature_at_its_place(method, channels):
 def test_every_patch_of_occlusion_hides_the_same_area_and_every_pixel_is_reached(patch, stride):
     image = keras.Input((SIZE, SIZE, 1))
     model = keras.Model(image, layers.Dense(2, kernel_initializer="ones")(layers.Flatten()(image)))
-    made = attribution.attribute(model, np.ones((1, SIZE, SIZE)), np.array([0]), "occlusion", patch=patch, stride=stride,
+    made = attribution.attribute(model, np.ones((1, SIZE, SIZE)), np.array([0]), "occlusion", patch=patch,
+                                 stride=stride,
                                  fill="black")
     np.testing.assert_allclose(made, min(patch, SIZE) ** 2, rtol=1e-4)
 
@@ -278,12 +291,14 @@ def test_blank_is_reported_and_never_nan(method):
     model = models.logits_model(small())
     for weight in model.weights:
         weight.assign(weight * 0)
-    maps = attribution.attribute(model, np.zeros((2, SIZE, SIZE)), np.array([0, 1]), method, masks=20, samples=2, steps=2)
+    maps = attribution.attribute(model, np.zeros((2, SIZE, SIZE)), np.array([0, 1]), method, masks=20,
+                                 samples=2, steps=2)
     assert np.isfinite(maps).all() and attribution.is_blank(maps).all()
 
 
 def test_stock_rgb_network():
-    model = models.logits_model(keras.applications.MobileNetV2((48, 48, 3), alpha=0.35, weights=None, classes=7))
+    model = models.logits_model(keras.applications.MobileNetV2((48, 48, 3), alpha=0.35, weights=None,
+                                                               classes=7))
     faces = rng.uniform(0, 255, (2, 48, 48))
     methods = ["gradient", "integrated-gradients", "guided-backprop", "grad-cam", "hires-cam", "occlusion"]
     made = attribution.attribute_all(model, faces, np.array([0, 6]), methods, steps=4, patch=24, stride=24)
@@ -291,7 +306,7 @@ def test_stock_rgb_network():
     assert attribution.cam_layer(model) == "out_relu"
 
 
-# ---- checks ---------------------------------------------------------------------------------------------------
+# ---- checks ------------------------------------------------------------------------------------------------
 
 
 def test_keeping_and_ranks_are_the_right_way_round():
@@ -304,34 +319,36 @@ def test_keeping_and_ranks_are_the_right_way_round():
 
 def test_curves_run_between_the_face_and_the_fill_and_reward_the_true_map():
     model = one_corner()
-    values = attribution.strength(attribution.attribute(model, FACES, np.zeros(5, int), "gradient"), "gradient")
-    found = checks.judge(model, FACES, np.zeros(5, int), {"true": values, "false": -values})
+    values = attribution.strength(attribution.attribute(model, FACES, np.zeros(5, int), "gradient"),
+                                  "gradient")
+    results = checks.evaluate(model, FACES, np.zeros(5, int), {"true": values, "false": -values})
     p = checks.probabilities(model, FACES)[:, 0]
-    for way in found.values():
+    for way in results.values():
         np.testing.assert_allclose(way["deletion"][:, 0], p, rtol=1e-5)
         np.testing.assert_allclose(way["insertion"][:, -1], p, rtol=1e-5)
         np.testing.assert_allclose(way["insertion"][:, 0], way["deletion"][:, -1], rtol=1e-5)
-    black = [checks.area(checks.curves(model, FACES, np.zeros(5, int), v, "black")[0]) for v in (values, -values)]
+    black = [checks.area(checks.curves(model, FACES, np.zeros(5, int), v, "black")[0])
+             for v in (values, -values)]
     assert (black[0] < black[1]).all()
 
 
 def test_numbers_of_known_maps():
     spike, flat = np.zeros((1, 10, 10)), np.ones((1, 10, 10))
     spike[0, 3, 4] = 1
-    np.testing.assert_allclose(checks.sparseness(np.concatenate([spike, flat, 0 * flat])), [0.99, 0, 0], atol=1e-9)
+    np.testing.assert_allclose(checks.sparseness(np.concatenate([spike, flat, 0 * flat])), [0.99, 0, 0],
+                               atol=1e-9)
     a = rng.normal(size=(3, 12, 12))
     np.testing.assert_allclose(checks.spearman(a, np.exp(a)), 1)
     np.testing.assert_allclose(checks.spearman(a, -a), -1)
     assert checks.spearman(a, 0 * a).tolist() == [0, 0, 0]
     np.testing.assert_allclose(checks.ssim(np.abs(a), 5 * np.abs(a)), 1, atol=1e-5)
     np.testing.assert_allclose(checks.area(np.array([[0, 1.0, 0]])), 0.5)
-    mean, low, high = checks.bootstrap(np.array([0.0, 1, 2, 3]))
-    assert mean == 1.5 and 0 <= low < mean < high <= 3
 
 
 def test_randomisation_leaves_the_model_alone_and_draws_from_each_layers_initializer():
     image = keras.Input((SIZE, SIZE, 1))
-    x = layers.Conv2D(4, 3, name="conv", kernel_initializer=keras.initializers.Constant(0.3), use_bias=False)(image)
+    x = layers.Conv2D(4, 3, name="conv", kernel_initializer=keras.initializers.Constant(0.3),
+                      use_bias=False)(image)
     x = layers.ReLU()(layers.BatchNormalization(name="norm")(x))
     model = keras.Model(image, layers.Dense(3, name="logits", bias_initializer="ones")(layers.Flatten()(x)))
     for weight in model.weights:
@@ -362,7 +379,8 @@ def test_randomisation_does_not_return_to_the_weights_before_training():
     assert result["gradient"][0][-1].mean() < 0.5
     assert not checks.fails(*result["gradient"]) and checks.fails(np.ones((3, 2)), np.ones((3, 2)))
     stays = np.repeat([[0.9], [0.8], [0.0], [0.0]], 2, axis=1)  # until the lowest layers are re-drawn
-    assert checks.fails(stays, stays) and not checks.fails(stays[::-1], stays) and not checks.fails(stays, stays[::-1])
+    assert checks.fails(stays, stays) and not checks.fails(stays[::-1],
+                                                           stays) and not checks.fails(stays, stays[::-1])
 
 
 def test_stages_of_a_deep_network_are_grouped():

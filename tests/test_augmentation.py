@@ -1,12 +1,12 @@
-"""Augmentation against references that share none of its code: NumPy slicing, SciPy's resampling, hand-made boxes."""
+"""Augmentation against NumPy slicing, SciPy's resampling and boxes made by hand."""
 
 import keras
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from utils import augmentation
-from utils.augmentation import Augmentation, apply, draw_mix, mix
+from training import augmentation
+from training.augmentation import Augmentation, draw_mix, mix, transform
 
 RNG = np.random.default_rng(1)
 FACES = RNG.integers(0, 256, (5, 48, 48, 1), np.uint8)
@@ -14,7 +14,7 @@ STILL = Augmentation(flip=0, rotation=0, scale=0, shift=0, contrast=0, brightnes
 
 
 def transformed(faces, draws):
-    return keras.ops.convert_to_numpy(apply(faces, draws))
+    return keras.ops.convert_to_numpy(transform(faces, draws))
 
 
 def draws(n=5, **columns):
@@ -47,7 +47,9 @@ def test_rotation_and_scale_agree_with_scipy(angle, zoom, dy, dx):
     matrix = np.array([[c, s], [-s, c]])
     offset = 23.5 - matrix @ [23.5, 23.5] + [dy, dx]
     for mine, face in zip(ours, smooth[..., 0]):
-        np.testing.assert_allclose(mine, ndimage.affine_transform(face, matrix, offset, order=1, mode="nearest"), atol=0.05)
+        np.testing.assert_allclose(
+            mine, ndimage.affine_transform(face, matrix, offset, order=1, mode="nearest"), atol=0.05
+        )
 
 
 def test_light_and_erasing():
@@ -89,12 +91,14 @@ def test_mixed_batches_carry_the_share_of_their_pixels(seed):
 def test_unmixed_batch_is_unchanged():
     mixing, own = draw_mix(np.random.default_rng(0), 4, probability=0.0)
     assert own == 1
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(mix(FACES[:4].astype(np.float32), mixing)), FACES[:4])
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(mix(FACES[:4].astype(np.float32), mixing)), FACES[:4]
+    )
 
 
 def test_copies_are_uint8_faces_of_the_same_mean_light():
-    copies = augmentation.augmented_copies(FACES[..., 0].repeat(300, 0), np.random.default_rng(0), Augmentation())
-    assert copies.shape == (1500, 48, 48) and copies.dtype == np.uint8
+    copies = augmentation.augmented_copies(FACES.repeat(300, 0), np.random.default_rng(0), Augmentation())
+    assert copies.shape == (1500, 48, 48, 1) and copies.dtype == np.uint8
     assert abs(copies.mean() - FACES.mean()) < 3
-    assert (copies != FACES[..., 0].repeat(300, 0)).any(axis=(1, 2)).mean() > 0.99
-    assert len(augmentation.augmented_copies(FACES[:0, ..., 0], np.random.default_rng(0), Augmentation())) == 0
+    assert (copies != FACES.repeat(300, 0)).any(axis=(1, 2, 3)).mean() > 0.99
+    assert len(augmentation.augmented_copies(FACES[:0], np.random.default_rng(0), Augmentation())) == 0

@@ -5,6 +5,7 @@ import json
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import evaluate
@@ -29,12 +30,12 @@ def grey_level_model(path, swapped=()):
 def grey_level_faces(path, copies=4):
     """A labelled CSV: `copies` faces of each class, of the class's own grey level, no two alike."""
     rng = np.random.default_rng(0)
-    rows = []
-    for i in range(7 * copies):
-        image = np.full(2304, 36 * (i % 7))
+    labels = np.arange(7 * copies) % 7
+    images = np.repeat(36 * labels[:, None], 2304, axis=1)
+    for i, image in enumerate(images):
         image[rng.integers(2304, size=5)] += 1 + i // 7
-        rows.append([i % 7, " ".join(map(str, image))])
-    files.write_csv(path, ["label", "feature"], rows)
+    pixels = [" ".join(map(str, image)) for image in images]
+    pd.DataFrame({"label": labels, "feature": pixels}).to_csv(path, index=False)
     return path
 
 
@@ -49,14 +50,13 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, capsys):
-    """Call the script's main with arguments; returns what it printed."""
+    """Call the script's main with arguments; returns its table and what it printed."""
     monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(evaluate, "TURN", 0.001)
 
     def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["evaluate.py", *map(str, arguments)])
-        evaluate.main()
-        return capsys.readouterr().out
+        table = evaluate.main([*map(str, arguments)])
+        return table, capsys.readouterr().out
 
     return run
 
@@ -65,12 +65,15 @@ def test_two_models_an_ensemble_and_duplicates(made, call, tmp_path):
     known = tmp_path / "train.csv"
     with open(made / "faces.csv", encoding="utf-8") as file:
         known.write_text("".join(file.readlines()[:8]))  # the header and the first face of each class
-    out = call("--model", made / "right.h5", made / "swaps.h5", "--ensemble", "--tta", "flip", "--data", made / "faces.csv",
-               "--without-duplicates-of", known, "--out", tmp_path / "m.png")
+    table, out = call("--model", made / "right.h5", made / "swaps.h5", "--ensemble", "--tta", "flip",
+                      "--data", made / "faces.csv", "--without-duplicates-of", known,
+                      "--out", tmp_path / "m.png")
     assert "28 faces" in out and "21 of them not in" in out
     assert (tmp_path / "m.png").read_bytes()[:4] == b"\x89PNG"
     with open(tmp_path / "m.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(table.columns)
+    assert table["accuracy"].tolist() == [float(row["accuracy"]) for row in rows]
     assert [row["model"] for row in rows] == ["right", "swaps", "ensemble of 2"]
     assert float(rows[0]["accuracy"]) == 1 and float(rows[1]["accuracy"]) == pytest.approx(5 / 7, abs=1e-4)
     assert float(rows[1]["recall_happy"]) == 0 and float(rows[1]["recall_angry"]) == 1
@@ -85,17 +88,28 @@ def test_the_card_keeps_what_it_had_and_one_entry_a_data_set(made, call, tmp_pat
     model = grey_level_model(tmp_path / "m.h5")
     files.write_json(models.card_path(model), {"name": "m"})
     for tta in ("none", "flip", "flip"):
-        call("--model", model, "--data", made / "faces.csv", "--tta", tta, "--card", "--out", tmp_path / "x.png")
+        call("--model", model, "--data", made / "faces.csv", "--tta", tta, "--card",
+             "--out", tmp_path / "x.png")
     card = models.read_card(model)
     assert card["name"] == "m" and set(card["evaluations"]) == {"faces.csv, none", "faces.csv, flip"}
     assert card["evaluations"]["faces.csv, flip"]["accuracy"] == [1, 1, 1]
 
 
 def test_labels_in_a_file_of_their_own(made, call, tmp_path):
-    files.write_csv(tmp_path / "labels.csv", ["id", "label"], [[i, i % 7] for i in range(10)])
-    out = call("--model", made / "right.h5", "--data", made / "faces.csv", "--labels", tmp_path / "labels.csv",
-               "--out", tmp_path / "x.png")
-    assert out.startswith("10 faces")
+    pd.DataFrame({"id": range(10), "label": np.arange(10) % 7}).to_csv(tmp_path / "labels.csv", index=False)
+    _, out = call("--model", made / "right.h5", "--data", made / "faces.csv",
+                  "--labels", tmp_path / "labels.csv", "--out", tmp_path / "x.png")
+    assert "no label for 18 of the 28 faces" in out and "\n10 faces of " in out
+
+
+@pytest.mark.parametrize("card", ["[]", '"text"', "[" * 200_000, '{"evaluations": []}', '{"evaluations": 3}'])
+def test_a_card_that_nothing_can_be_written_into_is_one_line_and_stays(made, call, tmp_path, card):
+    model = grey_level_model(tmp_path / "m.h5")
+    models.card_path(model).write_text(card)
+    with pytest.raises(cli.UserError) as error:
+        call("--model", model, "--data", made / "faces.csv", "--card", "--out", tmp_path / "x.png")
+    assert "\n" not in str(error.value) and "m.json" in str(error.value)
+    assert models.card_path(model).read_text() == card and not list(tmp_path.glob("x.*"))
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
@@ -107,6 +121,8 @@ def test_labels_in_a_file_of_their_own(made, call, tmp_path):
     (["--model", "right.h5", "--data", "faces.csv", "--ensemble"], "at least two"),
     (["--model", "right.h5", "--data", "faces.csv", "--without-duplicates-of", "faces.csv"], "every face"),
     (["--model", "right.h5", "--data", "faces.csv", "--out", "x.pdf"], "must end in .png"),
+    (["--model", "right.h5", "--data", "faces.csv", "--out", "faces.png"], "is read by this command"),
+    (["--model", "right.h5", "--data", "faces.csv", "--out", "swaps.h5/x.png"], "cannot write"),
 ])
 def test_mistakes_are_one_line_and_write_nothing(made, call, monkeypatch, arguments, expected):
     monkeypatch.chdir(made)
@@ -117,10 +133,22 @@ def test_mistakes_are_one_line_and_write_nothing(made, call, monkeypatch, argume
     assert sorted(made.iterdir()) == before
 
 
-def test_as_a_user_runs_it_on_the_split_of_a_fresh_model(suite):
-    suite.run("train_dnn.py", "--data", "sample", "--limit", 120, "--epochs", 1, "--network", "report")
-    out, error = suite.run("evaluate.py", "--model", "models/dnn.h5", "--card")
-    assert "the validation split of built-in sample" in out and "Warning" not in error
+@pytest.mark.parametrize("name", ["x" * 300 + ".h5", "loop.h5", "x" * 5000 + ".h5"])
+@pytest.mark.parametrize("option", ["--model", "--data", "--labels", "--training-data",
+                                    "--without-duplicates-of"])
+def test_names_that_no_file_can_have_are_one_line(made, call, monkeypatch, tmp_path, option, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop.h5").symlink_to("loop.h5")
+    with pytest.raises(cli.UserError, match="expected the name of a file or folder") as error:
+        call("--model", made / "right.h5", "--data", made / "faces.csv", option, name)
+    assert "\n" not in str(error.value)
+
+
+def test_as_a_user_runs_it_on_the_validation_split_of_the_card(suite):
+    model = grey_level_model(suite.folder / "models" / "cnn.h5")
+    _, _, split = data.load_split("sample", "0.1", 0, 120)
+    files.write_json(models.card_path(model), {"split": split, "arguments": {"limit": 120}})
+    out, error = suite.run("evaluate.py", "--card")
+    assert "faces of the validation split of built-in sample" in out and error == ""
     assert {"figures/models.png", "figures/models.csv", "figures/models.json"} <= set(suite.files())
-    _, error = suite.run("evaluate.py", "--model", "models/dnn.h5", "--data", "nowhere.csv", status=2)
-    assert "cannot read nowhere.csv" in error and len(error.strip().splitlines()) == 1
+    assert list(models.read_card(model)["evaluations"]) == ["the validation split of built-in sample, none"]

@@ -1,80 +1,116 @@
 """Question 5 end to end on drawn faces with a tiny model, and what a user can get wrong."""
 
-import csv
+import shutil
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 
 pytest.importorskip("tensorflow")
 if keras.backend.backend() != "tensorflow":
     pytest.skip("gradients are TensorFlow's", allow_module_level=True)
 
+import filter_vis
+from tests.explained import add_unusual_models, folder_for
+
 QUICK = ("--data", "sample", "--limit", 40, "--steps", 3)
+TINY = ("--model", "models/tiny.keras", *QUICK)
 
 
 @pytest.fixture(scope="module")
-def study(shared_suite):
+def folder(tmp_path_factory):
     """A folder with two tiny models: a CNN and a network without convolutions."""
-    keras.utils.set_random_seed(0)
-    cnn = keras.Sequential([
-        keras.Input((48, 48, 1)), layers.Rescaling(1 / 255),
-        layers.Conv2D(4, 3, activation="relu", name="conv1"), layers.MaxPooling2D(4, name="pool"),
-        layers.Conv2D(6, 3, name="conv2"), layers.ReLU(name="relu2"),
-        layers.Flatten(name="flatten"), layers.Dense(7, activation="softmax", name="probabilities")])
-    kernel, bias = cnn.get_layer("conv2").get_weights()
-    kernel[..., 5], bias[:] = 0, [0.5, 0.5, 0.5, 0.5, 0.5, -1]  # the last one is dead
-    cnn.get_layer("conv2").set_weights([kernel, bias])
-    cnn.save(shared_suite.folder / "models" / "tiny.keras")
-    keras.Sequential([keras.Input((48, 48, 1)), layers.Flatten(name="flatten"), layers.Dense(7, name="scores")]).save(
-        shared_suite.folder / "models" / "flat.keras")
-    return shared_suite
+    for folder in folder_for(filter_vis, tmp_path_factory):
+        keras.utils.set_random_seed(0)
+        image = keras.Input((48, 48, 1))
+        x = layers.Conv2D(4, 3, activation="relu", name="conv1")(layers.Rescaling(1 / 255)(image))
+        convolution = layers.Conv2D(6, 3, name="conv2")
+        x = layers.ReLU(name="relu2")(convolution(layers.MaxPooling2D(4, name="pool")(x)))
+        kernel, bias = convolution.get_weights()
+        kernel[..., 5], bias[:] = 0, [0.5, 0.5, 0.5, 0.5, 0.5, -1]  # the last one is dead
+        convolution.set_weights([kernel, bias])
+        x = layers.Flatten(name="flatten")(x)
+        folder.add_model("tiny", image, layers.Dense(7, activation="softmax", name="probabilities")(x))
+        folder.add_model("flat", image, layers.Dense(7, name="scores")(layers.Flatten(name="flatten")(image)))
+        add_unusual_models(folder)
+        yield folder
 
 
-def read(study, name):
-    with open(study.folder / "figures" / name, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def test_filters_outputs_patches_and_progress(folder, capsys):
+    tables = folder.run(*TINY, "--sign", "both", "--patches", 2, "--progress", "strip", "--index", 3)
+    out = capsys.readouterr().out
+    names = {f"tiny_{kind}_{layer}.png" for kind in ("filters", "outputs", "patches", "progress")
+             for layer in ("conv1", "relu2")}
+    assert names <= set(folder.files()) and all(name in out for name in names)
+    assert "active on under 1 % of the images" in out
+    summary = tables["summary"].set_index("layer")
+    assert summary.dead["relu2"] == 1 and summary["unit sees"]["relu2"] == "14x14 px"
+    table = folder.read("tiny_filters_relu2.csv")
+    assert list(table.sign) == ["max"] * 5 + ["min"] * 5
+    assert "5" not in set(table["filter"])  # the sixth is dead
+    eta = table.eta_squared[:5].astype(float)
+    assert list(eta) == sorted(eta, reverse=True)
+    best = tables["patches_conv1"]
+    assert len(best) == 8 and float(best.activation.iloc[0]) >= float(best.activation.iloc[1])
 
 
-def test_filters_outputs_patches_and_progress(study):
-    before = set(study.files())  # other tests write into the same folder
-    out, error = study.run("filter_vis.py", "--model", "models/tiny.keras", *QUICK, "--sign", "both", "--patches", 2,
-                           "--progress", "strip", "--index", 3)
-    assert "Warning" not in error
-    figures = {name.removeprefix("figures/") for name in set(study.files()) - before if name.startswith("figures/")}
-    assert {f"tiny_{kind}_{layer}.png" for kind in ("filters", "outputs", "patches", "progress")
-            for layer in ("conv1", "relu2")} <= figures
-    assert all(name in out for name in figures)
-    rows = read(study, "tiny_filters_relu2.csv")
-    assert [row["sign"] for row in rows] == ["max"] * 5 + ["min"] * 5  # the sixth filter is dead
-    assert all(row["filter"] != "5" for row in rows)
-    eta = [float(row["eta_squared"]) for row in rows[:5]]
-    assert eta == sorted(eta, reverse=True)
-    best = read(study, "tiny_patches_conv1.csv")
-    assert len(best) == 8 and float(best[0]["activation"]) >= float(best[1]["activation"])
+def test_gif_pixels_and_neurons(folder):
+    tables = folder.run(*TINY, "--layer", "conv1", "--objective", "neuron", "--parametrization", "pixel",
+                        "--tv", 0.2,
+                        "--l2", 0.1, "--jitter", 1, "--progress", "gif")
+    assert Image.open(folder.folder / "figures" / "tiny_progress_conv1.gif").n_frames == 2
+    assert set(tables["filters_conv1"].objective) == {"neuron"}
 
 
-def test_gif_pixels_and_neurons(study):
-    study.run("filter_vis.py", "--model", "models/tiny.keras", *QUICK, "--layer", "conv1", "--objective", "neuron",
-              "--parametrization", "pixel", "--tv", 0.2, "--l2", 0.1, "--jitter", 1, "--progress", "gif")
-    image = pytest.importorskip("PIL.Image").open(study.folder / "figures" / "tiny_progress_conv1.gif")
-    assert image.n_frames == 2
-    assert {row["objective"] for row in read(study, "tiny_filters_conv1.csv")} == {"neuron"}
+def test_outputs_and_kernels_are_the_networks(folder):
+    from utils import data, models
+
+    tables = folder.run(*TINY, "--layer", "conv1", "--kernels", "--index", 7)
+    network = models.load("models/tiny.keras")
+    layer = network.get_layer("conv1")
+    face = data.find_data("sample").images[7:8, ..., None].astype(np.float32)
+    maps = np.asarray(keras.Model(network.inputs[0], layer.output)(face))[0]
+    outputs = tables["outputs_conv1"].set_index("filter").sort_index()
+    np.testing.assert_allclose(outputs["mean"].astype(float), maps.mean((0, 1))[outputs.index], rtol=1e-4)
+    kernels = tables["kernels"].weight.astype(float).to_numpy().reshape(4, 3, 3)
+    np.testing.assert_allclose(kernels, layer.get_weights()[0][:, :, 0].transpose(2, 0, 1), atol=1e-6)
 
 
-def test_classes_adversarial_and_kernels(study):
-    out, _ = study.run("filter_vis.py", "--model", "models/tiny.keras", *QUICK, "--classes", "--adversarial", "--kernels")
-    assert "DeepFool" in out and "surprise" in out
-    assert len(read(study, "tiny_classes.csv")) == 7 and len(read(study, "tiny_kernels.csv")) == 36
-    row = read(study, "tiny_adversarial.csv")[0]
+def test_classes_and_adversarial(folder, capsys):
+    tables = folder.run(*TINY, "--classes", "--adversarial", "--sign", "both")
+    out = capsys.readouterr().out
+    assert "DeepFool" in out and "surprise" in out and len(tables["classes"]) == 14
+    row = tables["adversarial"].iloc[0]
     assert row["class"] != row["turned to"] and float(row["L2"]) > 0
-    study.run("filter_vis.py", "--model", "models/flat.keras", *QUICK, "--classes", "--adversarial")
-    assert (study.folder / "figures" / "flat_adversarial.png").exists()
+    folder.run("--model", "models/flat.keras", *QUICK, "--classes", "--adversarial")
+    assert "flat_adversarial.png" in folder.files()
+
+
+def test_unusual_networks_work_or_are_refused_in_one_line(folder, capsys, monkeypatch):
+    from explain import activation_maximization
+
+    monkeypatch.setattr(activation_maximization, "has_native_bfloat16", lambda: True)
+    for name in ("mobile", "open"):
+        tables = folder.run("--model", f"models/{name}.keras", *QUICK, "--filters", 2)
+        assert len(tables["summary"]) >= 1
+    assert "channels first" in folder.error(capsys, "--model", "models/first.keras", *QUICK)
+
+
+def test_an_output_never_replaces_another_file(folder, capsys):
+    faces = folder.folder / "figures" / "tiny_kernels.csv"
+    faces.write_text("label,feature\n0,1 2 3\n")
+    try:
+        assert "tiny_kernels.csv" in folder.error(capsys, *TINY, "--kernels")
+        assert faces.read_text().startswith("label,feature")
+    finally:
+        faces.unlink()
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--layer", "conv9"], "layer conv9 does not exist; choose from rescaling"),
-    (["--layer", "conv9", "--data", "nowhere.csv"], "layer conv9 does not exist"),  # said before faces are looked for
+    (["--layer", "conv9", "--data", "nowhere.csv"], "layer conv9 does not exist"),  # before faces are loaded
     (["--layer", "flatten"], "layer flatten gives no maps; choose from"),
     (["--index", "7000"], "--index 7000 is out of range: there are 7000 faces, 0 to 6999"),
     (["--tv", "1"], "belong to --parametrization pixel"),
@@ -84,8 +120,11 @@ def test_classes_adversarial_and_kernels(study):
     (["--sign", "maximum"], "invalid choice: 'maximum'"),
     (["--steps", "0"], "not a whole number of at least 1"),
 ])
-def test_mistakes_are_one_line_and_write_nothing(study, arguments, expected):
-    before = study.files()
-    _, error = study.run("filter_vis.py", "--data", "sample", "--model", "models/tiny.keras", *arguments, status=2)
-    assert expected in error.strip().splitlines()[-1]
-    assert study.files() == before
+def test_mistakes_are_one_line_and_write_nothing(folder, capsys, arguments, expected):
+    assert expected in folder.error(capsys, *TINY, *arguments)
+
+
+def test_as_a_command(shared_suite, folder):
+    shutil.copy(folder.folder / "models/tiny.keras", shared_suite.folder / "models")
+    out, error = shared_suite.run("filter_vis.py", *TINY, "--layer", "conv1")
+    assert "figures/tiny_filters_conv1.png" in out and not error

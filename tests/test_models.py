@@ -12,9 +12,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras.src.applications.convnext import ConvNeXt
 
 from tests.conftest import PROJECT
-from utils import evaluation, models
+from training import networks
+from utils import cli, evaluation, models
 from utils.cli import UserError
 
 
@@ -30,7 +32,8 @@ def sequential(last):
 
 def nested():
     base = sequential([])
-    head = keras.Sequential([keras.Input((3,)), layers.Dense(4, name="conv"), layers.Softmax(name="pool")], name="head")
+    head = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(4, name="conv"), layers.Softmax(name="pool")], name="head")
     image = keras.Input((12, 12, 1))
     return keras.Model(image, head(base(layers.Rescaling(1 / 255)(image), training=False)))
 
@@ -51,7 +54,7 @@ PROBABILITIES = {
     "softmax layer": lambda: sequential([layers.Dense(4), layers.Softmax()]),
     "softmax activation layer": lambda: sequential([layers.Dense(4), layers.Activation("softmax")]),
     "softmax dense": lambda: sequential([layers.Dense(4, activation="softmax")]),
-    "layer called logits": lambda: sequential([layers.Dense(4, name="logits"), layers.Softmax(name="probabilities")]),
+    "layer called logits": lambda: sequential([layers.Dense(4, name="logits"), layers.Softmax(name="p")]),
     "logits with a softmax": lambda: sequential([layers.Dense(4, activation="softmax", name="logits")]),
     "nested": nested, "convolutional": convolutional, "operation": operation,
 }
@@ -67,6 +70,18 @@ def test_softmax_of_the_logits_is_the_model(make):
     logits = models.logits_model(model).predict_on_batch(images)
     assert logits.shape == (5, 4) and np.abs(logits.sum(1) - 1).max() > 1e-3
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [{"activation": "sigmoid"}, {}])
+def test_a_binary_classifier_gets_a_logit_for_each_class(kind):
+    model = sequential([layers.Dense(1, **kind)])
+    images = np.random.default_rng(0).uniform(0, 9, (5, 12, 12, 1)).astype(np.float32)
+    expected = model.predict_on_batch(images)[:, 0]
+    if not kind:
+        expected = 1 / (1 + np.exp(-expected))
+    logits = models.logits_model(model).predict_on_batch(images)
+    assert logits.shape == (5, 2)
+    np.testing.assert_allclose(softmax(logits)[:, 1], expected, atol=1e-6)
 
 
 def test_logits_stay_and_the_model_is_not_touched():
@@ -100,15 +115,16 @@ def test_stock_network(tmp_path):
     images = np.random.default_rng(0).uniform(-1, 1, (2, 48, 48, 3)).astype(np.float32)
     logits = models.logits_model(base)
     assert isinstance(logits.get_layer("Conv_1"), layers.Conv2D)
-    np.testing.assert_allclose(softmax(logits.predict_on_batch(images)), base.predict_on_batch(images), atol=1e-5)
+    expected = base.predict_on_batch(images)
+    np.testing.assert_allclose(softmax(logits.predict_on_batch(images)), expected, atol=1e-5)
 
 
-# ---- files from strangers -------------------------------------------------------------------------------------
+# ---- files from strangers ----------------------------------------------------------------------------------
 
 
 def tiny(last=7):
-    return keras.Sequential([keras.Input((12, 12, 1)), layers.Flatten(name="flat"), layers.Dense(last, name="logits"),
-                             layers.Softmax()])
+    return keras.Sequential([keras.Input((12, 12, 1)), layers.Flatten(name="flat"),
+                             layers.Dense(last, name="logits"), layers.Softmax()])
 
 
 def saved(path, model=None):
@@ -117,8 +133,8 @@ def saved(path, model=None):
 
 
 def change_config(path, change):
-    """Rewrite the configuration in a .h5 or .keras file: change(layers) gets the list of layer configurations."""
-    if path.suffix == ".h5":
+    """Rewrite the configuration in a model file: change(layers) gets the list of layer configurations."""
+    if not zipfile.is_zipfile(path):
         with h5py.File(path, "r+") as file:
             config = json.loads(file.attrs["model_config"])
             change(config["config"]["layers"])
@@ -136,7 +152,8 @@ def change_config(path, change):
 
 def lambda_layer(config):
     code = {"class_name": "__lambda__", "config": {"code": "4wEAAAA=", "defaults": None, "closure": None}}
-    config[1] |= {"class_name": "Lambda", "module": "keras.layers", "config": {"name": "evil", "function": code}}
+    config[1] |= {"class_name": "Lambda", "module": "keras.layers",
+                  "config": {"name": "evil", "function": code}}
 
 
 def set_layer(**changes):
@@ -146,19 +163,28 @@ def set_layer(**changes):
 CONFIGS = {
     "a Lambda": (lambda_layer, "'evil' (Lambda) would run code"),
     "a Lambda inside another layer": (
-        lambda c: c[1].update(class_name="TimeDistributed", config={"layer": {"class_name": "Lambda", "config": {}}}),
+        lambda c: c[1].update(class_name="TimeDistributed",
+                              config={"layer": {"class_name": "Lambda", "config": {}}}),
         "would run code"),
-    "a foreign program": (set_layer(class_name="TFSMLayer", config={"name": "t", "filepath": "/tmp/x"}), "would run code"),
-    "a file of words": (set_layer(class_name="StringLookup", config={"vocabulary": "/etc/passwd"}), "other files"),
-    "a layer of its own": (set_layer(class_name="MyLayer", module=None, registered_name="mine>MyLayer"), "no stock layer"),
-    "a class of another module": (set_layer(class_name="Popen", module="subprocess"), "no stock layer"),
-    "a function of Keras that downloads": (set_layer(class_name="get_file", module="keras.utils"), "no stock layer"),
+    "a foreign program": (
+        set_layer(class_name="TFSMLayer", config={"name": "t", "filepath": "/tmp/x"}), "would run code"),
+    "a file of words": (
+        set_layer(class_name="StringLookup", config={"vocabulary": "/etc/passwd"}), "other files"),
+    "a layer of its own": (
+        set_layer(class_name="MyLayer", module=None, registered_name="mine>MyLayer"), "'MyLayer'"),
+    "a class of another module": (set_layer(class_name="Popen", module="subprocess"), "'Popen'"),
+    "a function of Keras that downloads": (
+        set_layer(class_name="get_file", module="keras.utils"), "not a modeling function"),
+    "a Lambda under another spelling": (
+        set_layer(class_name="layers.Lambda", module="keras", config={}), "run code"),
+    "an image of terabytes": (lambda c: c[0]["config"].update(batch_shape=[None, 10**6, 10**6, 1]), ""),
     "a function of another module": (
-        lambda c: c[2]["config"].update(activation={"class_name": "function", "config": "system", "module": "os"}),
-        "'system'"),
+        lambda c: c[2]["config"].update(
+            activation={"class_name": "function", "config": "system", "module": "os"}), "'system'"),
     "a billion units": (lambda c: c[2]["config"].update(units=10**9), "layers need 145,000,000,000 weights"),
     "an output of terabytes": (
-        lambda c: c[1].update(class_name="ZeroPadding2D", config={"name": "z", "padding": 10**6, "dtype": "float32"}), ""),
+        lambda c: c[1].update(
+            class_name="ZeroPadding2D", config={"name": "z", "padding": 10**6, "dtype": "float32"}), ""),
     "no layer": (lambda c: c.clear(), ""),
 }
 
@@ -192,15 +218,17 @@ def virtual(group):
 
 
 LINKS = {
-    "external link": (lambda group: group.__setitem__("kernel", h5py.ExternalLink("/etc/passwd", "/x")), "/etc/passwd"),
+    "external link": (
+        lambda group: group.__setitem__("kernel", h5py.ExternalLink("/etc/passwd", "/x")), "/etc/passwd"),
     "soft link": (lambda group: group.__setitem__("kernel", h5py.SoftLink("/elsewhere")), "'/elsewhere'"),
     "values in another file": (
-        lambda group: group.create_dataset("kernel", (144, 7), "f4", external=[("/etc/passwd", 0, 4032)]), "another file"),
-    "virtual": (virtual, "another file"),
+        lambda group: group.create_dataset("kernel", (144, 7), "f4", external=[("/etc/passwd", 0, 4032)]),
+        "external"),
+    "virtual": (virtual, "stores 0 bytes"),
     "a claimed terabyte": (
-        lambda group: group.create_dataset("kernel", (10**6, 250_000), "f4", chunks=(1000, 1000)), "claims shape"),
-    "text": (lambda group: group.create_dataset("kernel", data=["x"] * 7), "expected numbers"),
-    "a plug-in": (lambda group: group.create_dataset("kernel", (144, 7), "f4", compression="lzf"), "plug-in"),
+        lambda group: group.create_dataset("kernel", (10**6, 250_000), "f4", chunks=(1000, 1000)),
+        "claims shape"),
+    "text": (lambda group: group.create_dataset("kernel", data=np.full((144, 7), "x", object)), ""),
 }
 
 
@@ -247,17 +275,17 @@ def test_other_files_under_a_models_name_are_refused(tmp_path, capfd):
         parts = {name: archive.read(name) for name in archive.namelist()}
     np.savez(weights, kernel=np.zeros(3))
     cases = {
-        "pickle.h5": (pickle.dumps(Evil()), "it is no HDF5 file"),
-        "empty.h5": (b"", "it is no HDF5 file"),
-        "empty.keras": (b"", "it is damaged"),
-        "arrays.keras": (weights.getvalue(), "it holds kernel.npy"),
+        "pickle.h5": (pickle.dumps(Evil()), "neither HDF5"),
+        "empty.h5": (b"", "neither HDF5"),
+        "empty.keras": (b"", "neither HDF5"),
+        "cut.keras": ((tmp_path / "good.keras").read_bytes()[:2000], "not a zip file"),
+        "arrays.keras": (weights.getvalue(), "no item named 'config.json'"),
     }
     for name, (content, expected) in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=expected):
             models.load(tmp_path / name)
-    for name, changed, expected in (("more.keras", {"assets/vocabulary.txt": b"x"}, "it holds assets"),
-                                    ("bomb.keras", {"config.json": b" " * (20 << 20)}, "larger than 16 MB"),
+    for name, changed, expected in (("bomb.keras", {"config.json": b" " * (20 << 20)}, "larger than 16 MB"),
                                     ("list.keras", {"config.json": b"[]"}, "is no model"),
                                     ("deep.keras", {"config.json": b"[" * 100_000}, "is no JSON")):
         with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -277,12 +305,265 @@ def test_wrong_shapes_are_said_before_anything_is_computed(tmp_path, monkeypatch
     monkeypatch.setattr(keras.Model, "predict_on_batch", lambda *_: pytest.fail("computed"))
     with pytest.raises(UserError, match="expected one image input"):
         models.load(vector)
-    with pytest.raises(UserError, match="tells 10 classes apart; expected the 7"):
+    with pytest.raises(UserError, match="has 10 classes; expected the 7"):
         evaluation.load_networks([ten])
 
 
 @pytest.mark.parametrize("arguments", [["--files", "40"], ["--files", "15", "--format", "keras"]])
 def test_damaged_files_end_in_a_model_or_one_line_never_in_a_crash(arguments):
-    done = subprocess.run([sys.executable, "-m", "tests.tools.fuzz_models", *arguments], cwd=PROJECT, capture_output=True,
-                          text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "tests.tools.fuzz_models", *arguments], cwd=PROJECT,
+                          capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "refused" in done.stdout, done.stdout + done.stderr
+
+
+# ---- what is saved -----------------------------------------------------------------------------------------
+
+
+class ScaledDense(layers.Dense):
+    """A layer of a training network: an argument and configuration of its own, the weights of Dense."""
+
+    def __init__(self, units, strength, **kwargs):
+        super().__init__(units, **kwargs)
+        self.strength = strength
+
+    def get_config(self):
+        return super().get_config() | {"strength": self.strength}
+
+    def call(self, inputs, training=None):
+        return super().call(inputs) * (self.strength if training else 1)
+
+
+def training_network(name="trained"):
+    image = keras.Input((12, 12, 1), name="face")
+    x = layers.Conv2D(4, 3, use_bias=False, name="conv")(image)
+    x = networks.FusedBatchNormalization(momentum=0.9, epsilon=1e-4, name="norm")(x)
+    x = layers.Flatten()(layers.ReLU()(x))
+    x = networks.DropConnectDense(8, 0.5, activation="relu", kernel_regularizer="l2", name="dense")(x)
+    x = ScaledDense(7, 3.0, name="logits", dtype="float32")(x)
+    return keras.Model(image, layers.Softmax(dtype="float32")(x), name=name)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_the_export_of_a_training_network_is_stock_float32_and_computes_the_same(tmp_path, policy):
+    images = np.random.default_rng(0).normal(size=(5, 12, 12, 1)).astype(np.float32)
+    keras.config.set_dtype_policy(policy)
+    try:
+        network = training_network()
+        for weight in network.weights:
+            size = 1 if "norm" in weight.path else 0.02
+            weight.assign(size * np.random.default_rng(1).uniform(0.5, 1.5, weight.shape))
+        exported = models.export(network)
+        doubled = keras.Sequential([keras.Input((12, 12, 1)), network, layers.Rescaling(2.0)])
+        nested_copy = models.export(doubled)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert [type(layer) for layer in exported.layers] == [
+        layers.InputLayer, layers.Conv2D, layers.BatchNormalization, layers.ReLU, layers.Flatten,
+        layers.Dense, layers.Dense, layers.Softmax]
+    assert [layer.name for layer in exported.layers] == [layer.name for layer in network.layers]
+    assert exported.name == "trained" and exported.get_layer("norm").epsilon == 1e-4
+    assert "bfloat16" not in exported.to_json()
+    reference = training_network()  # in float32, whatever the policy above was
+    reference.set_weights(network.get_weights())
+    reference = reference.predict_on_batch(images)
+    np.testing.assert_allclose(exported.predict_on_batch(images), reference, atol=1e-6)
+    np.testing.assert_allclose(nested_copy.predict_on_batch(images), 2 * reference, atol=1e-6)
+    models.save(exported, tmp_path / "m.h5")
+    plain = keras.models.load_model(tmp_path / "m.h5", compile=False)  # nothing of ours is named in the file
+    np.testing.assert_allclose(plain.predict_on_batch(images), exported.predict_on_batch(images), atol=1e-6)
+    kernel = network.get_layer("conv").kernel
+    kernel.assign(kernel * 0)  # the copy has weights of its own
+    np.testing.assert_array_equal(exported.predict_on_batch(images), plain.predict_on_batch(images))
+
+
+def test_a_layer_that_no_keras_layer_can_stand_for_is_not_exported():
+    class Doubled(layers.Layer):
+        def call(self, x):
+            return 2 * x
+
+    with pytest.raises(TypeError, match="Doubled extends no layer"):
+        models.export(keras.Sequential([keras.Input((3,)), Doubled()]))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, value):
+    path = saved(tmp_path / "m.h5")
+    before = path.read_bytes()
+    model = tiny()
+    kernel = model.get_layer("logits").kernel
+    kernel.assign(np.where(np.arange(7) == 3, value, kernel))
+    with pytest.raises(UserError, match="not finite") as caught:
+        models.save(model, path)
+    assert path.read_bytes() == before and str(path) in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.h5"]
+    damaged = saved(tmp_path / "damaged.h5", model)
+    with pytest.raises(UserError, match="logits/kernel"):
+        models.load(damaged)
+
+
+def test_a_weight_too_large_for_float16_is_not_saved_as_infinity(tmp_path):
+    model = tiny()
+    model.get_layer("logits").kernel.assign(np.full((144, 7), 1e5))
+    models.save(model, tmp_path / "whole.h5")
+    with pytest.raises(UserError, match="not finite"):
+        models.save(model, tmp_path / "half.h5", half=True)
+    assert models.load(tmp_path / "whole.h5").get_weights()[0].max() == np.float32(1e5)
+
+
+# ---- every model of Keras ----------------------------------------------------------------------------------
+
+
+def scores(model, faces):
+    """What a model gives for grey faces, computed layer by layer: no graph is compiled."""
+    return keras.ops.convert_to_numpy(model(models.prepare(faces, model), training=False))
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_a_compiled_and_trained_model_loads(tmp_path, suffix):
+    model = tiny()
+    model.compile("adam", "categorical_crossentropy", metrics=[keras.metrics.CategoricalAccuracy()])
+    images = np.random.default_rng(0).uniform(0, 255, (6, 12, 12)).astype(np.float32)
+    model.fit(images[..., None], np.eye(7)[:6], verbose=0)
+    outer = keras.Sequential([keras.Input((12, 12, 1)), model, layers.Rescaling(2.0)])  # compiled inside, too
+    for name, network in (("one", model), ("two", outer)):
+        loaded = models.load(saved(tmp_path / f"{name}{suffix}", network))
+        np.testing.assert_allclose(models.predict(loaded, images), scores(network, images), atol=1e-6)
+
+
+@pytest.mark.parametrize(("content", "name"), [(".h5", "m.keras"), (".keras", "m.h5"), (".keras", "m.bin")])
+def test_the_content_of_a_file_and_not_its_name_decides_how_it_is_checked_and_loaded(tmp_path, content, name):
+    model, path = tiny(), tmp_path / name
+    images = np.random.default_rng(0).uniform(0, 255, (6, 12, 12)).astype(np.float32)
+    source = saved(tmp_path / f"source{content}", model)
+    path.write_bytes(source.read_bytes())
+    np.testing.assert_allclose(models.predict(models.load(path), images), scores(model, images), atol=1e-6)
+    change_config(source, lambda_layer)
+    path.write_bytes(source.read_bytes())
+    with pytest.raises(UserError, match="would run code"):
+        models.load(path)
+
+
+def test_convnext_whose_layer_scale_is_of_keras_loads(tmp_path):
+    model = ConvNeXt((1, 1, 1, 1), (8, 16, 16, 16), default_size=48, input_shape=(48, 48, 3), classes=7)
+    loaded = models.load(saved(tmp_path / "m.keras", model))
+    faces = np.random.default_rng(0).uniform(0, 255, (1, 48, 48)).astype(np.float32)
+    np.testing.assert_allclose(scores(loaded, faces), scores(model, faces), atol=1e-6)
+    with pytest.raises(UserError, match="'LayerScale'"):  # Keras cannot read back this .h5 of its own
+        models.load(saved(tmp_path / "m.h5", model))
+
+
+def test_an_open_image_size_becomes_that_of_a_face(tmp_path):
+    model = keras.Sequential([
+        keras.Input((None, None, 1)), layers.Conv2D(4, 3, activation="relu", name="conv"),
+        layers.GlobalMaxPooling2D(), layers.Dense(7, activation="softmax")])
+    faces = np.random.default_rng(0).uniform(0, 255, (3, 48, 48)).astype(np.float32)
+    for suffix in (".h5", ".keras"):
+        loaded = models.load(saved(tmp_path / f"m{suffix}", model))
+        assert loaded.input_shape == (None, 48, 48, 1)
+        assert loaded.get_layer("conv").output.shape == (None, 46, 46, 4)
+        np.testing.assert_allclose(models.predict(loaded, faces), scores(model, faces), atol=1e-6)
+        assert models.multiply_adds(loaded) == 46 * 46 * 3 * 3 * 4 + 4 * 7
+        np.testing.assert_allclose(softmax(models.predict(models.logits_model(loaded), faces)),
+                                   models.predict(loaded, faces), atol=1e-6)
+
+
+def test_mobilenet_v3_whose_graph_holds_plain_operations_can_be_taken_apart(tmp_path):
+    model = keras.applications.MobileNetV3Small(input_shape=(48, 48, 3), weights=None, classes=7)
+    loaded = models.load(saved(tmp_path / "m.keras", model))
+    faces = np.random.default_rng(0).uniform(0, 255, (2, 48, 48)).astype(np.float32)
+    expected = scores(model, faces)
+    np.testing.assert_allclose(scores(loaded, faces), expected, atol=1e-6)
+    np.testing.assert_allclose(scores(models.flat_copy(loaded), faces), expected, atol=1e-6)
+    logits = models.logits_model(loaded)
+    np.testing.assert_allclose(softmax(scores(logits, faces)), expected, atol=1e-6)
+    part = keras.Model(logits.inputs, logits.get_layer("conv").output)
+    half = scores(models.export(part, "mixed_bfloat16"), faces)
+    np.testing.assert_allclose(half.astype(np.float32), scores(part, faces), atol=0.05)
+
+
+def test_the_image_format_of_the_users_keras_json_does_not_matter(tmp_path):
+    model = keras.Sequential([keras.Input((12, 12, 1)), layers.Conv2D(2, 3), layers.MaxPooling2D(),
+                              layers.Flatten(), layers.Dense(7)])
+    path, faces = saved(tmp_path / "m.h5", model), np.ones((2, 24, 24), np.float32)
+    expected = models.predict(model, faces)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        cli.start_keras()
+        np.testing.assert_allclose(models.predict(models.load(path), faces), expected, atol=1e-6)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+# ---- size --------------------------------------------------------------------------------------------------
+
+
+def enlarging(*factors):
+    x = image = keras.Input((48, 48, 1))
+    for factor in factors:
+        x = layers.UpSampling2D(factor)(x)
+    return keras.Model(image, layers.Dense(7, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("factors", [(100,), (10, 10), (100, 100)])
+@pytest.mark.parametrize("nested_in", ["", "a Sequential", "an open size"])
+def test_a_layer_that_would_fill_the_memory_is_refused(tmp_path, factors, nested_in):
+    model = enlarging(*factors)
+    if nested_in == "a Sequential":
+        model = keras.Sequential([keras.Input((48, 48, 1)), model, layers.Rescaling(1.0)])
+    if nested_in == "an open size":
+        enlarge = [layers.UpSampling2D(factor) for factor in factors]
+        model = keras.Sequential([keras.Input((None, None, 1)), *enlarge, layers.GlobalAveragePooling2D(),
+                                  layers.Dense(7)])
+    for suffix in (".h5", ".keras"):
+        with pytest.raises(UserError, match=r"a layer gives [\d,]+ values for one image") as caught:
+            models.load(saved(tmp_path / f"m{suffix}", model))
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_refused_giant_leaves_nothing_behind_that_keras_would_fill_later(tmp_path):
+    path = saved(tmp_path / "m.h5")
+    change_config(path, CONFIGS["a billion units"][0])
+    with pytest.raises(UserError, match="layers need"):
+        models.load(path)
+    tiny()  # Keras fills what is registered when it builds the next model
+
+
+def test_the_batch_shrinks_with_the_largest_layer(monkeypatch):
+    faces = np.random.default_rng(0).uniform(0, 255, (5, 48, 48)).astype(np.float32)
+    model = enlarging(4)
+    expected = model.predict_on_batch(faces[..., None])
+    sizes, plain = [], model.predict_on_batch
+    monkeypatch.setattr(model, "predict_on_batch", lambda batch: sizes.append(len(batch)) or plain(batch))
+    monkeypatch.setattr(models, "OUTPUT_BYTES", 2 * 4 * 192 * 192)
+    np.testing.assert_allclose(models.predict(model, faces), expected, atol=1e-6)
+    assert sizes == [2, 2, 2]
+
+
+# ---- cards -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    ({"metrics": []}, "metrics is '[]'; expected dict"),
+    ({"metrics": {"validation_accuracy": "high"}},
+     "validation_accuracy is 'high'; expected int | float | None"),
+    ({"split": "data/train.csv"}, "split is 'data/train.csv'; expected dict"),
+    ({"split": {"fingerprint": 3}}, "split: fingerprint is '3'; expected str"),
+    ({"split": {"seed": None}}, "split: seed is 'None'; expected int"),
+    ({"parameters": "many"}, "parameters is 'many'; expected int"),
+    ({"arguments": {"limit": [1]}}, "arguments: limit is '[1]'"),
+    ({"evaluations": {"test": 3}}, "evaluations: test is '3'; expected dict"),
+    ({"evaluations": {"test": {"accuracy": "x"}}}, "evaluations: test: accuracy is 'x'; expected list"),
+])
+def test_a_card_with_a_value_of_the_wrong_type_is_refused_in_one_line(tmp_path, change, expected):
+    (tmp_path / "m.json").write_text(json.dumps({"name": "m"} | change))
+    with pytest.raises(UserError) as caught:
+        models.read_card(tmp_path / "m.h5")
+    assert str(tmp_path / "m.json") in str(caught.value) and expected in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_released_card_is_read_and_a_missing_one_is_none(tmp_path):
+    cards = [models.read_card(path) for path in sorted((PROJECT / "models").glob("fer2013-*.h5"))]
+    assert [card["network"] for card in cards] == [
+        "compact_cnn", "compact_cnn", "matched_dnn", "report_cnn", "report_cnn", "report_dnn"]
+    assert models.read_card(tmp_path / "none.h5") is None

@@ -1,33 +1,58 @@
-"""The networks: the report's to the letter, the matched one's size, and training layers that equal the stock ones."""
+"""The networks: the report's layer by layer, the matched one's size, training layers against stock ones."""
 
 import keras
 import numpy as np
 import pytest
 
-from utils import networks
+from training import networks
+from utils import models
 
 
 def rows(model):
-    return [(type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in model.layers]
+    return [
+        (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in model.layers
+    ]
 
 
 def test_report_cnn_is_the_reports_layer_by_layer():
     assert rows(networks.report_cnn()) == [
-        ("InputLayer", (48, 48, 1), 0), ("Rescaling", (48, 48, 1), 0),
-        ("Conv2D", (46, 46, 32), 320), ("Conv2D", (44, 44, 32), 9248), ("ReLU", (44, 44, 32), 0),
-        ("MaxPooling2D", (22, 22, 32), 0), ("Dropout", (22, 22, 32), 0),
-        ("Conv2D", (20, 20, 64), 18496), ("ReLU", (20, 20, 64), 0), ("MaxPooling2D", (10, 10, 64), 0),
-        ("Dropout", (10, 10, 64), 0), ("Flatten", (6400,), 0), ("Dense", (1028,), 6580228), ("ReLU", (1028,), 0),
-        ("Dropout", (1028,), 0), ("Dense", (7,), 7203), ("Softmax", (7,), 0)]
+        ("InputLayer", (48, 48, 1), 0),
+        ("Rescaling", (48, 48, 1), 0),
+        ("Conv2D", (46, 46, 32), 320),
+        ("Conv2D", (44, 44, 32), 9248),
+        ("ReLU", (44, 44, 32), 0),
+        ("MaxPooling2D", (22, 22, 32), 0),
+        ("Dropout", (22, 22, 32), 0),
+        ("Conv2D", (20, 20, 64), 18496),
+        ("ReLU", (20, 20, 64), 0),
+        ("MaxPooling2D", (10, 10, 64), 0),
+        ("Dropout", (10, 10, 64), 0),
+        ("Flatten", (6400,), 0),
+        ("Dense", (1028,), 6580228),
+        ("ReLU", (1028,), 0),
+        ("Dropout", (1028,), 0),
+        ("Dense", (7,), 7203),
+        ("Softmax", (7,), 0),
+    ]
     assert networks.report_cnn().count_params() == 6_615_495
 
 
 def test_report_dnn_is_the_reports_layer_by_layer():
     assert rows(networks.report_dnn()) == [
-        ("InputLayer", (48, 48, 1), 0), ("Rescaling", (48, 48, 1), 0), ("MaxPooling2D", (24, 24, 1), 0),
-        ("Dropout", (24, 24, 1), 0), ("ReLU", (24, 24, 1), 0), ("MaxPooling2D", (12, 12, 1), 0), ("Dropout", (12, 12, 1), 0),
-        ("Flatten", (144,), 0), ("Dense", (1028,), 149060), ("ReLU", (1028,), 0), ("Dropout", (1028,), 0),
-        ("Dense", (7,), 7203), ("Softmax", (7,), 0)]
+        ("InputLayer", (48, 48, 1), 0),
+        ("Rescaling", (48, 48, 1), 0),
+        ("MaxPooling2D", (24, 24, 1), 0),
+        ("Dropout", (24, 24, 1), 0),
+        ("ReLU", (24, 24, 1), 0),
+        ("MaxPooling2D", (12, 12, 1), 0),
+        ("Dropout", (12, 12, 1), 0),
+        ("Flatten", (144,), 0),
+        ("Dense", (1028,), 149060),
+        ("ReLU", (1028,), 0),
+        ("Dropout", (1028,), 0),
+        ("Dense", (7,), 7203),
+        ("Softmax", (7,), 0),
+    ]
     assert networks.report_dnn().count_params() == 156_263
 
 
@@ -46,12 +71,17 @@ def test_extra_convolutions_and_dropout_rates():
     assert more.count_params() - plain.count_params() == 2 * (64 * 64 * 9 + 64)
     assert {layer.rate for layer in more.layers if isinstance(layer, keras.layers.Dropout)} == {0.1}
     regular = networks.report_cnn(l2=0.01)
-    expected = 0.01 * sum(float(np.square(layer.kernel.numpy() if hasattr(layer.kernel, "numpy") else layer.kernel).sum())
-                          for layer in regular.layers if hasattr(layer, "kernel"))
+    expected = 0.01 * sum(
+        float(np.square(layer.kernel.numpy() if hasattr(layer.kernel, "numpy") else layer.kernel).sum())
+        for layer in regular.layers
+        if hasattr(layer, "kernel")
+    )
     assert float(sum(regular.losses)) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("build", [networks.report_cnn, networks.report_dnn, networks.compact_cnn, networks.large_cnn])
+@pytest.mark.parametrize(
+    "build", [networks.report_cnn, networks.report_dnn, networks.compact_cnn, networks.large_cnn]
+)
 def test_every_network_takes_raw_faces_and_gives_probabilities(build):
     probabilities = np.asarray(build()(np.full((2, 48, 48, 1), 255, np.float32)))
     assert probabilities.shape == (2, 7)
@@ -77,6 +107,15 @@ def test_dropconnect_network_has_the_stock_networks_weights():
     assert [w.shape for w in stock.weights] == [w.shape for w in dropping.weights]
 
 
+@pytest.mark.parametrize("build", [networks.compact_cnn, networks.large_cnn])
+def test_the_exported_network_is_of_stock_layers_and_computes_the_same(build):
+    network = build()
+    stock = models.export(network)
+    assert all(type(layer).__module__.startswith("keras.") for layer in stock.layers)
+    x = np.random.default_rng(0).uniform(0, 255, (2, 48, 48, 1)).astype(np.float32)
+    np.testing.assert_allclose(stock(x), network(x), rtol=1e-4, atol=1e-6)
+
+
 def test_fused_normalisation_equals_the_stock_layer():
     x = np.random.default_rng(0).normal(3, 2, (8, 6, 6, 5)).astype(np.float32)
     options = {"momentum": 0.9, "epsilon": 1e-4}
@@ -86,10 +125,11 @@ def test_fused_normalisation_equals_the_stock_layer():
         layer.set_weights([np.arange(1, 6) / 2, np.arange(5) - 2.0, np.zeros(5), np.ones(5)])
     np.testing.assert_allclose(fused(x, training=True), stock(x, training=True), atol=1e-4)
     np.testing.assert_allclose(fused.moving_mean, stock.moving_mean, rtol=1e-5)
-    np.testing.assert_allclose(fused.moving_variance, stock.moving_variance, rtol=5e-3)  # fused: divides by n - 1
+    # Fused: divides by n - 1
+    np.testing.assert_allclose(fused.moving_variance, stock.moving_variance, rtol=5e-3)
     np.testing.assert_allclose(fused(x, training=False), stock(x, training=False), rtol=5e-3, atol=1e-3)
 
 
 def test_multiply_adds_by_hand():
     report = 46 * 46 * 9 * 32 + 44 * 44 * 9 * 32 * 32 + 20 * 20 * 9 * 32 * 64 + 6400 * 1028 + 1028 * 7
-    assert networks.multiply_adds(networks.report_cnn()) == report
+    assert models.multiply_adds(networks.report_cnn()) == report

@@ -13,9 +13,10 @@ from utils import data, photos
 from utils.cli import UserError
 
 EYES, MOUTH = ((222, 190), (305, 187)), (268, 278)  # of the portrait, by eye
-TURNS = {2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180], 4: [Image.Transpose.FLIP_TOP_BOTTOM],
-         5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90], 7: [Image.Transpose.TRANSVERSE],
-         8: [Image.Transpose.ROTATE_270]}  # upright picture -> as a camera stores it under this EXIF orientation
+TURNS = {2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+         4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE],
+         6: [Image.Transpose.ROTATE_90], 7: [Image.Transpose.TRANSVERSE],
+         8: [Image.Transpose.ROTATE_270]}  # upright picture -> as stored under this EXIF orientation
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def gradient(width=20, height=12):
 
 
 def test_the_face_of_a_portrait_is_framed_like_fer2013(portrait):
-    (x, y, width, height), = photos.find_faces(portrait)
+    (x, y, width, height), = photos.detect_squares(portrait)
     assert width == height
     for eye_x, eye_y in EYES:
         assert 0.15 < (eye_x - x) / width < 0.85 and 0.3 < (eye_y - y) / height < 0.5
@@ -41,27 +42,27 @@ def test_the_face_of_a_portrait_is_framed_like_fer2013(portrait):
 
 @pytest.mark.parametrize("scale", [0.4, 4.2])
 def test_size_and_place_of_the_photo_do_not_matter(portrait, scale):
-    (x, y, width, _), = photos.find_faces(portrait)
+    (x, y, width, _), = photos.detect_squares(portrait)
     resized = Image.fromarray(portrait).resize([round(scale * side) for side in portrait.shape[1::-1]])
     canvas = Image.new("RGB", (resized.width + 40, resized.height + 30), "grey")
     canvas.paste(resized, (40, 30))
-    found = photos.find_faces(np.asarray(canvas))
-    assert len(found) == 1
-    np.testing.assert_allclose(found[0][:3], [scale * x + 40, scale * y + 30, scale * width], atol=0.12 * scale * width)
+    (square,) = photos.detect_squares(np.asarray(canvas))
+    expected = [scale * x + 40, scale * y + 30, scale * width]
+    np.testing.assert_allclose(square[:3], expected, atol=0.12 * scale * width)
 
 
 def test_several_faces_come_largest_first(portrait):
     small = np.asarray(Image.fromarray(portrait).resize((307, 360)))
     canvas = np.full((600, 307 + 512, 3), 90, np.uint8)
     canvas[:360, :307], canvas[:, 307:] = small, portrait
-    first, second = photos.find_faces(canvas)
+    first, second = photos.detect_squares(canvas)
     assert first[0] > 307 > second[0] and first[2] > second[2]
 
 
 def test_nothing_is_found_where_no_face_is():
     noise = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
     for photo in (noise, np.zeros((100, 150, 3), np.uint8), np.zeros((1, 1, 3), np.uint8), gradient(1, 400)):
-        assert photos.find_faces(photo) == []
+        assert photos.detect_squares(photo) == []
 
 
 def test_crop_takes_the_square_and_repeats_the_edge():
@@ -134,13 +135,13 @@ def test_a_damaged_file_gives_a_photo_or_one_line(tmp_path_factory, kind, draw):
         content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / f"damaged.{kind.lower()}"
     path.write_bytes(content[:draw.draw(st.integers(1, len(content)))])
-    said, photo = "", np.zeros((1, 1, 3), np.uint8)
+    message, photo = "", np.zeros((1, 1, 3), np.uint8)
     try:
         photo = photos.read_photo(path)
     except UserError as error:
-        said = str(error)
+        message = str(error)
     assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3
-    assert not said or (path.name in said and "\n" not in said)
+    assert not message or (path.name in message and "\n" not in message)
 
 
 def test_photos_of_folders_and_files(tmp_path):
@@ -157,17 +158,18 @@ def test_photos_of_folders_and_files(tmp_path):
         photos.find_photos([tmp_path / "bare"])
 
 
-def test_photos_without_a_face_are_said_and_the_rest_goes_on(tmp_path, portrait):
+def test_photos_without_a_face_are_named_and_the_rest_goes_on(tmp_path, portrait):
     Image.fromarray(portrait).save(tmp_path / "c.png")
     Image.fromarray(gradient(200, 200)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no picture")
-    faces, left_out = photos.faces_of(photos.find_photos([tmp_path]))
+    faces, problems = photos.find_faces(photos.find_photos([tmp_path]))
     assert [(face.path.name, face.number, face.image.shape) for face in faces] == [("c.png", 1, (48, 48))]
-    assert "no face found in" in left_out[0] and "a.png" in left_out[0] and "b.png is no readable image" in left_out[1]
+    assert "no face found in" in problems[0] and "a.png" in problems[0]
+    assert "b.png is no readable image" in problems[1]
 
 
 def test_cropped_takes_the_whole_picture(tmp_path):
     Image.fromarray(gradient(90, 70)).save(tmp_path / "a.png")
-    (face,), left_out = photos.faces_of([tmp_path / "a.png"], cropped=True)
-    assert face.square == (0, 0, 90, 70) and left_out == []
+    (face,), problems = photos.find_faces([tmp_path / "a.png"], cropped=True)
+    assert face.square == (0, 0, 90, 70) and problems == []
     np.testing.assert_array_equal(face.image, data.read_image(tmp_path / "a.png"))

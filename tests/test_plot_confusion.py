@@ -1,4 +1,4 @@
-"""plot_confusion.py: a planted confusion comes out the right way round, McNemar by hand, figures and CSVs end to end."""
+"""plot_confusion.py: a planted confusion comes out the right way round; figures and CSVs end to end."""
 
 import csv
 import json
@@ -6,10 +6,11 @@ import warnings
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import plot_confusion
-from utils import cli, data, evaluation, files, models
+from utils import cli, data, files, metrics, models
 
 
 def grey_level_model(path, swapped=()):
@@ -26,25 +27,23 @@ def grey_level_model(path, swapped=()):
 
 
 def faces_csv(path, levels, labels):
-    """A labelled CSV of even faces, grey 36 times `levels`; a face's first pixel is its row, so that no two are alike."""
-    rows = []
-    for row, (level, label) in enumerate(zip(levels, labels)):
-        rows.append([label, " ".join(map(str, [row, *[36 * level] * 2303]))])
-    files.write_csv(path, ["label", "feature"], rows)
+    """A labelled CSV of even faces, grey 36 times `levels`; the first pixel is the row: no two are alike."""
+    pixels = [" ".join(map(str, [row, *[36 * level] * 2303])) for row, level in enumerate(levels)]
+    pd.DataFrame({"label": labels, "feature": pixels}).to_csv(path, index=False)
     return path
 
 
 @pytest.fixture
 def call(monkeypatch, tmp_path, capsys):
-    """Call the script's main with arguments; any warning of numpy's or matplotlib's is an error. Returns what it printed."""
+    """Call the script's main, with NumPy's and matplotlib's warnings as errors. Returns what it printed."""
     monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
 
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["plot_confusion.py", *map(str, arguments), "--out", str(tmp_path / "c.png")])
+    def run(*arguments, out="c.png"):
         with warnings.catch_warnings():
             for category in (RuntimeWarning, UserWarning):
                 warnings.simplefilter("error", category)
-            plot_confusion.main()
+            report = plot_confusion.main([*map(str, arguments), "--out", str(tmp_path / out)])
+        assert report == json.loads((tmp_path / out).with_suffix(".json").read_text())
         return capsys.readouterr().out
 
     return run
@@ -59,10 +58,11 @@ def test_a_planted_confusion_comes_out_the_right_way_round(tmp_path, call):
     # three of four sad (4) faces look like fear (2); one of four happy (3) faces looks sad
     labels = [4, 4, 4, 4, 3, 3, 3, 3, 0, 1, 2, 5, 6]
     levels = [2, 2, 2, 4, 3, 3, 3, 4, 0, 1, 2, 5, 6]
-    out = call("--model", grey_level_model(tmp_path / "m.h5"), "--data", faces_csv(tmp_path / "f.csv", levels, labels))
-    said = [line for line in out.splitlines() if " is taken for " in line]
-    assert said[0].startswith("Sad is taken for Fear in 75 % of its images (3 of 4;")
-    assert said[1].startswith("Happy is taken for Sad in 25 % of its images (1 of 4;") and len(said) == 2
+    source = faces_csv(tmp_path / "f.csv", levels, labels)
+    out = call("--model", grey_level_model(tmp_path / "m.h5"), "--data", source)
+    lines = [line for line in out.splitlines() if " is taken for " in line]
+    assert lines[0].startswith("Sad is taken for Fear in 75 % of its images (3 of 4;")
+    assert lines[1].startswith("Happy is taken for Sad in 25 % of its images (1 of 4;") and len(lines) == 2
     cells = {(row["true"], row["predicted"]): row for row in rows_of(tmp_path / "c.csv")}
     assert cells["sad", "fear"]["faces"] == "3" and float(cells["sad", "fear"]["share"]) == 0.75
     assert cells["fear", "sad"]["faces"] == "0"
@@ -87,7 +87,7 @@ def test_the_matrix_is_drawn_with_true_classes_down_and_predicted_across():
     counts = np.zeros((7, 7), np.int64)
     counts[4, 2] = 3
     figure, ax = plt.subplots()
-    texts = [[str(count) for count in row] for row in counts]
+    texts = [str(count) for count in counts.ravel()]
     image = plot_confusion.draw_matrix(ax, counts.astype(float), texts, "title", "Blues", (0, 3))
     assert ax.get_ylabel() == "true class" and ax.get_xlabel() == "predicted class"
     marked = next(text for text in ax.texts if text.get_text() == "3")
@@ -97,26 +97,26 @@ def test_the_matrix_is_drawn_with_true_classes_down_and_predicted_across():
     plt.close(figure)
 
 
-def test_mcnemar_by_hand():
+def test_the_comparison_counts_the_faces_that_only_one_model_gets_right():
     labels = np.zeros(12, np.int64)
     right, wrong = np.eye(7)[0], np.eye(7)[1]
     first = np.array([right] * 1 + [wrong] * 7 + [right] * 4)
     second = np.array([wrong] * 1 + [right] * 7 + [right] * 4)
-    found = plot_confusion.compared(["a", "b"], [first, second], labels)
+    comparison = plot_confusion.compare(["a", "b"], [first, second], labels)
     # 1 against 7 of 8 discordant faces: 2 (C(8,0) + C(8,1)) / 2^8
-    assert found["p"] == pytest.approx(2 * (1 + 8) / 256)
-    assert (found["only_first_right"], found["only_second_right"]) == (1, 7)
-    assert "no more than chance" in found["words"]
-    assert plot_confusion.compared(["a", "b"], [first, first], labels)["p"] == 1
+    assert comparison["p"] == pytest.approx(2 * (1 + 8) / 256)
+    assert (comparison["only_first_right"], comparison["only_second_right"]) == (1, 7)
+    assert "no more than chance" in comparison["text"]
 
 
 def test_comparing_two_models(tmp_path, call):
     levels = labels = list(range(7)) * 3
     source = faces_csv(tmp_path / "f.csv", levels, labels)
-    out = call("--model", grey_level_model(tmp_path / "a.h5", swapped=(4,)), "--compare", grey_level_model(tmp_path / "b.h5"),
-               "--data", source)
+    a, b = grey_level_model(tmp_path / "a.h5", swapped=(4,)), grey_level_model(tmp_path / "b.h5")
+    out = call("--model", a, "--compare", b, "--data", source)
     assert "6 only b: more than chance explains (McNemar's exact test, p = 0.031)" in out
-    cells = {(row["true"], row["predicted"]): float(row["difference"]) for row in rows_of(tmp_path / "c_comparison.csv")}
+    rows = rows_of(tmp_path / "c_comparison.csv")
+    cells = {(row["true"], row["predicted"]): float(row["difference"]) for row in rows}
     assert cells["sad", "sad"] == 1 and cells["sad", "surprise"] == -1 and cells["happy", "happy"] == 0
     assert (tmp_path / "c_comparison.png").exists()
 
@@ -124,25 +124,25 @@ def test_comparing_two_models(tmp_path, call):
 @pytest.mark.parametrize("labels", [[3], [0, 0, 5], [1]])
 def test_missing_classes_and_a_single_face_raise_no_warning(tmp_path, call, labels):
     source = faces_csv(tmp_path / "f.csv", labels, labels)
-    out = call("--model", grey_level_model(tmp_path / "m.h5"), "--compare", grey_level_model(tmp_path / "n.h5", swapped=(2,)),
-               "--data", source, "--tta", "ten-crop")
+    m, n = grey_level_model(tmp_path / "m.h5"), grey_level_model(tmp_path / "n.h5", swapped=(2,))
+    out = call("--model", m, "--compare", n, "--data", source, "--tta", "ten-crop")
     assert "No class is taken for another." in out and "p = 1)" in out
     shares = {row["share"] for row in rows_of(tmp_path / "c.csv") if row["true"] == "sad"}
     assert shares == {""}  # no sad face: undefined, not zero
 
 
-def test_identical_faces_are_shown_once(tmp_path):
+def test_identical_faces_are_drawn_once():
     images = np.zeros((3, 48, 48), np.uint8)
     images[2] += 9
     faces = data.Faces(images, np.array([4, 4, 4]))
     pair = {"true": 4, "predicted": 2, "share": [1, 1, 1]}
-    plot_confusion.write_gallery(tmp_path / "g.png", np.eye(7)[[2, 2, 2]], faces, [pair], "m")
-    assert [row["row"] for row in rows_of(tmp_path / "g.csv")] == ["0", "2"]
+    figure, table = plot_confusion.draw_gallery(np.eye(7)[[2, 2, 2]], faces, [pair], "m")
+    assert table["row"].tolist() == [0, 2] and sum(len(ax.images) for ax in figure.axes) == 2
 
 
 def test_two_models_replicates_come_from_the_same_faces():
     labels = np.arange(70) % 7
-    a, b = (evaluation.bootstrap(np.eye(7)[(labels + off) % 7], labels, 5)[0] for off in (0, 1))
+    a, b = (metrics.bootstrap(np.eye(7)[(labels + off) % 7], labels, 5)[0] for off in (0, 1))
     np.testing.assert_array_equal(a.sum(axis=2), b.sum(axis=2))
 
 
@@ -154,11 +154,32 @@ def test_mistakes_are_one_line(tmp_path, call):
     assert not list(tmp_path.glob("c*.png"))
 
 
+@pytest.mark.parametrize("part", [".csv", "_reliability.csv", "_gallery.csv", "_classes.csv", ".json",
+                                  "_gallery.png"])
+def test_no_output_replaces_another_kind_of_file(tmp_path, call, part):
+    source, model = faces_csv(tmp_path / "f.csv", [0, 1], [0, 1]), grey_level_model(tmp_path / "m.h5")
+    (tmp_path / f"c{part}").write_text("name,mark\nAda,1\n")
+    with pytest.raises(cli.UserError, match=f"c{part} exists and is not"):
+        call("--model", model, "--data", source)
+    assert [path.name for path in tmp_path.glob("c*") if path.name != "cache"] == [f"c{part}"]
+
+
+def test_no_output_replaces_the_data_or_a_model_card(tmp_path, call):
+    source, model = faces_csv(tmp_path / "f.csv", [0, 1], [0, 1]), grey_level_model(tmp_path / "m.h5")
+    files.write_json(tmp_path / "m.json", {"network": "report", "arguments": {}})
+    for out, victim in (("f.png", "f.csv"), ("m.png", "m.json")):
+        before = (tmp_path / victim).read_bytes()
+        with pytest.raises(cli.UserError, match=f"{victim} is read by this command"):
+            call("--model", model, "--data", source, out=out)
+        assert (tmp_path / victim).read_bytes() == before and not (tmp_path / out).exists()
+
+
 def test_as_a_user_runs_it(suite):
-    suite.run("train_dnn.py", "--data", "sample", "--limit", 150, "--epochs", 1, "--network", "report")
-    out, error = suite.run("plot_confusion.py", "--model", "models/dnn.h5")
+    model = grey_level_model(suite.folder / "models" / "cnn.h5")
+    _, _, split = data.load_split("sample", "0.1", 0, 150)
+    files.write_json(models.card_path(model), {"split": split, "arguments": {"limit": 150}})
+    out, error = suite.run("plot_confusion.py")
     assert "the validation split of built-in sample" in out and error == ""
-    assert {f"figures/confusion{end}" for end in (".png", ".csv", ".json", "_classes.csv", "_gallery.png", "_gallery.csv",
-                                                  "_reliability.png", "_reliability.csv")} <= set(suite.files())
-    _, error = suite.run("plot_confusion.py", "--model", "models/dnn.h5", "--usage", "PublicTest", status=2)
-    assert len(error.strip().splitlines()) == 1
+    ends = (".png", ".csv", ".json", "_classes.csv", "_gallery.png", "_gallery.csv", "_reliability.png",
+            "_reliability.csv")
+    assert {f"figures/confusion{end}" for end in ends} <= set(suite.files())

@@ -1,4 +1,4 @@
-"""predict.py: ids and order as given, several models, the template check, own photos, and the homework's wrappers."""
+"""predict.py: ids and order as given, several models, the template check, own photos, and the wrappers."""
 
 import csv
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import matplotlib.cbook
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -27,13 +28,16 @@ def made(tmp_path_factory):
         keras.utils.set_random_seed(seed)
         face = keras.Input((48, 48, 1))
         x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
-        models.save(keras.Model(face, keras.layers.Dense(7, activation="softmax", name="logits")(x)), folder / name)
+        x = keras.layers.Dense(7, activation="softmax", name="logits")(x)
+        models.save(keras.Model(face, x), folder / name)
     images = np.random.default_rng(0).integers(0, 256, (23, 2304))
     pixels = [" ".join(map(str, image)) for image in images]
-    files.write_csv(folder / "test.csv", ["id", "feature"], [[100 - i, text] for i, text in enumerate(pixels)])
-    files.write_csv(folder / "plain.csv", ["pixels"], [[text] for text in pixels])
-    files.write_csv(folder / "named.csv", ["id", "feature"], [[f"face-{i}", text] for i, text in enumerate(pixels)])
-    files.write_csv(folder / "sample.csv", ["id", "label"], [[100 - i, 0] for i in range(23)])
+    numbers = 100 - np.arange(23)
+    tables = {"test.csv": {"id": numbers, "feature": pixels}, "plain.csv": {"pixels": pixels},
+              "named.csv": {"id": [f"face-{i}" for i in range(23)], "feature": pixels},
+              "sample.csv": {"id": numbers, "label": 0}}
+    for name, columns in tables.items():
+        files.write_table(folder / name, pd.DataFrame(columns))
     np.save(folder / "images.npy", images.reshape(-1, 48, 48).astype(np.uint8))
     return folder
 
@@ -46,16 +50,17 @@ def call(made, monkeypatch, tmp_path, capsys):
 
     def run(*arguments):
         out = tmp_path / "predictions.csv"
-        monkeypatch.setattr("sys.argv", ["predict.py", *map(str, arguments), "--out", str(out)])
-        predict.main()
+        table = predict.main([*map(str, arguments), "--out", str(out)])
+        assert len(table) and out.read_text().splitlines()[0] == ",".join(table.columns)
         with open(out, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file)), capsys.readouterr().out
 
     return run
 
 
-@pytest.mark.parametrize(("name", "ids"), [("test.csv", [100 - i for i in range(23)]), ("plain.csv", range(23)),
-                                           ("named.csv", [f"face-{i}" for i in range(23)])])
+@pytest.mark.parametrize(("name", "ids"), [
+    ("test.csv", [100 - i for i in range(23)]), ("plain.csv", range(23)),
+    ("named.csv", [f"face-{i}" for i in range(23)])])
 def test_ids_and_order_are_kept(made, call, name, ids):
     rows, out = call("--model", "a.h5", "--data", name)
     assert [row["id"] for row in rows] == [str(i) for i in ids]
@@ -69,7 +74,8 @@ def test_probabilities_of_several_models_with_augmentation(made, call):
     assert list(rows[0]) == ["id", "label", *data.CLASSES]
     networks = evaluation.load_networks([made / "a.h5", made / "b.h5"])
     expected = evaluation.probabilities(networks, np.load(made / "images.npy"), "ten-crop")
-    np.testing.assert_allclose([[float(row[name]) for name in data.CLASSES] for row in rows], expected, atol=1e-6)
+    written = [[float(row[name]) for name in data.CLASSES] for row in rows]
+    np.testing.assert_allclose(written, expected, atol=1e-6)
     assert [int(row["label"]) for row in rows] == expected.argmax(axis=1).tolist()
 
 
@@ -81,8 +87,9 @@ def test_a_template_that_fits_passes(call):
     ("id,label\n100,0\n", "has 1 rows but .* has 23 faces"),
     ("id,label\n" + "".join(f"{i},0\n" for i in range(23)), "row 2 has id 0 where .* has 100"),
     ("emotion,pixels\n", "row 1 is emotion,pixels; expected"),
-    ("", "row 1 is nothing"),
-    ("\xff\xfe", "row 1 is"),
+    ("", "cannot read"),
+    ("\xff\xfe", "cannot read"),
+    ("id,label\n100,0,1\n99,0\n", "has 2 rows"),
 ])
 def test_a_template_that_does_not_fit_stops_before_writing(call, tmp_path, text, expected):
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
@@ -124,9 +131,10 @@ def test_own_photos(made, call, album):
     assert row["image"].endswith("portrait.png") and row["face"] == "1"
     x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
     with Image.open(album / "portrait.png") as image:
-        face = image.convert("RGB").crop((x, y, x + width, y + height)).convert("L").resize((48, 48), Image.Resampling.BOX)
+        face = image.convert("RGB").crop((x, y, x + width, y + height)).convert("L")
+        face = np.asarray(face.resize((48, 48), Image.Resampling.BOX))[None]
     expected = sum(models.predict(models.load(made / name), view).astype(np.float64)
-                   for name in ("a.h5", "b.h5") for view in (np.asarray(face)[None], np.asarray(face)[None, :, ::-1]))[0] / 4
+                   for name in ("a.h5", "b.h5") for view in (face, face[:, :, ::-1]))[0] / 4
     np.testing.assert_allclose([float(row[name]) for name in data.CLASSES], expected, atol=0.02)
     assert data.CLASSES[int(row["label"])] == row["class"]
     assert "no face found in" in out and "wall.png" in out and "broken.jpg is no readable image" in out
@@ -139,15 +147,46 @@ def test_cropped_photos_of_one_name_get_a_figure_each(call, album):
     (album / "more").mkdir()
     (album / "more" / "wall.png").write_bytes((album / "wall.png").read_bytes())
     rows, _ = call("--model", "a.h5", "--cropped", "--images", album / "wall.png", album / "more")
-    assert [(row["x"], row["y"], row["width"], row["height"]) for row in rows] == [("0", "0", "300", "200")] * 2
+    squares = [(row["x"], row["y"], row["width"], row["height"]) for row in rows]
+    assert squares == [("0", "0", "300", "200")] * 2
     assert sorted(path.name for path in models.FIGURES.iterdir()) == ["photo_wall.png", "photo_wall_2.png"]
+
+
+def test_every_photo_has_a_figure_of_its_own(call, album):
+    photos = []
+    for folder, name in (("x", "a"), ("y", "a_3"), ("z", "a"), ("u", "A"), ("v", "a_2"), ("w", "n" * 240)):
+        (album / folder).mkdir()
+        photos.append(album / folder / f"{name}.png")
+        photos[-1].write_bytes((album / "wall.png").read_bytes())
+    rows, _ = call("--model", "a.h5", "--cropped", "--images", *photos)
+    assert len(rows) == len(photos)
+    names = [path.name for path in models.FIGURES.iterdir()]
+    assert len({name.casefold() for name in names}) == len(photos)
+
+
+@pytest.mark.parametrize("name", ["pipe", "loop.png", "n" * 300, "n" * 5000])
+def test_photos_that_are_no_files_are_one_line(call, album, name):
+    os.mkfifo(album / "pipe")  # to open it would wait for ever
+    (album / "loop.png").symlink_to(album / "loop.png")
+    with pytest.raises(cli.UserError) as error:
+        call("--model", "a.h5", "--images", album / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_figure_never_replaces_a_photo(call, album):
+    models.FIGURES.mkdir()
+    for name in ("wall.png", "photo_wall.png"):
+        (models.FIGURES / name).write_bytes((album / "wall.png").read_bytes())
+    with pytest.raises(cli.UserError, match="is read by this command"):
+        call("--model", "a.h5", "--cropped", "--images", models.FIGURES)
+    assert (models.FIGURES / "photo_wall.png").read_bytes() == (album / "wall.png").read_bytes()
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--images", "{album}/wall.png"], "no face found in .*wall.png"),
     (["--images", "{album}/wall.png", "{album}/broken.jpg"], "no face found in .* all 2 photos"),
     (["--images", "{album}/nowhere.png"], "nowhere.png does not exist"),
-    (["--images", "{album}", "--submit", "x", "--message", "y"], "belong to --data"),
+    (["--images", "{album}", "--submit", "x", "--message", "y"], "do not go with --images"),
     (["--cropped"], "--cropped belongs to --images"),
     (["--submit", "x"], "--submit SLUG and --message TEXT belong together"),
     (["--submit", "x", "--message", "y", "--probabilities"], "leave out --probabilities"),
@@ -158,12 +197,27 @@ def test_photos_and_options_that_do_not_do(call, album, tmp_path, arguments, exp
     assert not (tmp_path / "predictions.csv").exists() and not models.FIGURES.exists()
 
 
-def test_a_file_with_an_id_twice_is_kept_and_not_sent(made, call, tmp_path):
-    text = (made / "test.csv").read_text().replace("\n99,", "\n100,")
+@pytest.mark.parametrize("options", [[], ["--submit", "x", "--message", "y"]])
+def test_an_id_that_comes_twice_is_one_line_and_nothing_is_written_or_sent(made, call, tmp_path, options):
+    text = (made / "test.csv").read_text().replace("\n97,", "\n100,")
     (tmp_path / "twice.csv").write_text(text)
-    with pytest.raises(cli.UserError, match="row 3 has id 100 of row 2 again"):
-        call("--model", "a.h5", "--data", tmp_path / "twice.csv", "--submit", "x", "--message", "y")
-    assert (tmp_path / "predictions.csv").exists()
+    with pytest.raises(cli.UserError, match="row 5 has id 100 of row 2 again"):
+        call("--model", "a.h5", "--data", tmp_path / "twice.csv", *options)
+    assert not (tmp_path / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize(("source", "out"), [
+    ("test.csv", "test.csv"), ("test.csv", "a.h5"), ("test.csv", "."), ("test.csv", "/"), ("test.csv", ""),
+    ("test.csv", "/dev/null"), ("plain.csv", "test.csv"), ("test.csv", "b.h5"), ("test.csv", "sample.csv"),
+])
+def test_an_output_never_replaces_an_input_or_another_kind_of_file(made, monkeypatch, tmp_path, source, out):
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+    monkeypatch.chdir(made)
+    before = {path: path.read_bytes() for path in made.iterdir()}
+    with pytest.raises(cli.UserError) as error:
+        predict.main(["--model", "a.h5", "--data", source, "--template", "sample.csv", "--out", out])
+    assert "\n" not in str(error.value)
+    assert {path: path.read_bytes() for path in made.iterdir()} == before
 
 
 @pytest.mark.parametrize("script", ["predict.py", "evaluate.py", "plot_confusion.py"])
@@ -171,7 +225,8 @@ def test_help_imports_nothing_slow(script):
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-X", "importtime", PROJECT / script, "--help"], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-X", "importtime", PROJECT / script, "--help"],
+                              capture_output=True, text=True)
         times.append(time.perf_counter() - start)
         assert done.returncode == 0 and "--tta" in done.stdout
         slow = ("keras", "tensorflow", "pandas", "matplotlib", "sklearn", "scipy", "dlib", "PIL")
@@ -184,14 +239,14 @@ def test_the_homeworks_wrappers(made, suite):
         (suite.folder / name).write_bytes((PROJECT / name).read_bytes())
     env = os.environ | {"PYTHON": sys.executable}
     (suite.folder / "models" / "cnn.h5").write_bytes((made / "a.h5").read_bytes())
-    done = subprocess.run(["bash", suite.folder / "hw3_test.sh", made / "test.csv", "out.csv"], cwd=suite.folder, env=env,
-                          capture_output=True, text=True)
+    done = subprocess.run(["bash", suite.folder / "hw3_test.sh", made / "test.csv", "out.csv"],
+                          cwd=suite.folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (suite.folder / "out.csv").read_text().startswith("id,label\n100,")
-    done = subprocess.run(["bash", suite.folder / "hw3_train.sh", made / "nowhere.csv"], cwd=suite.folder, env=env,
-                          capture_output=True, text=True)
+    done = subprocess.run(["bash", suite.folder / "hw3_train.sh", made / "nowhere.csv"],
+                          cwd=suite.folder, env=env, capture_output=True, text=True)
     assert done.returncode == 2 and "cannot read" in done.stderr
     for name in ("hw3_train.sh", "hw3_test.sh"):
-        assert os.access(PROJECT / name, os.X_OK) and len((PROJECT / name).read_text().splitlines()) == 2
+        assert os.access(PROJECT / name, os.X_OK)
         done = subprocess.run(["bash", PROJECT / name], capture_output=True, text=True)
         assert done.returncode != 0 and "usage" in done.stderr

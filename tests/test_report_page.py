@@ -1,17 +1,20 @@
-"""The report's page in a real browser: no error, no request, usable by keyboard, accessible, narrow, printed."""
+"""The report's page in a real browser: no error, no request, usable by keyboard, accessible, narrow,
+printed."""
 
 import shutil
 
 import pytest
 
+from reporting import page as report_page
+from reporting.text import LANGUAGES
 from tests import report_example
-from utils import report_page
 from utils.files import write_text
-from utils.report_text import LANGUAGES
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing (requirements-dev.txt)")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here (Debian: apt-get install chromium)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +30,14 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     for language in LANGUAGES:
         made = report_example.report(folder, language)
-        write_text(folder / f"{language}.html", report_page.page(made, report_example.pictures(), language))
+        write_text(folder / f"{language}.html", report_page.html(made, report_example.pictures()))
     return folder
 
 
 @pytest.fixture
 def visit(browser, pages):
-    """visit(language, ...) opens a page; at the end it must have logged nothing and asked for nothing but itself."""
+    """visit(language, ...) opens a page; at the end it must have logged nothing and asked for nothing but
+    itself."""
     opened, complaints, requests = [], [], []
 
     def open_page(language="en", width=1200, scheme="light", **options):
@@ -55,12 +59,14 @@ def visit(browser, pages):
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(visit, language, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright",
+                              reason="axe-playwright-python is not installed").Axe()
     page = visit(language, scheme=scheme)
     page.click('[data-cell="4-2"]')
     page.focus(".tile")
     found = axe.run(page).response["violations"]
-    assert not [(v["id"], v["nodes"][0]["html"][:120]) for v in found if v["impact"] in ("serious", "critical")]
+    assert not [(v["id"], v["nodes"][0]["html"][:120]) for v in found if v["impact"] in ("serious",
+                                                                                         "critical")]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -81,7 +87,8 @@ def test_a_cell_shows_its_faces_by_keyboard(visit):
     assert page.locator("#faces li").all_inner_texts() == ["93 %", "71 %"]
     assert "true disgust, predicted disgust: 9 faces" in page.inner_text("#faces")
     page.click('[data-cell="1-6"]')
-    assert page.inner_text("#faces") == "true disgust, predicted neutral: 0 faces" and page.locator("#faces li").count() == 0
+    assert page.inner_text("#faces") == "true disgust, predicted neutral: 0 faces"
+    assert page.locator("#faces li").count() == 0
 
 
 def test_a_figure_enlarges_and_escape_returns_the_focus(visit):
@@ -108,7 +115,8 @@ def test_the_slider_masks_the_least_salient_pixels(visit):
     page = visit()
 
     def kept():
-        """How many pixels of the masked face are those of the original; noise equals the fill by chance in a few."""
+        """How many pixels of the masked face are those of the original; noise equals the fill by chance in a
+        few."""
         return page.evaluate("""() => {
             const [a, b] = ["original", "masked"].map((kind) => {
                 const copy = new OffscreenCanvas(48, 48).getContext("2d", {willReadFrequently: true});
@@ -161,13 +169,3 @@ def test_it_prints_to_a4(visit, tmp_path):
 def test_what_comes_from_outside_is_escaped(pages):
     text = (pages / "en.html").read_text()
     assert "<a&b>" not in text and "&lt;a&amp;b&gt;" in text and "A &lt;figure&gt; &amp; its label" in text
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_markdown_has_the_same_sentences(pages, language):
-    made = report_example.report(pages, language)
-    text = report_page.markdown(made, pages, language)
-    for listed in made["sections"].values():
-        for sentence in listed:
-            assert report_page.escaped(sentence["text"]) in text
-    assert "](a%20figure.png)" in text and r"A \<figure\>" in text

@@ -1,4 +1,4 @@
-"""The same seed gives the same files byte for byte; two backends see the same data; nothing asks the network."""
+"""The same seed gives the same files; two backends see the same data; nothing asks the network."""
 
 import csv
 import hashlib
@@ -23,42 +23,69 @@ from utils import models
 DATA = ("--data", "faces.csv")
 MODEL = ("--model", "eyes.h5")
 RUNS = (
-    ("train_dnn.py", "--network", "report", *DATA, "--batch-size", "32", "--epochs", "2", "--augment", "--oversample"),
+    (
+        "train_dnn.py",
+        "--network",
+        "report",
+        *DATA,
+        "--batch-size",
+        "32",
+        "--epochs",
+        "2",
+        "--augment",
+        "--oversample",
+    ),
     ("plot_confusion.py", *MODEL, *DATA),
     ("saliency.py", *MODEL, *DATA, "--method", "smoothgrad", "rise", "--index", "2"),
-    ("filter_vis.py", *MODEL, *DATA, "--layer", "conv", "--steps", "5", "--jitter", "2", "--parametrization", "pixel"),
+    (
+        "filter_vis.py",
+        *MODEL,
+        *DATA,
+        "--layer",
+        "conv",
+        "--steps",
+        "5",
+        "--jitter",
+        "2",
+        "--parametrization",
+        "pixel",
+    ),
     ("evaluate.py", *MODEL, *DATA),
     ("predict.py", *MODEL, *DATA, "--out", "figures/predictions.csv"),
 )
 FEW_STEPS = """
 import hashlib, json, sys
 import keras, numpy as np
-from utils import augmentation, networks, training
+from training import networks
+from training.augmentation import Augmentation
+from training.batches import Batches
+from training.model import TrainingModel
 from utils.sample import sample_faces
 images, labels = sample_faces(96)
 network = networks.report_cnn(dropout=0.0)
 rng = np.random.default_rng(0)
 network.set_weights([rng.normal(0, (2 / max(np.prod(w.shape[:-1]), 1)) ** 0.5, w.shape) * (len(w.shape) > 1)
                      for w in network.get_weights()])
-batches = training.Batches(images, labels, 32, seed=3, augment=augmentation.Augmentation(mix=0.5))
-learner = training.Learner(network)
-learner.compile(keras.optimizers.SGD(1e-2), keras.losses.CategoricalCrossentropy(from_logits=True))
+batches = Batches(images, labels, 32, seed=3, augment=Augmentation(mix=0.5))
+model = TrainingModel(network)
+model.compile(keras.optimizers.SGD(1e-2), keras.losses.CategoricalCrossentropy(from_logits=True))
 losses, digest = [], hashlib.sha256()
 for epoch in range(2):
-    batches.start(epoch)
+    batches.start_epoch(epoch)
     for step in range(len(batches)):
         x, y = batches[step]
         for array in (*(x[key] for key in sorted(x)), y):
             digest.update(np.ascontiguousarray(array).tobytes())
-        losses.append(float(learner.train_on_batch(x, y)))
-    view = np.asarray(keras.ops.convert_to_numpy(learner.view({k: keras.ops.convert_to_tensor(v) for k, v in x.items()})))
+        losses.append(float(model.train_on_batch(x, y)))
+    tensors = {key: keras.ops.convert_to_tensor(value) for key, value in x.items()}
+    view = keras.ops.convert_to_numpy(model.augmented(tensors))
 print(json.dumps({"backend": keras.backend.backend(), "draws": digest.hexdigest(), "losses": losses,
                   "view": view[0].ravel()[:500].tolist()}))
 """
 
 
 def outputs(folder):
-    """{file: SHA-256 of what must repeat}: times, what derives from them and the one figure that plots them are left out."""
+    """{file: SHA-256 of what must repeat}, without times and the one figure that plots them."""
     found = {}
     for path in sorted([*(folder / "models").iterdir(), *(folder / "figures").iterdir()]):
         content = path.read_bytes()
@@ -76,12 +103,16 @@ def without_times(value):
         return [without_times(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return {key: without_times(item) for key, item in value.items() if "second" not in key and "ms_per_image" not in key}
+    return {
+        key: without_times(item)
+        for key, item in value.items()
+        if "second" not in key and "ms_per_image" not in key
+    }
 
 
 @pytest.fixture(scope="module")
 def two_runs(tmp_path_factory):
-    """The folders of two runs of six scripts on the same faces, each in a process of its own that has no network."""
+    """The folders of two runs of six scripts on the same faces, each in a process without a network."""
     folders = []
     for name in "ab":
         suite = Suite(tmp_path_factory.mktemp(name))
@@ -89,9 +120,19 @@ def two_runs(tmp_path_factory):
         if folders:
             shutil.copy(folders[0] / "eyes.h5", suite.folder)
         else:
-            models.save(keras.Sequential([
-                keras.Input((48, 48, 1)), layers.Rescaling(1 / 255), layers.Conv2D(4, 5, activation="relu", name="conv"),
-                layers.GlobalAveragePooling2D(), layers.Dense(7, name="logits"), layers.Softmax()]), suite.folder / "eyes.h5")
+            models.save(
+                keras.Sequential(
+                    [
+                        keras.Input((48, 48, 1)),
+                        layers.Rescaling(1 / 255),
+                        layers.Conv2D(4, 5, activation="relu", name="conv"),
+                        layers.GlobalAveragePooling2D(),
+                        layers.Dense(7, name="logits"),
+                        layers.Softmax(),
+                    ]
+                ),
+                suite.folder / "eyes.h5",
+            )
         run_all(suite, RUNS)
         folders.append(suite.folder)
     return folders
@@ -116,8 +157,14 @@ def test_tensorflow_and_jax_see_the_same_batches_and_agree():
     pytest.importorskip("jax")
     results = []
     for backend in ("tensorflow", "jax"):
-        done = subprocess.run([sys.executable, "-c", FEW_STEPS], cwd=PROJECT, capture_output=True, text=True, check=False,
-                              env=os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(PROJECT)})
+        done = subprocess.run(
+            [sys.executable, "-c", FEW_STEPS],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(PROJECT)},
+        )
         assert done.returncode == 0, done.stderr
         results.append(json.loads(done.stdout.splitlines()[-1]))
     a, b = results
@@ -136,8 +183,11 @@ def test_the_lock_file_pins_each_requirement_within_its_range_by_hash_and_names_
         pins[name] = version
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), name
     assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", text)
-    asked = [line.split("#")[0].strip() for path in ("requirements.txt", "requirements-dev.txt", "requirements-kaggle.txt")
-             for line in (PROJECT / path).read_text().splitlines()]
+    asked = [
+        line.split("#")[0].strip()
+        for path in ("requirements.txt", "requirements-dev.txt", "requirements-kaggle.txt")
+        for line in (PROJECT / path).read_text().splitlines()
+    ]
     asked = [Requirement(line) for line in asked if line and not line.startswith("-r ")]
     assert len(asked) > 15
     for requirement in asked:

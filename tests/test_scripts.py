@@ -1,82 +1,222 @@
-"""Every training script end to end as a user runs it, and what a user can get wrong."""
+"""The scripts as a user runs them: what they write, what a user can get wrong, and how fast they answer."""
 
+import importlib
 import json
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import keras
+import numpy as np
+import pandas as pd
 import pytest
 
+from tests.conftest import PROJECT
+from tests.one_process import run_all, write_faces
+from utils import files, models
+from utils.cli import UserError
+from utils.sample import sample_faces
+
+SCRIPTS = sorted(path.stem for path in PROJECT.glob("*.py"))
 TINY = ("--data", "sample", "--limit", 150, "--epochs", 1, "--batch-size", 50)
 
 
-def test_cnn_then_both_dnns_write_what_they_promise(suite):
-    out, _ = suite.run("train_cnn.py", *TINY, "--oversample", "--extra-conv", 1)
-    assert "oversampled" in out and "Wrote models/cnn.h5" in out
-    made = ["figures/cnn_architecture.png", "figures/cnn_curves.png",
-            "models/cnn.h5", "models/cnn.json", "models/cnn_history.csv"]
-    assert suite.files() == made
-    out, _ = suite.run("train_dnn.py", *TINY)
-    assert "CNN minus DNN" in out
-    assert "figures/dnn_comparison.png" in suite.files()
-    suite.run("train_dnn.py", *TINY, "--network", "report", "--name", "small")
-    assert "models/small.h5" in suite.files()
+def call(script, *arguments):
+    """Call the main() of a script in this process."""
+    return importlib.import_module(script).main([str(argument) for argument in arguments])
 
 
-def test_a_dnn_alone_says_how_to_get_the_cnn(suite):
-    out, _ = suite.run("train_dnn.py", *TINY, "--network", "report")
-    assert "python train_cnn.py" in out
+def contents():
+    """{path: bytes} of every file in the current folder."""
+    paths = (path for path in Path().rglob("*") if path.is_file() and ".cache" not in path.parts)
+    return {str(path): path.read_bytes() for path in paths}
 
 
-def test_without_data_the_sample_stands_in_and_says_so(suite):
-    out, _ = suite.run("train_dnn.py", *TINY[2:], "--network", "report")
-    assert "built-in sample" in out and "kaggle competitions download" in out
+def small_cnn():
+    """An untrained network that every script can read."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([
+        keras.Input((48, 48, 1)), keras.layers.Conv2D(4, 5, activation="relu", name="conv"),
+        keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7, name="logits"), keras.layers.Softmax()])
+
+
+# ---- what the training scripts write -----------------------------------------------------------------------
+
+
+def test_cnn_then_both_dnns_write_what_they_promise(workspace, capsys):
+    card = call("train_cnn", *TINY, "--oversample", "--extra-conv", 1)
+    output = capsys.readouterr().out
+    assert "oversampled" in output and "Wrote models/cnn.h5" in output
+    assert sorted(contents()) == ["figures/cnn_architecture.png", "figures/cnn_curves.png",
+                                  "models/cnn.h5", "models/cnn.json", "models/cnn_history.csv"]
+    assert card == files.read_json("models/cnn.json")
+    call("train_dnn", *TINY)
+    assert "CNN minus DNN" in capsys.readouterr().out
+    assert Path("figures/dnn_comparison.png").exists()
+    call("train_dnn", *TINY, "--network", "report", "--name", "small")
+    assert Path("models/small.h5").exists()
+
+
+def test_a_dnn_alone_says_how_to_get_the_cnn(workspace, capsys):
+    call("train_dnn", *TINY, "--network", "report")
+    assert "python train_cnn.py" in capsys.readouterr().out
+
+
+def test_without_data_the_sample_stands_in_and_says_so(workspace, capsys):
+    call("train_dnn", *TINY[2:], "--network", "report")
+    output = capsys.readouterr().out
+    assert "built-in sample" in output and "kaggle competitions download" in output
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
-def test_very_few_faces_train_without_a_warning(suite, limit):
-    _, error = suite.run("train_dnn.py", "--data", "sample", "--limit", limit, "--epochs", 1, "--network", "report")
-    assert "Warning" not in error
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_very_few_faces_train_without_a_warning(workspace, limit):
+    call("train_dnn", "--data", "sample", "--limit", limit, "--epochs", 1, "--network", "report")
+    assert Path("models/dnn.h5").exists()
 
 
-@pytest.mark.parametrize("script", ["train_cnn.py", "train_dnn.py"])
+def test_few_faces_one_class_and_missing_classes_give_figures_without_a_warning(suite):
+    labels = sample_faces(160)[1]
+    write_faces(suite.folder / "one.csv", [0])
+    write_faces(suite.folder / "same.csv", np.flatnonzero(labels == 3)[:9])
+    write_faces(suite.folder / "three.csv", np.flatnonzero(np.isin(labels, (0, 3, 6)))[:12])
+    models.save(small_cnn(), suite.folder / "eyes.h5")
+    eyes, short, report = ("--model", "eyes.h5"), ("--epochs", "1"), ("--network", "report")
+    commands = [
+        ("train_cnn.py", "--data", "three.csv", "--limit", "1", "--name", "single", *short),
+        ("train_dnn.py", "--data", "same.csv", "--validation", "three.csv", "--oversample", "--augment",
+         *short, *report),
+        ("train_dnn.py", "--data", "three.csv", "--validation", "one.csv", "--name", "three", *short,
+         *report)]
+    for name in ("one", "same", "three"):
+        data = (*eyes, "--data", f"{name}.csv")
+        commands += [("plot_confusion.py", *data, "--out", f"figures/{name}_confusion.png"),
+                     ("evaluate.py", *data, "--out", f"figures/{name}.png")]
+    commands += [("predict.py", *eyes, "--data", "one.csv"),
+                 ("saliency.py", *eyes, "--data", "one.csv", "--index", "0"),
+                 ("filter_vis.py", *eyes, "--data", "one.csv", "--index", "0", "--layer", "conv",
+                  "--steps", "2")]
+    run_all(suite, commands)
+    for name in (name for name in suite.files() if name.endswith(".json")):
+        text = (suite.folder / name).read_text()
+        assert "NaN" not in text and "Infinity" not in text, name  # Python's JSON alone has them
+    for name in ("one", "same", "three"):
+        row = (suite.folder / "figures" / f"{name}.csv").read_text().splitlines()[1]
+        assert "nan" not in row.lower()
+
+
+# ---- mistakes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", ["train_cnn", "train_dnn"])
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--data", "nowhere.csv"], "cannot read nowhere.csv"),
+    (["--data", "x" * 300], "File name too long"),
     (["--epochs", "0"], "'0' is not a whole number of at least 1"),
+    (["--seed", "4294967296"], "at most 4294967295"),
+    (["--l2", "inf"], "'inf' is not a number of at least 0"),
     (["--dropout", "1.5"], "at most 0.95"),
     (["--network", "vgg"], "invalid choice: 'vgg'"),
     (["--name", "../evil"], "must be a plain file name"),
+    (["--name", "n" * 300], "File name too long"),
     (["--validation", "PublicTest", "--data", "sample"], "has no Usage column"),
     (["--validation", "2", "--data", "sample"], "must be a share"),
     (["--recipe", "nothing.json"], "cannot read nothing.json"),
 ])
-def test_mistakes_are_one_line_and_write_nothing(suite, script, arguments, expected):
-    _, error = suite.run(script, *arguments, status=2)
-    assert expected in error.strip().splitlines()[-1]
-    assert suite.files() == []
+def test_mistakes_are_one_line_and_write_nothing(workspace, capsys, script, arguments, expected):
+    with pytest.raises((UserError, SystemExit)) as caught:
+        call(script, *arguments)
+    message = str(caught.value)
+    if isinstance(caught.value, SystemExit):  # argparse has printed it
+        assert caught.value.code == 2
+        message = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(re.escape(expected), message) and len(message.splitlines()) == 1
+    assert contents() == {}
 
 
-@pytest.mark.parametrize("script", ["train_cnn.py", "train_dnn.py"])
+@pytest.mark.parametrize(("script", "arguments", "expected"), [
+    ("predict", ["--data", "mytest.csv", "--out", "mytest.csv"], "mytest.csv is read by this command"),
+    ("predict", ["--data", "mytest.csv", "--out", "link.csv"], "link.csv is read by this command"),
+    ("predict", ["--data", "mytest.csv", "--out", "models/mine.h5"], "models/mine.h5 is read by"),
+    ("predict", ["--data", "mytest.csv", "--out", "other.h5"], "other.h5 exists and is not a table"),
+    ("predict", ["--data", "mytest.csv", "--out", "train.csv"], "train.csv exists and is a file of faces"),
+    ("predict", ["--data", "mytest.csv", "--out", ""], "it is a folder"),
+    ("predict", ["--data", "mytest.csv", "--out", "."], "it is a folder"),
+    ("predict", ["--data", "mytest.csv", "--out", "/"], "it is a folder"),
+    ("predict", ["--data", "mytest.csv", "--out", "/dev/null"], "a device or pipe"),
+    ("evaluate", ["--data", "train.csv", "--out", "train.png"], "train.csv is read by this command"),
+    ("evaluate", ["--data", "mytest.csv", "--out", "train.png"], "train.csv exists and is a file of faces"),
+    ("evaluate", ["--data", "mytest.csv", "--out", "labels.png"], "labels.csv exists and is not a"),
+    ("evaluate", ["--data", "mytest.csv", "--out", "folder.png"], "it is a folder"),
+    ("plot_confusion", ["--data", "mytest.csv", "--out", "models/mine.png"], "mine.json is read by this"),
+    ("plot_confusion", ["--data", "mytest.csv", "--out", "other.png"], "other.json exists and is a model"),
+])
+def test_an_output_that_would_destroy_something_is_refused(workspace, script, arguments, expected):
+    models.save(small_cnn(), "models/mine.h5")
+    models.save(small_cnn(), "other.h5")
+    card = {"name": "mine", "network": "report", "arguments": {}}
+    Path("models/mine.json").write_text(json.dumps(card))
+    Path("other.json").write_text(json.dumps(card))
+    Path("folder.png").mkdir()
+    for name in ("mytest.csv", "train.csv"):
+        write_faces(Path(name), slice(0, 14))
+    Path("link.csv").symlink_to("mytest.csv")
+    pd.DataFrame({"id": [0], "label": [0]}).to_csv("labels.csv", index=False)
+    before = contents()
+    with pytest.raises(UserError, match=expected) as caught:
+        call(script, "--model", "models/mine.h5", *arguments)
+    assert len(str(caught.value).splitlines()) == 1
+    assert contents() == before
+
+
+def test_a_report_replaces_no_page_of_others(workspace):
+    Path("README.md").write_text("# My thesis\n")
+    before = contents()
+    with pytest.raises(UserError, match=r"README\.md exists and is not a report"):
+        call("report", "--data", "sample", "--limit", 20, "--out", "README.html")
+    assert contents() == before
+
+
+@pytest.mark.parametrize("option", ["--start-from", "--recipe"])
+def test_a_run_may_not_overwrite_the_model_that_it_starts_from(workspace, option):
+    call("train_dnn", *TINY, "--network", "report", "--name", "mine")
+    call("train_dnn", *TINY, "--network", "report", "--name", "mine")  # the same again may
+    before = contents()
+    source = "models/mine.h5" if option == "--start-from" else "models/mine.json"
+    with pytest.raises(UserError, match=r"is read by this command.*choose another"):
+        call("train_dnn", *TINY, "--network", "report", "--name", "mine", option, source)
+    assert contents() == before
+
+
+def test_results_are_added_to_the_card_that_is_read(workspace):
+    call("train_dnn", *TINY, "--network", "report")
+    write_faces(Path("faces.csv"), slice(0, 30))
+    for _ in range(2):
+        call("evaluate", "--model", "models/dnn.h5", "--data", "faces.csv", "--card")
+    assert len(files.read_json("models/dnn.json")["evaluations"]) == 1
+
+
+# ---- start -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_answers_at_once(suite, script):
-    took = []
+    command = [sys.executable, f"{script}.py", "--help"]
+    seconds = []
     for _ in range(3):
         start = time.monotonic()
-        done = subprocess.run([sys.executable, script, "--help"], cwd=suite.folder, capture_output=True, text=True, check=True)
-        took.append(time.monotonic() - start)
-    assert "Question" in done.stdout and "--network" in done.stdout
-    assert min(took) < 0.5
-    modules = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], cwd=suite.folder, capture_output=True,
-                             text=True, check=True).stderr
-    assert "tensorflow" not in modules and "keras" not in modules
+        done = subprocess.run(command, cwd=suite.folder, capture_output=True, text=True, check=True)
+        seconds.append(time.monotonic() - start)
+    assert "usage" in done.stdout and "--data" in done.stdout
+    assert min(seconds) < 0.5
+    command[1:1] = ["-X", "importtime"]
+    modules = subprocess.run(command, cwd=suite.folder, capture_output=True, text=True, check=True).stderr
+    assert not re.search(r"\| +(tensorflow|keras|pandas|matplotlib)$", modules, re.MULTILINE)
 
 
-def test_training_runs_on_jax_where_tensorflow_is_absent(suite):
-    pytest.importorskip("jax")
-    (suite.folder / "absent").mkdir()
-    (suite.folder / "absent" / "tensorflow.py").write_text("raise ImportError('TensorFlow is not installed')\n")
-    env = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(suite.folder / "absent")}
-    suite.run("train_cnn.py", "--network", "compact", *TINY, "--augment", "--mix", 0.5, "--name", "there", env=env)
-    card = json.loads((suite.folder / "models" / "there.json").read_text())
-    assert card["versions"]["backend"] == "jax" and "tensorflow" not in card["versions"]
-    out, _ = suite.run("train_dnn.py", *TINY, "--network", "report", "--cnn", "models/there.h5")  # read on TensorFlow
-    assert "CNN minus DNN" in out
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_wrong_option_is_one_line_and_status_2(suite, script):
+    _, error = suite.run(f"{script}.py", "--nonsense", status=2)
+    assert error.splitlines()[-1] == f"{script}.py: error: unrecognized arguments: --nonsense"

@@ -12,19 +12,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import predict
-from utils import cli, files, models, submission
+from utils import cli, files, models
 
 SERVICE = "/api/v1/competitions.CompetitionApiService/"
-client = pytest.mark.skipif(importlib.util.find_spec("kaggle") is None, reason="Kaggle's client is not installed")
+client = pytest.mark.skipif(importlib.util.find_spec("kaggle") is None,
+                            reason="Kaggle's client is not installed")
 
 
 class Stub(ThreadingHTTPServer):
-    """Plays the submission protocol: StartSubmissionUpload, PUT of the file, CreateSubmission. Keeps what arrives.
+    """Plays the submission protocol (StartSubmissionUpload, PUT, CreateSubmission) and records it.
 
-    The client can be told to use http://localhost, without a port; the stub stands in as its HTTP proxy, so that
+    The client can be told to use http://localhost, without a port; the stub is its HTTP proxy, so that
     any free port will do.
     """
 
@@ -42,10 +44,12 @@ class Handler(BaseHTTPRequestHandler):
         name = self.path.rpartition("/")[2]
         self.server.calls[name] = self.path, json.loads(body), self.headers["Authorization"]
         time.sleep(self.server.delay)
-        answers = {"StartSubmissionUpload": {"token": "the-token", "createUrl": f"{self.server.url}/upload/1"},
+        upload = {"token": "the-token", "createUrl": f"{self.server.url}/upload/1"}
+        answers = {"StartSubmissionUpload": upload,
                    "CreateSubmission": {"message": "Successfully submitted to the stub", "ref": 7}}
         status = self.server.fail.get(name, 200 if name in answers else 404)
-        self.answer(status, answers[name] if status == 200 else {"code": status, "message": f"{status} Client Error"})
+        failure = {"code": status, "message": f"{status} Client Error"}
+        self.answer(status, answers[name] if status == 200 else failure)
 
     def do_PUT(self):
         self.server.uploaded = self.rfile.read(int(self.headers["Content-Length"]))
@@ -70,8 +74,9 @@ def stub(monkeypatch, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name in [name for name in os.environ if "KAGGLE" in name or "PROXY" in name.upper()]:
         monkeypatch.delenv(name)
-    settings = {"HOME": tmp_path / "home", "KAGGLE_CONFIG_DIR": tmp_path / "home", "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-                "HTTP_PROXY": server.url, "KAGGLE_USERNAME": "ada", "KAGGLE_KEY": "secret"}
+    settings = {"HOME": tmp_path / "home", "KAGGLE_CONFIG_DIR": tmp_path / "home",
+                "KAGGLE_API_ENVIRONMENT": "LOCALHOST", "HTTP_PROXY": server.url,
+                "KAGGLE_USERNAME": "ada", "KAGGLE_KEY": "secret"}
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
     yield server
@@ -82,22 +87,21 @@ def stub(monkeypatch, tmp_path):
 @pytest.fixture
 def predicted(tmp_path):
     """A file of predictions as predict.py writes it."""
-    files.write_csv(tmp_path / "my predictions.csv", ["id", "label"], [[i, i % 7] for i in range(7178)])
+    files.write_table(tmp_path / "my predictions.csv", pd.DataFrame({"id": range(7178), "label": 3}))
     return tmp_path / "my predictions.csv"
 
 
 @client
 def test_from_pixels_to_kaggle(stub, tmp_path, monkeypatch, capsys):
     face = keras.Input((48, 48, 1))
-    x = keras.layers.Dense(7, activation="softmax")(keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face)))
-    models.save(keras.Model(face, x), tmp_path / "a.h5")
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 2304))
-    files.write_csv(tmp_path / "test.csv", ["id", "feature"], [[9 - i, " ".join(map(str, p))] for i, p in enumerate(pixels)])
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
+    models.save(keras.Model(face, keras.layers.Dense(7, activation="softmax")(x)), tmp_path / "a.h5")
+    pixels = [" ".join(map(str, row)) for row in np.random.default_rng(0).integers(0, 256, (5, 2304))]
+    files.write_table(tmp_path / "test.csv", pd.DataFrame({"id": 9 - np.arange(5), "feature": pixels}))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("utils.data.CACHE", tmp_path / "cache")
-    monkeypatch.setattr("sys.argv", ["predict.py", "--model", "a.h5", "--data", "test.csv", "--out", "out.csv",
-                                     "--submit", "faces-2013", "--message", "first try: 57 % “so far”"])
-    predict.main()
+    predict.main(["--model", "a.h5", "--data", "test.csv", "--out", "out.csv", "--submit", "faces-2013",
+                  "--message", "first try: 57 % “so far”"])
     out = capsys.readouterr().out
     assert "Successfully submitted to the stub" in out
     content = (tmp_path / "out.csv").read_bytes()
@@ -116,11 +120,12 @@ def refused(path, capsys, slug="faces-2013"):
     """Submit in vain: returns the error's line; the file must be kept and the exact command printed."""
     content = path.read_bytes()
     with pytest.raises(cli.UserError) as error:
-        submission.submit(path, slug, "it's mine")
+        predict.submit(path, slug, "it's mine")
     assert path.read_bytes() == content and "\n" not in str(error.value)
     command = capsys.readouterr().out.strip().removeprefix("Submitting: ")
-    assert shlex.split(command) == ["kaggle", "competitions", "submit", slug, "-f", files.shown(path), "-m", "it's mine"]
-    assert "is kept, and the command above sends it" in str(error.value) and "secret" not in str(error.value)
+    assert shlex.split(command) == ["kaggle", "competitions", "submit", slug, "-f", files.relative_path(path),
+                                    "-m", "it's mine"]
+    assert "stays, and the command above sends it" in str(error.value) and "secret" not in str(error.value)
     return str(error.value)
 
 
@@ -158,7 +163,7 @@ def test_without_a_network(stub, predicted, capsys, monkeypatch, token):
 @client
 def test_when_kaggle_does_not_answer(stub, predicted, capsys, monkeypatch):
     stub.delay = 3
-    monkeypatch.setattr(submission, "TIMEOUT", 1)
+    monkeypatch.setattr(predict, "SUBMISSION_TIMEOUT", 1)
     assert "did not answer within 1 s" in refused(predicted, capsys)
 
 
@@ -166,19 +171,3 @@ def test_without_the_client(predicted, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert "pip install -r requirements-kaggle.txt" in refused(predicted, capsys)
-
-
-@pytest.mark.parametrize(("text", "expected"), [
-    ("id,label\n0,1\n", "has 1 rows; expected 2"),
-    ("id,label,angry\n0,1,1\n1,1,1\n", "row 1 is id,label,angry; Kaggle expects id,label"),
-    ("id,label\n0,1\n0,2\n", "row 3 has id 0 of row 2 again"),
-    ("id,label\n0,1\n1,7\n", "row 3 has label '7'; Kaggle expects 0 to 6"),
-])
-def test_a_file_that_kaggle_would_not_take_is_not_sent(tmp_path, text, expected):
-    (tmp_path / "out.csv").write_text(text)
-    with pytest.raises(cli.UserError, match=expected):
-        submission.check(tmp_path / "out.csv", 2)
-
-
-def test_a_sound_file_passes(predicted):
-    submission.check(predicted, 7178)

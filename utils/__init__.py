@@ -1,1 +1,1 @@
-"""What two scripts or more share; nothing here imports a script, and nothing imports Keras until it is needed."""
+"""What several scripts share; nothing here imports a script, nor Keras until it is needed."""

@@ -1,30 +1,44 @@
-"""The command line that all scripts share: one-line errors, quiet start-up, common option types.
+"""The command line that all scripts share: one-line errors, quiet start-up, option types, tables, progress.
 
 Nothing here imports NumPy or Keras, so `--help` answers at once.
 """
 
 import argparse
 import contextlib
+import functools
 import io
+import math
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
+from pathlib import Path
 
-GRACE = 1.5  # seconds from Ctrl-C to the end, whatever the program is busy with
+LARGEST_INT = 2 ** 32 - 1  # the largest seed that NumPy and Keras take
+OUTPUT_OPTIONS = ("out", "json")  # all other options that take a path name inputs
+
+inputs = []  # paths that the command reads, which utils.files never overwrites
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The message is one line: what is wrong, where, what was expected."""
+    """A mistake of the user. Its message is one line: what is wrong, where, what is expected."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that shows the script's docstring as help and every option's default."""
+    """An ArgumentParser with the script's docstring as help; the paths that it reads are inputs."""
 
     def __init__(self, description):
         super().__init__(description=description, formatter_class=Formatter, allow_abbrev=False)
+
+    def parse_args(self, args=None, namespace=None):
+        parsed = super().parse_args(args, namespace)
+        inputs.clear()
+        for option, value in vars(parsed).items():
+            for path in value if isinstance(value, (list, tuple)) else [value]:
+                if isinstance(path, Path) and option not in OUTPUT_OPTIONS:
+                    register_input(path)
+        return parsed
 
 
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -36,109 +50,173 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
         return super()._get_help_string(action)
 
 
-class Interruption:
-    """Ctrl-C and SIGTERM: what is half-written goes, one line is said, and the process ends at once.
+def register_input(path):
+    """Protect the file or folder `path`, and what belongs to a model file, from the outputs of this command.
 
-    Nothing is raised: an exception that comes up in the middle of TensorFlow's C++ has corrupted its memory ("free(): invalid
-    next size"). What is under a final name is whole at every moment, so there is nothing to wait for. A thread sees to the end
-    after GRACE seconds where Python, which acts on a signal only between two of its own instructions, does not come to it: a
-    compiler or a long matrix product keeps it. Set `how_to_continue` to what the user should know then; `outer`, where it is
-    set, is said instead.
+    A path that does not exist is left for its reader to report. Raises UserError when no file can have that
+    name.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; expected the name of a file or folder") from error
+    inputs.append(path)
+    if path.suffix in (".h5", ".keras"):
+        beside = (path.with_suffix(".json"), path.with_name(f"{path.stem}_history.csv"))
+        inputs.extend(other for other in beside if other.exists())
+
+
+def number(kind, low, high=math.inf, open_low=False):
+    """An argparse type: a finite `kind` (int or float) from `low` to `high`; an int at most LARGEST_INT."""
+    high = min(high, LARGEST_INT) if kind is int else high
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or math.isinf(value) or (open_low and value == low):
+            relation = "above" if open_low else "of at least"
+            upper = f" and at most {high}" if high < LARGEST_INT or value > high else ""
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {relation} {low}{upper}")
+        return value
+
+    return parse
+
+
+def add_classes(parser):
+    """The option --classes of the scripts that need the labels of --data."""
+    parser.add_argument("--classes", type=names, metavar="NAME,NAME,...",
+                        help="classes of a --data folder whose class folders are digits, in their order")
+
+
+def add_tta(parser):
+    """The option --tta of the scripts that predict."""
+    parser.add_argument("--tta", choices=("none", "flip", "ten-crop"), default="none",
+                        help="test-time augmentation: average over the mirror image, or over four corner "
+                             "shifts and the centre, each also mirrored")
+
+
+def add_evaluation_data(parser):
+    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`."""
+    parser.add_argument("--data", type=data_path,
+                        help="labelled CSV or image folder (default: the model's validation split)")
+    add_classes(parser)
+    parser.add_argument("--labels", type=Path, metavar="ID_LABEL.csv",
+                        help="id,label CSV for a --data without labels")
+    parser.add_argument("--usage", help="only the rows of this Usage, e.g. PublicTest")
+    parser.add_argument("--training-data", type=Path, metavar="TRAIN.csv",
+                        help="where the data of the validation split is, if not where the card says")
+
+
+def data_path(text):
+    """An argparse type for --data: a Path. `sample` means the built-in faces, `./sample` a file or folder."""
+    path = Path(text)
+    return path if text == "sample" or str(path) != "sample" else path.absolute()
+
+
+def names(text):
+    """An argparse type: `happy,sad` as a list of str."""
+    return [name.strip().lower() for name in text.split(",")]
+
+
+# ---- start and end of a script -----------------------------------------------------------------------------
+
+
+class Interruption:
+    """Ctrl-C and SIGTERM: remove what is half-written, print one line and end the process at once.
+
+    Both signals are blocked and a thread waits for them: it acts while TensorFlow or NumPy compute, too, and
+    nothing is raised in their midst, which corrupted TensorFlow's memory ("free(): invalid next size"). Files
+    under a final name are whole at every moment, so there is nothing to wait for. `how_to_continue` is what
+    the user should know then; `outer`, where it is set, is printed instead.
     """
 
     def __init__(self):
-        self.script, self.how_to_continue, self.outer, self.stderr = "", "the same command starts again", "", 2
-        self.undo = {}  # {key: function} that remove what is half-done
+        self.how_to_continue, self.outer = "the same command starts again", ""
+        self.undo = []  # functions that remove what is half-done
 
     def listen(self, script):
-        self.script, self.stderr = script, os.dup(2)  # a copy, because start_keras mutes the original for a while
+        self.script, self.stderr = script, os.dup(2)  # a copy, because start_keras mutes the original
         numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        reader, writer = os.pipe()
-        os.set_blocking(writer, False)
-        signal.set_wakeup_fd(writer)
-        for number in numbers:
-            signal.signal(number, self.interrupt)
-        threading.Thread(target=self.watch, args=(reader, numbers), daemon=True).start()
-
-    def interrupt(self, number, frame):
-        with contextlib.suppress(Exception):  # it may have come while the stream was being written
-            sys.stdout.flush()
-        self.end(number)
-
-    def watch(self, reader, numbers):
-        while (number := os.read(reader, 1)[0]) not in numbers:
-            pass
-        time.sleep(GRACE)
-        self.end(number)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+            threading.Thread(target=lambda: self.end(signal.sigwait(numbers)), daemon=True).start()
+        else:  # Windows
+            for number in numbers:
+                signal.signal(number, lambda number, frame: self.end(number))
 
     @contextlib.contextmanager
     def undoing(self, step):
         """Have `step()` called if the process is interrupted inside the block."""
-        key = object()
-        self.undo[key] = step
+        self.undo.append(step)
         try:
             yield
         finally:
-            del self.undo[key]
+            self.undo.remove(step)
 
     def end(self, number):
-        """Say in one line how to continue, and end with the exit status that shells expect of a signal."""
-        for step in list(self.undo.values()):
+        """Print in one line how to continue, and end with the exit status that shells expect of a signal."""
+        text = "; ".join(part for part in ("stopped", self.outer or self.how_to_continue) if part)
+        show_cursor = "\x1b[?25h" if os.isatty(self.stderr) else ""  # a progress bar hides it
+        with contextlib.suppress(OSError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            for stream in (1, 2):  # the main thread goes on for a moment; what it prints would follow the line
+                os.dup2(null, stream)
+            os.write(self.stderr, f"{show_cursor}\n{self.script}: {text}\n".encode())
+        for step in list(self.undo):
             with contextlib.suppress(OSError):
                 step()
-        text = "; ".join(part for part in ("stopped", self.outer or self.how_to_continue) if part)
-        with contextlib.suppress(OSError):
-            os.write(self.stderr, f"\n{self.script}: {text}\n".encode())
         os._exit(128 + number)
 
 
 interruption = Interruption()
 
 
-class Unbroken(io.FileIO):
-    """A standard stream that goes silent when its reader leaves (`script | head -1`): the files still get written."""
+class Output(io.TextIOWrapper):
+    """A standard stream that takes any text and passes it on line by line.
 
-    gone = False
+    It goes silent when its reader leaves (`script | head -1`), so that the files still get written.
+    """
 
-    def write(self, data):
-        if self.gone:
-            return len(data)
+    def __init__(self, stream):
+        super().__init__(encoding=stream.encoding, errors="backslashreplace", line_buffering=True,
+                         write_through=stream.write_through, buffer=stream.detach())
+
+    def write(self, text):
         try:
-            return super().write(data)
+            return super().write(text)
         except OSError as error:
-            self.gone = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
             if isinstance(error, BrokenPipeError):
-                return len(data)
+                return len(text)
             raise UserError(f"cannot write to standard output: {error.strerror}") from error
 
 
-def unbroken(stream):
-    """`stream` (sys.stdout or sys.stderr) as a text stream over `Unbroken`; None when it was closed from the start."""
-    if stream is None:
-        return None
-    return io.TextIOWrapper(io.BufferedWriter(Unbroken(stream.fileno(), "wb", closefd=False)), stream.encoding,
-                            stream.errors, line_buffering=stream.line_buffering)
-
-
 def run(main):
-    """Call `main()`; a UserError becomes one line on stderr and exit status 2, Ctrl-C one line and 130, SIGTERM 143."""
+    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143."""
     script = os.path.basename(sys.argv[0])
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is imported, or it prints a screenful
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a screenful when it is imported
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    sys.stdout, sys.stderr = unbroken(sys.stdout), unbroken(sys.stderr)
+    sys.stdout, sys.stderr = (stream and Output(stream) for stream in (sys.stdout, sys.stderr))
     interruption.listen(script)
     try:
-        status = main()
+        main()
         print(end="", flush=True)
-        sys.exit(status)
-    except UserError as error:
-        print(f"{script}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        if getattr(error, "filename", "") is None:
+            raise  # of our own making; one with a name is the user's file
+        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        print(f"{script}: error: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
 
 
 def call(command, timeout=None, **options):
     """`subprocess.run(command, text=True)`, whose child is ended when we are; `options` are Popen's."""
-    with subprocess.Popen(command, text=True, **options) as child, interruption.undoing(child.terminate):
+    with subprocess.Popen(command, text=True, **options) as child, interruption.undoing(child.kill):
         try:
             output, errors = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
@@ -148,49 +226,43 @@ def call(command, timeout=None, **options):
 
 
 def start_keras():
-    """Import Keras and its backend with stderr muted: TensorFlow's start-up writes there whatever its log level is."""
+    """Import Keras and its backend with stderr muted; TensorFlow writes there."""
     sys.stderr.flush()
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        import keras  # noqa: F401
+        import keras
+
+        keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
+    except (ImportError, ValueError) as error:
+        setting = f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND', '')}"
+        raise UserError(f"Keras does not start with {setting}: {error}; use tensorflow or jax") from error
     finally:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(null)
 
 
-def number(kind, low, high=float("inf"), open_low=False):
-    """An argparse type: `kind` (int or float) between `low` and `high`, said in one line when it is not."""
-
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high or (open_low and value == low):
-            relation = "above" if open_low else "of at least"
-            upper = "" if high == float("inf") else f" and at most {high}"
-            name = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {name} {relation} {low}{upper}")
-        return value
-
-    return parse
+# ---- tables and progress bars ------------------------------------------------------------------------------
 
 
-def table(rows, header=None):
-    """Rows of cells as one aligned text table: text left, numbers right, two spaces between columns."""
-    rows = [[str(cell) for cell in row] for row in rows]
-    lines = ([list(header)] if header else []) + rows
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    numeric = [all(is_number(row[i]) for row in rows) for i in range(len(widths))]
-    text = []
-    for line in lines:
-        cells = [cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric)]
-        text.append("  ".join(cells).rstrip())
-    if header:
-        text.insert(1, "-" * (sum(widths) + 2 * (len(widths) - 1)))
-    return "\n".join(text)
+def print_table(frame):
+    """Print a pandas DataFrame without its index: text left, numbers (also as strings) right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for position, name in enumerate(frame.columns):
+        numeric = all(is_number(str(cell)) for cell in frame.iloc[:, position])
+        table.add_column(str(name), justify="right" if numeric else "left", no_wrap=True)
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(str, row))
+    plain = {"color_system": None, "markup": False, "highlight": False, "emoji": False}
+    console = Console(file=sys.stdout, width=1000, **plain)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def is_number(cell):
@@ -198,39 +270,21 @@ def is_number(cell):
     return cell.strip("+-.,%x±() 0123456789e") == ""
 
 
-class Progress:
-    """A progress bar on stderr for anything over two seconds; silent when stderr is no terminal.
+@functools.cache
+def stderr_console():
+    from rich.console import Console
 
-    Use as `for item in Progress(items, "SmoothGrad")` or call `step(text)` by hand.
-    """
+    return Console(stderr=True)
 
-    def __init__(self, items=None, label="", total=None):
-        import time
 
-        self.items, self.label, self.done = items, label, 0
-        self.total = total if total is not None else len(items)
-        self.clock, self.start, self.drawn = time.monotonic, time.monotonic(), 0.0
-        self.live = sys.stderr.isatty()
+def progress_bar():
+    """A `rich.progress.Progress` on stderr, hidden without a terminal; for use in a `with`."""
+    from rich.progress import Progress
 
-    def step(self, text="", n=1):
-        self.done += n
-        now = self.clock()
-        if self.live and now - self.start > 1 and (now - self.drawn > 0.1 or self.done >= self.total):
-            self.drawn = now
-            filled = round(24 * self.done / max(self.total, 1))
-            left = (now - self.start) / max(self.done, 1) * (self.total - self.done)
-            bar = "#" * filled + "." * (24 - filled)
-            line = f"{self.label} [{bar}] {self.done}/{self.total}  {left:4.0f} s left  {text}"
-            print(f"\r{line:<79.119}", end="", file=sys.stderr, flush=True)
+    return Progress(console=stderr_console(), transient=True, disable=not sys.stderr.isatty())
 
-    def close(self):
-        if self.live and self.drawn:
-            print("\r" + " " * 119 + "\r", end="", file=sys.stderr, flush=True)
 
-    def __iter__(self):
-        try:
-            for item in self.items:
-                yield item
-                self.step()
-        finally:
-            self.close()
+def track(items, description):
+    """Yield the items of a sequence with a progress bar."""
+    with progress_bar() as bar:
+        yield from bar.track(items, description=description)

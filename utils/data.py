@@ -1,40 +1,41 @@
 """Faces from disk: every dialect of the FER2013 CSV, image folders, a cache, and splits that do not leak.
 
-Data flows one way: file -> uint8 arrays -> batches. `find_data` says where faces come from when no file is named.
+`find_data` decides where faces come from when no file is named; `load_split` gives the parts to train and to
+validate on.
 """
 
-import csv
+import collections
+import contextlib
 import dataclasses
 import hashlib
-import io
-import itertools
-import lzma
+import os
 import re
-import zipfile
-import zlib
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from utils import tables
 from utils.cli import UserError
-from utils.files import PROJECT, replacing, shown
+from utils.files import PROJECT, relative_path, replacing
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # position = code in the files
+CLASS_CODES = {name: code for code, name in enumerate(CLASSES)} | {
+    "anger": 0, "disgusted": 1, "fearful": 2, "happiness": 3, "sadness": 4, "surprised": 5}
 SIZE = 48
 PIXELS = SIZE * SIZE
 USAGES = ("Training", "PublicTest", "PrivateTest")
+USAGE_OF_FOLDER = {
+    "train": "Training", "training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest",
+    "val": "PublicTest", "valid": "PublicTest", "validation": "PublicTest",
+    "test": "PrivateTest", "testing": "PrivateTest"}
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
-CACHE_VERSION = 1  # part of each cache entry's name; raise it when what the loader returns changes
-WHOLE_NUMBER = re.compile(rb"([0-9]{1,9})(\.0*)?")  # not float(): it also takes 7_0, nan and other scripts' digits
-ROWS_AT_ONCE = 512  # bounds the memory of a cold load: about 5 MB of text at a time
-LONGEST_LINE = 1 << 20  # bytes; a face needs at most a hundredth of it
-UNPACKED = 64 << 20, 20  # a compressed file may give so many bytes, or so many times its size: faces shrink to a third
-MOST_BLANK_LINES = 100_000
+CACHE_VERSION = 2  # part of each cache entry's name; raise it when what the loader returns changes
+LONGEST_ID = 64  # characters; every id of a file takes as much memory as the longest one
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
-DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, OSError, RuntimeError)  # the last: encrypted zips
 SAMPLE = "sample"
 KAGGLE = ("FER2013: kaggle competitions download "
           "challenges-in-representation-learning-facial-expression-recognition-challenge -p data")
@@ -48,7 +49,7 @@ class Faces:
     labels: int64 (n,), codes 0-6 as in CLASSES, or None when the file has none
     ids:    int64 or str (n,), the file's `id` column, or None
     usage:  str (n,), one of USAGES, or None
-    source: where they came from, as shown to the user
+    source: where they came from, for messages
     """
 
     images: np.ndarray
@@ -73,7 +74,7 @@ class Faces:
         return digest.hexdigest()[:16]
 
 
-def find_data(path=None):
+def find_data(path=None, classes=None):
     """The faces to train on: `path`, else the first known file in data/, else the built-in sample.
 
     Returns Faces; of a file with a Usage column, all rows. Prints one line when the sample stands in.
@@ -83,382 +84,297 @@ def find_data(path=None):
         path = next((PROJECT / "data" / name for name in names if (PROJECT / "data" / name).exists()), SAMPLE)
         if path == SAMPLE:
             print(f"No data/train.csv found: using the built-in sample of drawn faces. Real faces: {KAGGLE}")
-    return load_faces(path)
+    return load_faces(path, classes)
 
 
-def load_faces(path):
-    """Read faces from a CSV (plain, .gz, .xz, .zip), from an image folder or, for "sample", from the generator.
+def load_faces(path, classes=None):
+    """Read faces from a CSV, plain or compressed, an image folder or, for "sample", the generator.
 
     CSV dialects (header case and spaces ignored): `label,feature`; `id,feature`; `emotion,pixels,Usage`;
-    `emotion, Usage, pixels`; `emotion,pixels`; `pixels`. Folders: PATH/CLASS/*.jpg or PATH/{train,test}/CLASS/*.jpg,
-    classes mapped by name. A parsed CSV is cached; the cache notices a changed file. Returns Faces. Raises UserError,
-    one line with file and row, on anything that is not such data.
+    `emotion, Usage, pixels`; `emotion,pixels`; `pixels`. A parsed CSV is cached; the cache notices a changed
+    file. Folders: see `read_folder`, which alone takes `classes`. Returns Faces. Raises UserError, one line
+    with file and row, on anything that is not such data.
     """
-    if str(path) == SAMPLE:
+    if str(path) == SAMPLE:  # a folder of this name comes as an absolute path from cli.data_path
         from utils.sample import sample_faces
 
         return Faces(*sample_faces(), source="built-in sample")
     path = Path(path)
-    if path.is_dir():
-        return read_folder(path)
+    if os.path.isdir(path):
+        return read_folder(path, classes)
+    if classes is not None:
+        raise UserError(f"{path} is no image folder; --classes names class folders that are called by digits")
     try:
         entry = cache_entry(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; {KAGGLE}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}; {KAGGLE}") from error
     faces = read_cache(entry)
     if faces is None:
         faces = read_csv(path)
         write_cache(entry, faces)
-    faces.source = shown(path)
+    faces.source = relative_path(path)
+    return faces
+
+
+def load_labelled(path, labels=None, classes=None):
+    """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV.
+
+    Faces whose id the label file lacks are left out, and a printed line counts them. Raises UserError when
+    none is left.
+    """
+    faces = load_faces(path, classes)
+    if labels is not None:
+        faces.labels = load_labels(labels, np.arange(len(faces)) if faces.ids is None else faces.ids)
+        missing = int(np.sum(faces.labels < 0))
+        if missing:
+            print(f"{labels} has no label for {missing:,} of the {len(faces):,} faces of {faces.source}; "
+                  "they are left out")
+        faces = faces.take(faces.labels >= 0)
+    if faces.labels is None or not len(faces):
+        raise UserError(f"{path} has no labels; name an id,label CSV for it")
     return faces
 
 
 def load_labels(path, ids):
-    """Labels from a CSV of `id,label` for the given `ids`: int64 (len(ids),), -1 where the file has no such id.
+    """Labels from a CSV of `id,label` for the given `ids`: int64 (len(ids),), -1 where the file lacks the id.
 
     Raises UserError, one line with file and row, also when the file gives an id two different labels.
     """
-    path, known = Path(path), {}
-    for columns, rows in read_chunks(path):
-        if not {"id", "label"} <= set(columns):
-            raise UserError(f"{path} row 1 has columns {', '.join(map(repr, columns))[:60]}; expected id,label")
-        for row, name, label in zip(rows, text_of(columns["id"], rows, path), parse_labels(columns["label"], rows, path)):
-            if known.setdefault(name, label) != label:
-                raise UserError(f"{path} row {row}: id {name[:20]!r} has label {label} and, further up, {known[name]}")
-    return np.array([known.get(str(i), -1) for i in ids], np.int64)
+    import pandas as pd
+
+    columns = ["id", "label"]
+    table = tables.read_table(path, {name: CONVERTERS[name] for name in columns}, columns, ALIASES)
+    table = pd.DataFrame(table).drop_duplicates()
+    repeated = table.id[table.id.duplicated()]
+    if len(repeated):
+        rows = ", ".join(map(str, rows_with_id(path, repeated.iloc[0])))
+        raise UserError(f"{path} rows {rows}: different labels for id {repeated.iloc[0]!r}; expected one")
+    return table.set_index("id").label.reindex([str(i) for i in ids], fill_value=-1).to_numpy(np.int64)
 
 
-# ---- CSV ------------------------------------------------------------------------------------------------------
+def check_ids(path, faces):
+    """Raise UserError, naming two rows of the CSV at `path`, when two of its `faces` have the same id."""
+    names, counts = np.unique([] if faces.ids is None else faces.ids, return_counts=True)
+    if (counts > 1).any():
+        name = str(names[counts.argmax()])
+        first, second, *_ = rows_with_id(path, name)
+        raise UserError(f"{path} row {second} has id {name[:20]} of row {first} again; expected each id once")
+
+
+def rows_with_id(path, name):
+    """The numbers of the rows of a CSV whose id is `name`."""
+    return tables.find_rows(path, "id", lambda field: plain_id(field) == name)
+
+
+# ---- CSV ---------------------------------------------------------------------------------------------------
 
 
 def read_csv(path):
-    """Parse a CSV of faces in chunks; see `load_faces` for dialects and errors."""
-    path = Path(path)
-    parts = [parse_chunk(columns, rows, path) for columns, rows in read_chunks(path)]
-    if not parts:
-        raise UserError(f"{path} has a header but no rows; expected one row of {PIXELS} pixels a face")
-    images, labels, ids, usage = (None if fields[0] is None else np.concatenate(fields) for fields in zip(*parts))
-    if ids is not None and all(re.fullmatch("0|[1-9][0-9]{0,17}", text) for text in ids):  # else "007" would become 7
+    """Parse a CSV of faces; see `load_faces` for dialects and errors."""
+    table = tables.read_table(path, CONVERTERS, ["pixels"], ALIASES)
+    ids = table.get("id")
+    if ids is not None and all(re.fullmatch("0|[1-9][0-9]{0,17}", name) for name in ids):  # not "007"
         ids = ids.astype(np.int64)
-    return Faces(images, labels, ids, usage)
+    return Faces(table["pixels"], table.get("label"), ids, table.get("usage"))
 
 
-def read_chunks(path):
-    """Read a CSV some rows at a time: yields ({column: list of bytes}, list of row numbers as an editor shows them).
-
-    Columns are named in lower case, `feature` as pixels and `emotion` as label. Nothing is yielded when there are no rows.
-    """
-    lines = Lines(path)
-    try:
-        with open_text(path) as lines.file:
-            records = read_records(lines)
-            names = read_header(records, path)
-            while chunk := list(itertools.islice(records, ROWS_AT_ONCE)):
-                rows = [row for row, _ in chunk]
-                for row, fields in chunk:
-                    if len(fields) < len(names) or any(extra.strip() for extra in fields[len(names):]):
-                        raise UserError(f"{path} row {row}: {len(fields)} fields; expected {len(names)} as in the header")
-                yield {name: [fields[i] for _, fields in chunk] for i, name in enumerate(names)}, rows
-    except csv.Error as error:
-        raise UserError(f"{path} near row {lines.row}: {error}; expected quotes around whole fields only") from error
-    except DAMAGED as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be decompressed near row {lines.row} ({reason}); download it again") from error
+# The functions in CONVERTERS take fields of a column as a list of str and raise ValueError for the wrong one.
 
 
-class Lines:
-    """The lines of a file as bytes, none longer than LONGEST_LINE; `row` is the number of the last one, from 1."""
-
-    def __init__(self, path):
-        self.path, self.file, self.row = path, None, 0
-
-    def __iter__(self):
-        while line := self.file.readline(LONGEST_LINE):
-            self.row += 1
-            if self.row == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            if len(line) == LONGEST_LINE:
-                raise UserError(f"{self.path} row {self.row} is longer than {LONGEST_LINE:,} bytes; "
-                                f"expected {PIXELS} pixels a row")
-            if b"\r" in line.rstrip(b"\r\n"):
-                raise UserError(f"{self.path} row {self.row} has a carriage return in its middle; "
-                                "expected lines that end in LF or CRLF")
-            yield line
-
-
-def read_records(lines):
-    """Split lines at commas: yields (row number, list of bytes), blank lines left out. Quoted fields may span lines."""
-    source, blank = iter(lines), 0
-    for line in source:
-        row = lines.row
-        if b'"' in line:  # rare, and Python's parser is slow for fields of ten thousand characters
-            following = (more.decode("latin-1") for more in source)
-            text = next(csv.reader(itertools.chain([line.decode("latin-1")], following), strict=True))
-            yield row, [field.encode("latin-1") for field in text]
-        elif line.strip():
-            yield row, line.rstrip(b"\r\n").split(b",")
-        elif (blank := blank + 1) > MOST_BLANK_LINES:
-            raise UserError(f"{lines.path} has more than {MOST_BLANK_LINES:,} blank lines up to row {row}; expected faces")
-
-
-def read_header(records, path):
-    """The column names that a CSV starts with, a list of str; see `read_chunks`."""
-    row, fields = next(records, (1, None))
-    if fields is None:
-        raise UserError(f"{path} is empty; expected a header such as label,feature and rows of {PIXELS} pixels")
-    names = [name.lower() for name in text_of(fields, [row] * len(fields), path)]
-    names = [{"feature": "pixels", "emotion": "label"}.get(name, name) for name in names]
-    for name in ("pixels", "label", "id", "usage"):
-        if names.count(name) > 1:
-            raise UserError(f"{path} row {row}: {names.count(name)} columns of {name}; expected one")
-    return names
-
-
-def text_of(fields, rows, path):
-    """Fields of a column as str, without spaces around them. Raises UserError where one is not UTF-8."""
-    try:
-        return [field.decode("utf-8").strip() for field in fields]
-    except UnicodeDecodeError as error:
-        row = next(row for row, field in zip(rows, fields) if field == error.object)
-        raise UserError(f"{path} is not text at row {row}: byte {error.object[error.start]:#04x}; "
-                        "expected a CSV in UTF-8") from error
-
-
-class Bounded(io.RawIOBase):
-    """What a decompressor gives, up to the bound that UNPACKED sets; beyond it the file is refused."""
-
-    def __init__(self, path, stream):
-        super().__init__()
-        self.path, self.stream, self.given = path, stream, 0
-        self.most = max(UNPACKED[0], UNPACKED[1] * path.stat().st_size)
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        count = self.stream.readinto(buffer)
-        self.given += count
-        if self.given > self.most:
-            raise UserError(f"{self.path} unpacks to more than {self.most >> 20:,} MB, {UNPACKED[1]} times its size; "
-                            "no file of faces does: refused")
-        return count
-
-    def close(self):
-        self.stream.close()
-        super().close()
-
-
-def open_text(path):
-    """Open a CSV for reading bytes, decompressing by what the file is, not by what it is called."""
-    import gzip
-
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no regular file; a pipe cannot be read twice: save it as a CSV first")
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(6)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    if magic[:2] == b"\x1f\x8b":
-        stream = gzip.GzipFile(path)
-    elif magic == b"\xfd7zXZ\x00":
-        stream = lzma.LZMAFile(path)  # noqa: SIM115
-    elif magic[:4] == b"PK\x03\x04":
-        stream = open_zip(path)
-    elif magic.lstrip()[:1] == b"<":
-        raise UserError(f"{path} is a web page, not a CSV (row 1 starts with '<'); "
-                        "log in to Kaggle and download the file itself")
-    elif magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path} row 1 is UTF-16; save it as CSV in UTF-8")
-    else:
-        return open(path, "rb")
-    return io.BufferedReader(Bounded(path, stream), 1 << 18)
-
-
-def open_zip(path):
-    """The one CSV in a zip file, opened for reading bytes."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is a damaged zip file ({error}); download it again") from error
-    with archive:  # closed here, its file stays open until the member's reader is closed
-        inside = [name for name in archive.namelist() if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")]
-        if len(inside) != 1:
-            raise UserError(f"{path} holds {len(inside)} CSV files; expected one: unpack it and name the one to read")
-        return archive.open(inside[0])
-
-
-def parse_chunk(columns, rows, path):
-    """One chunk as `read_chunks` gives it -> (images, labels, ids as str, usage), absent columns as None."""
-    if "pixels" not in columns:
-        found = ", ".join(repr(name[:20]) for name in list(columns)[:5])
-        raise UserError(f"{path} row 1: no column of pixels among: {found}; expected one called feature or pixels")
-    images = parse_pixels(columns["pixels"], rows, path)
-    labels = parse_labels(columns["label"], rows, path) if "label" in columns else None
-    ids = np.array(text_of(columns["id"], rows, path)) if "id" in columns else None
-    usage = np.array(text_of(columns["usage"], rows, path)) if "usage" in columns else None
-    if usage is not None and (wrong := ~np.isin(usage, USAGES)).any():
-        at = int(wrong.argmax())
-        raise UserError(f"{path} row {rows[at]}: Usage {str(usage[at])[:20]!r}; expected one of {', '.join(USAGES)}")
-    return images, labels, ids, usage
-
-
-def parse_labels(column, rows, path):
-    """Class codes 0-6 from a column of bytes such as `3` or `3.0`: int64 (n,)."""
-    labels = np.empty(len(column), np.int64)
-    for i, field in enumerate(column):
-        whole = WHOLE_NUMBER.fullmatch(field.strip())
-        if not whole or int(whole[1]) >= len(CLASSES):
-            expected = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
-            raise UserError(f"{path} row {rows[i]}: label {shortened(field)}; expected {expected}")
-        labels[i] = int(whole[1])
-    return labels
-
-
-def shortened(field):
-    """A field as an error message shows it."""
-    return repr(field.strip().decode("utf-8", "replace")[:20])
-
-
-def parse_pixels(column, rows, path):
-    """Fields of 2,304 whole numbers 0-255 separated by spaces -> uint8 (n, 48, 48).
-
-    All numbers of a chunk are read at once from its bytes: a number ends where a digit is followed by a separator,
-    and its value is its last digit plus ten times the one before plus a hundred times the one before that.
-    """
-    joined = b"  \n" + b"\n".join(column) + b"\n"
-    if b"." in joined:
-        joined = re.sub(rb"(?<=[0-9])\.0*(?=\s)", b"", joined)
-    text = np.frombuffer(joined, np.uint8)
-    digit = text - np.uint8(48)  # wraps, so every other byte is above 9
-    is_digit = digit <= 9
-    separator = (text == 32) | (text == 10) | (text == 9)
-    ends = np.flatnonzero(is_digit[:-1] & separator[1:])
-    units, tens, hundreds, before = (digit[ends - k] for k in range(4))
-    two = tens <= 9
-    three = two & (hundreds <= 9)
-    value = units + np.where(two, tens, 0).astype(np.uint16) * 10 + np.where(three, hundreds, 0).astype(np.uint16) * 100
-    newlines = np.flatnonzero(text == 10)
-    counts = np.diff(np.searchsorted(ends, newlines))
-    sound = (is_digit | separator).all() and not (three & (before <= 9)).any() and (value <= 255).all()
-    if not sound or len(counts) != len(column) or (counts != PIXELS).any():
-        return parse_pixels_slowly(column, rows, path)
-    return value.astype(np.uint8).reshape(-1, SIZE, SIZE)
-
-
-def parse_pixels_slowly(column, rows, path):
-    """The same value by value: finds the first wrong row and value."""
-    images = np.empty((len(column), PIXELS), np.uint8)
-    for i, field in enumerate(column):
-        values = field.split()
+def convert_pixels(fields):
+    """Fields of 2,304 whole numbers 0-255 between white space, `7.0` counting as 7: uint8 (n, 48, 48)."""
+    with contextlib.suppress(ValueError):
+        return parse_integers(fields)
+    fields = [re.sub(r"(?<=[0-9])\.0*(?= |$)", "", " ".join(field.split())) for field in fields]
+    with contextlib.suppress(ValueError):
+        return parse_integers(fields)
+    for values in map(str.split, fields):
         if len(values) != PIXELS:
-            raise UserError(f"{path} row {rows[i]}: {len(values)} pixels; expected {PIXELS} (48x48)")
-        for k, value in enumerate(values):
-            whole = WHOLE_NUMBER.fullmatch(value)
-            if not whole or int(whole[1]) > 255:
-                raise UserError(f"{path} row {rows[i]}: pixel {k + 1} is {shortened(value)}; "
-                                "expected a whole number from 0 to 255")
-            images[i, k] = int(whole[1])
-    return images.reshape(-1, SIZE, SIZE)
+            raise ValueError(f"{len(values)} pixels; expected {PIXELS} (48x48)")
+        for number, value in enumerate(values, 1):
+            if whole_number(value, 255) is None:
+                raise ValueError(f"pixel {number} is {value[:20]!r}; expected a whole number from 0 to 255")
+    raise ValueError("pixels that cannot be read")
 
 
-# ---- folders --------------------------------------------------------------------------------------------------
+def parse_integers(fields):
+    """The same for fields of digits and white space, quickly."""
+    if any("+" in field or not field.strip() for field in fields):  # what loadtxt would accept or leave out
+        raise ValueError
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)  # NumPy below 2.4 reads 256 as 0
+        return np.loadtxt(fields, np.uint8, comments=None, ndmin=2).reshape(len(fields), SIZE, SIZE)
 
 
-def read_folder(path):
-    """Faces from PATH/CLASS/* or PATH/{train,test,...}/CLASS/*; the class is the folder's name, never its position."""
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file())
-    files = [f for f in files if class_of_folder(f.parent.name) is not None]
-    if not files:
-        raise UserError(f"{path} holds no images in folders called {', '.join(CLASSES)}; "
+def convert_labels(fields):
+    """Class codes 0-6 such as `3` or `3.0`: int64 (n,)."""
+    codes = [whole_number(field.strip(), len(CLASSES) - 1) for field in fields]
+    if None in codes:
+        expected = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
+        raise ValueError(f"label {fields[codes.index(None)].strip()[:20]!r}; expected {expected}")
+    return np.array(codes, np.int64)
+
+
+def convert_ids(fields):
+    """Names of faces: str (n,). See `plain_id`."""
+    ids = [plain_id(field) for field in fields]
+    for name in ids:
+        if not 0 < len(name) <= LONGEST_ID or not name.isprintable():
+            raise ValueError(f"id {name[:20]!r}; expected 1 to {LONGEST_ID} printable characters in UTF-8")
+    return np.array(ids)
+
+
+def convert_usage(fields):
+    """Members of USAGES: str (n,)."""
+    usage = [field.strip() for field in fields]
+    if wrong := set(usage) - set(USAGES):
+        raise ValueError(f"Usage {wrong.pop()[:20]!r}; expected one of {', '.join(USAGES)}")
+    return np.array(usage)
+
+
+CONVERTERS = {"pixels": convert_pixels, "label": convert_labels, "id": convert_ids, "usage": convert_usage}
+ALIASES = {"feature": "pixels", "emotion": "label"}
+
+
+def whole_number(text, highest):
+    """The int from 0 to `highest` that a str such as `7`, `007` or `7.0` means, else None."""
+    match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text)  # int() also takes 7_0 and other scripts' digits
+    return int(match[1]) if match and int(match[1]) <= highest else None
+
+
+def plain_id(text):
+    """An id without spaces around it; a whole number written as a float without its fraction."""
+    text = text.strip()
+    match = re.fullmatch(r"([0-9]{1,18})\.0*", text)
+    return match[1] if match else text
+
+
+# ---- folders -----------------------------------------------------------------------------------------------
+
+
+def read_folder(path, classes=None):
+    """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER.
+
+    classes: names for class folders that are digits, in their order, because data sets number
+        differently
+    Images in other folders are left out, and a printed line counts them. Raises UserError.
+    """
+    source = relative_path(path)
+    files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
+    files.sort()
+    places = [("", "", *file.relative_to(path).parts)[-3:-1] for file in files]  # (split, class)
+    codes = folder_codes({folder for _, folder in places}, classes, source)
+    usage = np.array([USAGE_OF_FOLDER.get(split.lower(), "") for split, _ in places])
+    has_splits = (usage != "").any()
+    labels = np.array([codes[folder] for _, folder in places], np.int64)
+    rows = np.flatnonzero((labels >= 0) & ((usage != "") | (not has_splits)))
+    if not len(rows):
+        raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
                         "expected PATH/happy/1.jpg and so on")
-    labels = np.array([class_of_folder(f.parent.name) for f in files], np.int64)
-    images = np.stack([read_image(f) for f in files])
-    usages = {"train": "Training", "training": "Training", "test": "PrivateTest", "validation": "PublicTest",
-              "publictest": "PublicTest", "privatetest": "PrivateTest"}
-    usage = np.array([usages.get(f.parent.parent.name.lower(), "") for f in files])
-    return Faces(images, labels, usage=usage if (usage != "").all() else None, source=shown(path))
+    others = set(range(len(files))).difference(rows)
+    if others:
+        skipped = collections.Counter(relative_path(files[i].parent) for i in others)
+        names = ", ".join(f"{name} ({count:,})" for name, count in skipped.most_common(8))
+        print(f"{source}: skipped {len(others):,} images in {len(skipped)} folders of other names: {names}")
+    images = np.stack([read_image(files[row]) for row in rows])
+    return Faces(images, labels[rows], usage=usage[rows] if has_splits else None, source=source)
 
 
-def class_of_folder(name):
-    """Class code of a folder called `happy`, `Happiness` or `3`; None for any other name."""
-    name = name.strip().lower()
-    aliases = {"anger": 0, "disgusted": 1, "fearful": 2, "happiness": 3, "sadness": 4, "surprised": 5}
-    if name in CLASSES:
-        return CLASSES.index(name)
-    return aliases.get(name, int(name) if name in map(str, range(len(CLASSES))) else None)
+def folder_codes(names, classes, source):
+    """{name of a folder: its class code, -1 where it is no class}; see `read_folder` for `classes`."""
+    digits = sorted((name for name in names if re.fullmatch("[0-9]{1,3}", name)), key=int)
+    if digits and classes is None:
+        raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
+                        "differently; expected --classes NAME,NAME,... in their order")
+    if len(digits) != len(classes or ()):
+        raise UserError(f"{source} has {len(digits)} class folders of digits; --classes names {len(classes)}")
+    given = dict(zip(digits, classes or ()))
+    return {name: CLASS_CODES.get(str(given.get(name, name)).strip().lower(), -1) for name in names}
 
 
 def read_image(path):
     """A photo as a 48x48 grey face: uint8 (48, 48), 0-255. Raises UserError when it is no image."""
+    with open_image(path) as image:
+        return to_face(eight_bits(image))
+
+
+@contextlib.contextmanager
+def open_image(path):
+    """Yield an image file as a PIL image. Raises UserError when it cannot be read or is too large."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound first warns; ours is below it
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PHOTO_FORMATS) as image:
             if image.width * image.height > LARGEST_IMAGE:
-                raise UserError(f"{path} has {image.width:,}x{image.height:,} pixels; expected at most {LARGEST_IMAGE:,}")
-            return to_face(image)
+                raise UserError(f"{path} has {image.width:,}x{image.height:,} pixels; "
+                                f"expected at most {LARGEST_IMAGE:,} in all")
+            yield image
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
-        raise UserError(f"{path} is no readable image ({type(error).__name__}); expected a JPEG or PNG of a face") from error
+        raise UserError(f"{path} is no readable image ({type(error).__name__}); "
+                        "expected a JPEG or PNG") from error
+
+
+def eight_bits(image):
+    """A PIL image without the lower 8 of 16 bits a pixel, at which Pillow's own `convert` clips."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def to_face(image):
-    """A PIL image as grey values of a face: uint8 (48, 48), 0-255."""
+    """A PIL image, 8 bits a channel, as grey values of a face: uint8 (48, 48), 0-255."""
     from PIL import Image
 
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     grey = image.convert("L")
     if grey.size != (SIZE, SIZE):
-        grey = grey.resize((SIZE, SIZE), Image.Resampling.BOX if min(grey.size) > 2 * SIZE
-                           else Image.Resampling.BILINEAR)
+        is_large = min(grey.size) > 2 * SIZE
+        grey = grey.resize((SIZE, SIZE), Image.Resampling.BOX if is_large else Image.Resampling.BILINEAR)
     return np.asarray(grey, np.uint8)
 
 
-# ---- cache ----------------------------------------------------------------------------------------------------
+# ---- cache -------------------------------------------------------------------------------------------------
 
 
 def cache_entry(path):
-    """The cache file that belongs to `path` as it is now: its name changes with the file's size, times and inode."""
-    real = path.resolve(strict=True)
-    stat = real.stat()
-    key = f"{CACHE_VERSION} {real} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
-    return CACHE / f"{hashlib.sha256(str(real).encode()).hexdigest()[:12]}-{hashlib.sha256(key.encode()).hexdigest()[:20]}.npy"
+    """The cache file of `path` as it is now: its name changes with the file's size, times and inode."""
+    real = os.path.realpath(path, strict=True)
+    stat = os.stat(real)
+    state = f"{CACHE_VERSION} {real} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    place, state = (hashlib.sha256(os.fsencode(text)).hexdigest() for text in (real, state))
+    return CACHE / f"{place[:12]}-{state[:20]}.npy"
 
 
 def write_cache(entry, faces):
-    """Keep `faces` as one structured .npy; older entries of the same file go. A cache that cannot be kept is no error."""
-    fields = {"images": faces.images, "labels": faces.labels, "ids": faces.ids, "usage": faces.usage}
-    fields = {name: array for name, array in fields.items() if array is not None}
+    """Keep `faces` as a structured .npy instead of older entries of the same file, if the disk allows it."""
+    fields = {name: value for name, value in vars(faces).items() if isinstance(value, np.ndarray)}
     table = np.empty(len(faces), [(name, array.dtype, array.shape[1:]) for name, array in fields.items()])
     for name, array in fields.items():
         table[name] = array
-    try:
+    with contextlib.suppress(UserError, OSError):
         with replacing(entry) as temporary:
             np.save(temporary, table)
-        for old in CACHE.glob(f"{entry.name.split('-')[0]}-*.npy"):
-            if old != entry:
-                old.unlink(missing_ok=True)
-    except (UserError, OSError):
-        pass
+        for old in set(CACHE.glob(f"{entry.name.split('-')[0]}-*.npy")) - {entry}:
+            old.unlink(missing_ok=True)
 
 
 def read_cache(entry):
     """Faces kept under `entry`, or None when there is none or it is damaged."""
     try:
         table = np.load(entry, mmap_mode="r", allow_pickle=False)
-        get = {name: np.ascontiguousarray(table[name]) for name in table.dtype.names}
-        faces = Faces(get["images"], get.get("labels"), get.get("ids"), get.get("usage"))
+        faces = Faces(**{name: np.ascontiguousarray(table[name]) for name in table.dtype.names})
     except (OSError, ValueError, EOFError, TypeError, KeyError, SyntaxError, MemoryError):
         return None
-    sound = faces.images.shape[1:] == (SIZE, SIZE) and faces.images.dtype == np.uint8 and len(faces)
-    return faces if sound and (faces.labels is None or np.isin(faces.labels, range(len(CLASSES))).all()) else None
+    is_valid = faces.images.shape[1:] == (SIZE, SIZE) and faces.images.dtype == np.uint8 and len(faces)
+    is_valid = is_valid and (faces.labels is None or np.isin(faces.labels, range(len(CLASSES))).all())
+    return faces if is_valid else None
 
 
-# ---- splits ---------------------------------------------------------------------------------------------------
+# ---- splits ------------------------------------------------------------------------------------------------
 
 
 def image_groups(images):
@@ -470,15 +386,16 @@ def image_groups(images):
 def split(faces, fraction, seed):
     """Split labelled faces into training and validation rows: two sorted int64 arrays of indices.
 
-    Stratified by class; identical images stay on one side; the same faces, fraction and seed give the same split.
-    `fraction` 0 gives an empty validation part. At least one image stays on the training side.
+    Stratified by class; identical images stay on one side; the same faces, fraction and seed give the same
+    split. `fraction` 0 gives an empty validation part. At least one image stays on the training side.
+    Model cards name validation faces by fraction and seed: another algorithm would give away training faces.
     """
     rng = np.random.default_rng([seed, 48])
     groups = image_groups(faces.images)
     chosen = np.zeros(len(faces), bool)
     sizes = np.bincount(groups)
     first_label = np.empty(len(sizes), np.int64)
-    first_label[groups[::-1]] = faces.labels[::-1]  # identical images may carry different labels: the first counts
+    first_label[groups[::-1]] = faces.labels[::-1]  # of identical images the first label counts
     for code in np.unique(first_label):
         members = rng.permutation(np.flatnonzero(first_label == code))
         reached = np.cumsum(sizes[members])
@@ -488,21 +405,55 @@ def split(faces, fraction, seed):
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
+def folds(faces, k, seed):
+    """Split labelled faces k times for cross-validation: k pairs (training rows, validation rows), int64.
+
+    Each face is in one validation part. Stratified by class; identical images stay on one side.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if not 2 <= k <= len(faces):
+        raise UserError(f"{len(faces):,} faces cannot be split into {k} folds")
+    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    return list(splitter.split(faces.images, faces.labels, image_groups(faces.images)))
+
+
 def training_part(faces):
     """The faces to train on: rows of Usage Training where the file has that column, else all."""
     return faces if faces.usage is None else faces.take(faces.usage == "Training")
 
 
-def load_labelled(path, labels=None):
-    """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV.
+def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, classes=None):
+    """Load the faces to train on and those to validate on.
 
-    Rows whose id the label file lacks are left out. Raises UserError when no label is known.
+    path, classes: as in `find_data`; only rows of Usage Training are trained on, of those the first `limit`
+    validation: a share of them from 0 to below 1 (str or float; see `split`), a Usage of the same file, or a
+        labelled file, whose labels may be in a second one, `validation_labels`
+    Returns (training Faces, validation Faces, dict that describes the split for the model card).
+    Raises UserError.
     """
-    faces = load_faces(path)
-    if labels is not None:
-        ids = np.arange(len(faces)) if faces.ids is None else faces.ids
-        faces.labels = load_labels(labels, ids)
-        faces = faces.take(faces.labels >= 0)
-    if faces.labels is None or not len(faces):
-        raise UserError(f"{path} has no labels; name an id,label CSV for it")
-    return faces
+    everything = find_data(path, classes)
+    if everything.labels is None:
+        raise UserError(f"{everything.source} has no labels to train on; expected a column label or emotion")
+    faces = training_part(everything)
+    faces = faces.take(np.arange(min(limit or len(faces), len(faces))))
+    if not len(faces):
+        raise UserError(f"{everything.source} has no row of Usage Training")
+    try:
+        share = float(validation)
+    except ValueError:
+        share = None
+    if share is not None:
+        if not 0 <= share < 1:
+            raise UserError(f"--validation {validation} must be a share from 0 to below 1, a Usage or a file")
+        training, held_out = (faces.take(rows) for rows in split(faces, share, seed))
+    elif validation in USAGES:
+        if everything.usage is None:
+            raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")
+        training, held_out = faces, everything.take(everything.usage == validation)
+    else:
+        training, held_out = faces, load_labelled(validation, validation_labels)
+    description = {"data": faces.source, "fingerprint": faces.fingerprint(), "rows": len(faces),
+                   "validation": validation, "seed": seed, "training_rows": len(training),
+                   "validation_rows": len(held_out)} | ({"classes": list(classes)} if classes else {})
+    return training, held_out, description

@@ -1,33 +1,37 @@
 """Own photos: from files to 48x48 grey faces, framed as FER2013 frames them.
 
-The detector is dlib's frontal one (histograms of oriented gradients, Dalal and Triggs 2005; King 2015), whose weights are
-part of the compiled package. Of five detectors (`benchmarks.detectors`) it was the fastest and one of the two that never saw
-a face where none is; it finds two thirds of the faces, so some photos are said to show none.
+The detector is dlib's frontal one (histograms of oriented gradients, Dalal and Triggs 2005; King 2015),
+whose weights are part of the compiled package. Of five detectors (`benchmarks.detectors`) it was the fastest
+and one of the two without a false face; it finds two thirds of the faces, so that some photos with a face
+are reported as having none.
 """
 
 import dataclasses
-import warnings
+import os
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from utils import data
-from utils.cli import Progress, UserError
-from utils.files import shown
+from utils import cli, data, files
+from utils.cli import UserError
 
 SUFFIXES = data.IMAGE_SUFFIXES | {".gif", ".tif", ".tiff"}  # of the files that a folder is searched for
 LONGEST_SIDE = 1280  # pixels that the detector searches; a larger photo is shrunk first
-SMALL = 800  # a photo up to this size is searched enlarged to twice its size, since the detector misses faces under 80 pixels
-# Where dlib's box lies in FER2013's 48x48 frame: median of the 77 % of 300 enlarged Training faces on which it fires, 39.0
-# pixels wide around (24.2, 28.8): python -m benchmarks.detectors --detectors hog --scenes 300
+SMALL = 800  # a photo up to this size is searched at twice its size: faces under 80 pixels are missed
+# Where dlib's box lies in FER2013's 48x48 frame: median of the 77 % of 300 enlarged Training faces that it
+# detects, 39.0 pixels wide around (24.2, 28.8): python -m benchmarks.detectors --detectors hog --scenes 300
 BOX_SIZE = 39.0 / 48
 BOX_CENTRE = 24.2 / 48, 28.8 / 48
 
 
 @dataclasses.dataclass
 class Face:
-    """One face: path (of the photo), number (from 1, the largest first), square (x, y, width, height in pixels of the photo,
-    may reach over its edge) and image (uint8 (48, 48), grey)."""
+    """One face of a photo.
+
+    path: the photo; number: from 1, the largest face first; square: (x, y, width, height) in pixels of the
+    photo, may reach over its edge; image: uint8 (48, 48), grey.
+    """
 
     path: Path
     number: int
@@ -36,103 +40,86 @@ class Face:
 
 
 def find_photos(paths):
-    """The image files that `paths` name: files as they are, of a folder all images in it (not below it), sorted by name.
+    """The image files that `paths` name: files, and of a folder the images in it (not below it) by name.
 
-    Returns a list of Path without repetition. Raises UserError for what does not exist and for a folder without images.
+    Returns a list of Path without repetition. Raises UserError for a folder without images and for anything
+    that is neither a folder nor a regular file.
     """
-    found = []
+    photos = []
     for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not inside:
+        if os.path.isdir(path):  # unlike Path.is_dir it takes names that no file can have
+            images = sorted(file for file in path.iterdir()
+                            if file.suffix.lower() in SUFFIXES and file.is_file())
+            if not images:
                 raise UserError(f"{path} holds no images; expected {', '.join(sorted(SUFFIXES))}")
-        elif not path.exists():
-            raise UserError(f"{path} does not exist; expected a photo or a folder of photos")
-        found += inside
-    return list(dict.fromkeys(found))
+            photos += images
+        elif os.path.isfile(path):
+            photos.append(path)
+        else:
+            problem = "is no regular file" if os.path.exists(path) else "does not exist"
+            raise UserError(f"{path} {problem}; expected a photo or a folder of photos")
+    return list(dict.fromkeys(photos))
 
 
-def faces_of(paths, cropped=False):
-    """The faces of photos: (list of Face, list of lines that say which photo gave none and why).
+def find_faces(paths, cropped=False):
+    """The faces of photos: (list of Face, list of lines about the photos without one).
 
-    paths: image files; cropped: take each whole picture as one face, nothing is searched for.
+    paths: image files; cropped: take each whole picture as one face, without a search.
     """
-    faces, left_out = [], []
-    find = whole if cropped else find_faces
-    for path in Progress(paths, "looking for faces"):
+    faces, problems = [], []
+    for path in cli.track(paths, "detecting faces"):
         try:
             photo = read_photo(path)
         except UserError as error:
-            left_out.append(str(error))
+            problems.append(str(error))
             continue
-        squares = find(photo)
+        squares = [(0, 0, photo.shape[1], photo.shape[0])] if cropped else detect_squares(photo)
         if not squares:
-            left_out.append(f"no face found in {shown(path)}; if it shows nothing but a face, say --cropped")
-        faces += [Face(path, number, square, crop(photo, square)) for number, square in enumerate(squares, start=1)]
-    return faces, left_out
+            problems.append(f"no face found in {files.relative_path(path)}; "
+                            "if it contains nothing but a face, add --cropped")
+        faces += [Face(path, number, square, crop(photo, square))
+                  for number, square in enumerate(squares, start=1)]
+    return faces, problems
 
 
 def read_photo(path):
     """A photo, turned upright as its EXIF says: uint8 (height, width, 3), RGB.
 
-    Transparent parts become white, 16 bits a channel 8, and of an animation the first picture is taken. Raises UserError,
-    one line, when the file is no readable image or has more than `data.LARGEST_IMAGE` pixels.
+    Transparent parts become white, 16 bits a channel 8, and of an animation the first picture is taken.
+    Raises UserError, one line, when the file is no readable image or has more than `data.LARGEST_IMAGE`
+    pixels.
     """
-    from PIL import Image, ImageOps
-
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound first warns; ours is below it
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=data.PHOTO_FORMATS) as image:
-            if image.width * image.height > data.LARGEST_IMAGE:
-                raise UserError(f"{path} has {image.width:,}x{image.height:,} pixels; "
-                                f"expected at most {data.LARGEST_IMAGE:,} in all")
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would cut off at 255
-                image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return np.array(image.convert("RGB"))
-    except UserError:
-        raise
-    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
-        raise UserError(f"{path} is no readable image ({type(error).__name__}); expected a photo, JPEG or PNG") from error
+    with data.open_image(path) as image:
+        image = data.eight_bits(ImageOps.exif_transpose(image))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return np.array(image.convert("RGB"))
 
 
-def whole(photo):
-    """The whole photo as the only face: [(x, y, width, height)]."""
-    height, width = photo.shape[:2]
-    return [(0, 0, width, height)]
+def detect_squares(photo):
+    """Squares (x, y, width, height) around the faces of a photo, framed like FER2013, largest first.
 
-
-def find_faces(photo):
-    """Squares (x, y, width, height) around the faces of a photo (uint8 (h, w, 3)), framed like FER2013, largest first."""
-    squares = []
-    for x, y, width, height in detect(photo):
-        size = width / BOX_SIZE
-        squares.append((round(x + width / 2 - BOX_CENTRE[0] * size), round(y + height / 2 - BOX_CENTRE[1] * size),
-                        round(size), round(size)))
-    return sorted(squares, key=lambda square: (-square[2], square[:2]))
-
-
-def detect(photo):
-    """dlib's boxes of a photo (uint8 (h, w, 3)): a list of (x, y, width, height) in pixels of the photo."""
+    photo: uint8 (h, w, 3); may be of any size.
+    """
     try:
         import dlib
     except ImportError as error:
         raise UserError("the face detector is not installed; python -m pip install -r requirements.txt, "
-                        "or say --cropped if the photos show nothing but a face") from error
+                        "or add --cropped if the photos contain nothing but a face") from error
 
-    small, scale = shrunk(photo, LONGEST_SIDE)
-    boxes = dlib.get_frontal_face_detector()(np.ascontiguousarray(small), int(max(small.shape) <= SMALL))
-    return [tuple(v / scale for v in (box.left(), box.top(), box.width(), box.height())) for box in boxes]
+    small, scale = shrink(photo, LONGEST_SIDE)
+    squares = []
+    for box in dlib.get_frontal_face_detector()(np.ascontiguousarray(small), int(max(small.shape) <= SMALL)):
+        size = box.width() / scale / BOX_SIZE
+        x, y = (box.left() + box.width() / 2) / scale, (box.top() + box.height() / 2) / scale
+        corner = x - BOX_CENTRE[0] * size, y - BOX_CENTRE[1] * size
+        squares.append(tuple(round(v) for v in (*corner, size, size)))
+    return sorted(squares, key=lambda square: (-square[2], square[:2]))
 
 
-def shrunk(photo, longest):
-    """A photo with no side above `longest` pixels: (uint8 (h, w, 3), its scale, at most 1)."""
-    from PIL import Image
-
+def shrink(photo, longest):
+    """A photo (uint8 (h, w, 3)) with no side above `longest` pixels: (photo, its scale, at most 1)."""
     scale = min(longest / max(photo.shape[:2]), 1.0)
     if scale == 1:
         return photo, scale
@@ -141,12 +128,10 @@ def shrunk(photo, longest):
 
 
 def crop(photo, square):
-    """The part of a photo inside (x, y, width, height) as the network wants it: uint8 (48, 48), grey.
+    """The part of a photo inside (x, y, width, height) as the network takes it: uint8 (48, 48), grey.
 
-    What lies over the photo's edge repeats the edge.
+    Outside the photo its edge is repeated.
     """
-    from PIL import Image
-
     x, y, width, height = square
     rows = np.clip(np.arange(y, y + height), 0, photo.shape[0] - 1)
     columns = np.clip(np.arange(x, x + width), 0, photo.shape[1] - 1)

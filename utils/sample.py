@@ -1,13 +1,11 @@
-"""Drawn faces with FER2013's format and class imbalance, so that every script runs with nothing downloaded.
+"""Synthetic faces with FER2013's format and class imbalance: every script runs with nothing downloaded.
 
-FER2013 needs a Kaggle account. This module draws a stand-in with NumPy alone: 48x48 grey faces whose
-expression is carried by brows, eyes, nose and mouth, while identity, pose, light and camera vary freely.
-Each face shows its expression at its own intensity, with a trace of another, so weak ones are ambiguous, as
-in life; no label is wrong on purpose. The sample exercises the code and fills the figures: an accuracy on it
-says nothing about real faces.
-
-    images, labels = sample_faces(7000)
+The expression of a 48x48 grey face is in its brows, eyes, nose and mouth, while identity, pose, light and
+camera vary freely. Each face has its expression at its own intensity, with a trace of another, so weak ones
+are ambiguous; no label is wrong on purpose. An accuracy on the sample says nothing about real faces.
 """
+
+import functools
 
 import numpy as np
 
@@ -48,7 +46,7 @@ def _moves(rng, labels):
 
 
 def _soft(distance, pixel):
-    """Antialiased coverage 0-1 of a shape from its signed distance (positive inside) and a pixel's size."""
+    """Coverage 0-1 of a shape, antialiased, from its signed distance (positive inside) and a pixel's size."""
     return np.clip(distance / pixel + np.float32(0.5), 0, 1)
 
 
@@ -81,7 +79,6 @@ def _draw(rng, labels):
 
     (brow_y, brow_in, lid_up, lid_low, gaze_y, mouth_w, smile, gap, teeth, sneer, wrinkle, fold,
      knit) = _moves(rng, labels).T[:, :, None, None]
-
     # Pose: image (x, y) to head (u, v). A turn of the head shifts the features, so they have an axis of their
     # own, f; pairs are drawn at once from the distance `a` to the nose.
     angle = uniform(-0.13, 0.13) + uniform(-0.13, 0.13)  # radians: up to 15 degrees, mostly less
@@ -188,12 +185,12 @@ def _draw(rng, labels):
     return (np.clip(canvas, 0, 1) * 255).astype(np.uint8)
 
 
+@functools.lru_cache(maxsize=2)  # a process draws them once
 def sample_faces(n=7000, seed=0):
-    """Draw n labelled faces; face i depends on the seed, not on n: a small sample is the head of a large one.
+    """n labelled faces; face i depends on the seed, not on n: a small sample is the head of a large one.
 
-    Returns images, uint8 (n, 48, 48) with values 0-255, and labels, int64 (n,): codes 0 angry, 1 disgust,
-    2 fear, 3 happy, 4 sad, 5 surprise, 6 neutral in FER2013's Training proportions. Every class occurs when
-    n >= 7. 7000 faces take 2 to 3 s of one CPU core and 60 MB.
+    Returns images, uint8 (n, 48, 48), 0-255, and labels, int64 (n,), the codes of `data.CLASSES` in FER2013's
+    Training proportions. Every class occurs when n >= 7. 7000 faces take 2 to 3 s of one CPU core and 60 MB.
     """
     images, labels = np.empty((n, SIZE, SIZE), np.uint8), np.empty(n, np.int64)
     share = np.array(TRAINING_COUNTS) / sum(TRAINING_COUNTS)
@@ -204,4 +201,5 @@ def sample_faces(n=7000, seed=0):
             codes[:7] = rng.permutation(7)  # the rare ones too, however few faces are asked for
         faces = _draw(rng, codes)  # always a whole chunk, so that n does not change what is drawn
         images[start:start + CHUNK], labels[start:start + CHUNK] = faces[:n - start], codes[:n - start]
+    images.flags.writeable = labels.flags.writeable = False  # they are shared by all callers
     return images, labels

@@ -1,1 +1,1 @@
-"""Commands that try to break the suite with as much time as they are given; what they found is in tests/README.md."""
+"""Commands that try to break the suite for as long as they are told; tests/README.md has their results."""

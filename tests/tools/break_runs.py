@@ -1,30 +1,34 @@
-"""Does a training run survive being stopped at any moment? Each moment: start, break, look at every file, resume, compare.
+"""Does a training run survive being stopped at any moment? Each moment: start, break, look at every file,
+resume, compare.
 
     python -m tests.tools.break_runs --fault kill --moments 100     SIGKILL
     python -m tests.tools.break_runs --fault term --moments 50      SIGTERM; --fault int: Ctrl-C
-    python -m tests.tools.break_runs --fault full --moments 50      no file may grow beyond a random size, as on a full disk
+    python -m tests.tools.break_runs --fault full --moments 50      a full disk: files have a size limit
 
-Half of the moments are drawn from the whole length of a run, half lie within 30 ms of the start of a random write. After each:
-no file under a final name is partial, the model that was there before or the new one loads whole, the loader's cache is whole
-or absent, and the same command (with --resume once there is a checkpoint) ends with the weights of the uncut run, byte for
-byte. SIGTERM and Ctrl-C must end the process within two seconds with one line. Runs are forked from a process that has Keras
-imported (2 s a run instead of 12).
+Half of the moments are drawn from the whole length of a run, half lie within 30 ms of the start of a random
+write. After each: no file under a final name is partial, the model that was there before or the new one loads
+whole, the loader's cache is whole or absent, and the same command (with --resume once there is a checkpoint)
+ends with the weights of the uncut run, byte for byte. SIGTERM and Ctrl-C must end the process within two
+seconds with one line. Runs are forked from a process that has Keras imported (2 s a run instead of 12).
 """
 
 import argparse
 import csv
+import importlib
 import io
 import json
 import os
 import random
 import resource
 import runpy
-import shutil
 import signal
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
+
+from tests.conftest import copy_project
 
 PROJECT = Path(__file__).resolve().parents[2]
 FACES = "data/faces.csv"
@@ -37,24 +41,23 @@ PROMPT = 2.0  # seconds from a signal to the end of the process
 
 
 def prepare(folder):
-    """Copy the suite into `folder`, go there and import what a run imports, so that children start at once."""
-    for script in PROJECT.glob("*.py"):
-        shutil.copy(script, folder)
-    shutil.copytree(PROJECT / "utils", folder / "utils", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("data", "models", "figures"):
-        (folder / name).mkdir()
+    """Copy the suite into `folder`, go there and import what a run imports, so that children start at
+    once."""
+    copy_project(folder)
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     from utils import cli
 
     cli.start_keras()
-    from utils import figures, networks, sample, training  # noqa: F401
+    for path in [path for package in ("utils", "training") for path in (folder / package).glob("*.py")]:
+        importlib.import_module(f"{path.parent.name}.{path.stem}".removesuffix(".__init__"))
+    from utils import figures, sample
 
     assert Path(cli.__file__).parent == folder / "utils"
     images, labels = sample.sample_faces(150)
-    lines = ["label,feature"] + [f"{label},{' '.join(map(str, image.ravel()))}" for image, label in zip(images, labels)]
-    Path(FACES).write_text("\n".join(lines))
+    rows = [f"{label},{' '.join(map(str, image.ravel()))}" for image, label in zip(images, labels)]
+    Path(FACES).write_text("\n".join(["label,feature", *rows]))
     figure, ax = figures.plt.subplots()  # reads the fonts, once for all runs
     ax.set_title("warm")
     figure.savefig(io.BytesIO())
@@ -72,7 +75,7 @@ def start(arguments, largest_file=None):
     try:
         for number in (1, 2):
             os.dup2(writer, number)
-        sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(n, "wb", closefd=False), line_buffering=True) for n in (1, 2))
+        sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(n, "wb", closefd=False)) for n in (1, 2))
         if largest_file is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
         sys.argv = arguments
@@ -80,6 +83,9 @@ def start(arguments, largest_file=None):
         status = 0
     except SystemExit as end:
         status = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(status)
 
@@ -106,14 +112,16 @@ def restore(files):
 
 
 def check_files(before, after):
-    """Every file under a final name is the one before or a whole new one. Raises AssertionError with the file's name."""
+    """Every file under a final name is the one before or a whole new one. Raises AssertionError with the
+    file's name."""
     import h5py
     import numpy as np
     from PIL import Image
 
     for folder in ("models", "figures"):
         for path in Path(folder).iterdir():
-            assert str(path) in FINAL + TEMPORARY or (path.name.startswith(".") and ".part" in path.name), f"stray file {path}"
+            is_part = path.name.startswith(".") and ".part" in path.name
+            assert str(path) in FINAL + TEMPORARY or is_part, f"stray file {path}"
     for name, content in contents().items():
         if content == before.get(name) or (content == after[name] and name != "models/dnn.json"):
             continue
@@ -160,10 +168,10 @@ def wait_for_moment(child, length, draw):
 
 
 def strike(fault, length, draw):
-    """Start a run and break it; returns (where, exit status, what it said). The run may have ended before."""
+    """Start a run and break it: (where, exit status, output, seconds to stop). It may have ended before."""
     if fault == "full":
         child, said = start(RUN, largest_file=round(10 ** draw.uniform(1, 6.5)))
-        return "in a write", *finish(child, said)
+        return "in a write", *finish(child, said), 0.0
     child, said = start(RUN)
     where = wait_for_moment(child, length, draw)
     os.kill(child, SIGNALS[fault])
@@ -171,7 +179,7 @@ def strike(fault, length, draw):
     status, text = finish(child, said)
     took = time.monotonic() - struck
     assert fault == "kill" or took < PROMPT, f"took {took:.1f} s to stop"
-    return where, status, text
+    return where, status, text, took
 
 
 def check_ending(fault, status, text):
@@ -191,23 +199,26 @@ def check_ending(fault, status, text):
 
 
 def run(fault, moments, seed):
-    """Break `moments` runs; returns {what happened: count}. Raises AssertionError with the moment at the first failure."""
+    """Break `moments` runs; returns {what happened: count}. Raises AssertionError with the moment at the
+    first failure."""
     draw = random.Random(seed)
     status, text = finish(*start([*RUN, "--seed", "1"]))
-    assert status == 0, text
+    assert status == 0, f"exit status {status}: {text}"
     before = contents()
     restore({})
     begun = time.monotonic()
     status, text = finish(*start(RUN))
     length = time.monotonic() - begun
-    assert status == 0, text
+    assert status == 0, f"exit status {status}: {text}"
     after = contents()
     assert set(before) == set(after) == set(FINAL) and before["models/dnn.h5"] != after["models/dnn.h5"]
     counts = {"broken off": 0, "in a write": 0, "left a temporary file": 0, "resumed": 0, "started again": 0}
+    slowest = 0.0
     for moment in range(moments):
         restore(before)
         try:
-            where, status, text = strike(fault, length, draw)
+            where, status, text, took = strike(fault, length, draw)
+            slowest = max(slowest, took)
             broken = check_ending(fault, status, text)
             check_files(before, after)
             counts["broken off"] += broken
@@ -217,7 +228,7 @@ def run(fault, moments, seed):
             counts["resumed" if resume else "started again"] += broken
             if broken:
                 status, text = finish(*start([*RUN, *resume]))
-                assert status == 0, text
+                assert status == 0, f"exit status {status}: {text}"
                 check_files(before, after)
             now = contents()
             for name in (FINAL[0], FINAL[3], FINAL[4]):
@@ -228,11 +239,12 @@ def run(fault, moments, seed):
             raise AssertionError(f"moment {moment} (--seed {seed}): {error}") from error
         print(f"\r{moment + 1}/{moments}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return counts
+    return counts, slowest
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--fault", choices=(*SIGNALS, "full"), default="kill")
     parser.add_argument("--moments", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -240,9 +252,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         begun = time.monotonic()
-        counts = run(args.fault, args.moments, args.seed)
+        counts, slowest = run(args.fault, args.moments, args.seed)
         print(f"{args.fault}: {args.moments} moments, {time.monotonic() - begun:.0f} s: "
-              + ", ".join(f"{count} {what}" for what, count in counts.items()) + "; 0 failures")
+              + ", ".join(f"{count} {what}" for what, count in counts.items())
+              + f"; slowest stop {slowest:.1f} s; 0 failures")
         os.chdir(PROJECT)
 
 

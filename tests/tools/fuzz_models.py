@@ -3,9 +3,10 @@
     python -m tests.tools.fuzz_models --files 2000              bits flipped, bytes cut, the file truncated
     python -m tests.tools.fuzz_models --files 500 --format keras
 
-A small classifier is saved as .h5 or .keras, damaged, and loaded in a child process, since the HDF5 library is C and a crafted
-file might end the process. Each file must give a model of the same architecture with finite weights, or a UserError of one
-line that names the file, within twenty seconds and 1 GB. Crashes of the child are counted and the files kept.
+A small classifier is saved as .h5 or .keras, damaged, and loaded in a child process, since the HDF5 library
+is C and a crafted file might end the process. Each file must give a model of the same architecture with
+finite weights, or a UserError of one line that names the file, within twenty seconds and 1 GB. Crashes of the
+child are counted and the files kept.
 """
 
 import argparse
@@ -36,8 +37,9 @@ def small_model(path):
     from utils import models
 
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((12, 12, 1)), layers.Rescaling(1 / 255), layers.Conv2D(3, 3, activation="relu"),
-                              layers.BatchNormalization(), layers.Flatten(), layers.Dense(7), layers.Softmax()])
+    model = keras.Sequential([
+        keras.Input((12, 12, 1)), layers.Rescaling(1 / 255), layers.Conv2D(3, 3, activation="relu"),
+        layers.BatchNormalization(), layers.Flatten(), layers.Dense(7), layers.Softmax()])
     model = keras.Model(model.inputs, model.outputs)
     if path.suffix == ".keras":
         model.save(path)
@@ -114,8 +116,9 @@ def run(files, seed=0, suffix=".h5"):
             outcome = in_child(path, architecture)
             counts[outcome] = counts.get(outcome, 0) + 1
             if outcome not in OUTCOMES[:2]:
-                kept = Path(tempfile.gettempdir()) / f"fuzz_models_{zlib.crc32(path.read_bytes()):08x}{suffix}"
-                kept.write_bytes(path.read_bytes())
+                content = path.read_bytes()
+                kept = Path(tempfile.gettempdir()) / f"fuzz_models_{zlib.crc32(content):08x}{suffix}"
+                kept.write_bytes(content)
                 print(f"file {number} (--seed {seed}): {outcome}; kept as {kept}", file=sys.stderr)
     return counts
 
@@ -135,7 +138,8 @@ def make_in_child(path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--format", choices=("h5", "keras"), default="h5")
     parser.add_argument("--seed", type=int, default=0)

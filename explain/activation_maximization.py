@@ -1,0 +1,369 @@
+"""Images synthesised to excite a filter or a class (Erhan et al. 2009), and the data that excite it.
+
+Images are grey, float32, 0-255; a network with several input channels sees the grey image in each. Networks
+are functional and without nested models, as `utils.models.flat_copy` gives them.
+"""
+
+import dataclasses
+import itertools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from explain import batch_limit
+from explain.receptive_field import patch, trace
+from utils import cli, models
+from utils.machine import has_native_bfloat16
+
+RANGE = 255.0
+DECAY = 1.5  # amplitude falls as frequency ** -DECAY: white noise (0) to smoother than a photograph (2)
+BRIGHTNESS = 1.5  # bound of the mean before the sigmoid, in standard deviations: dark or bright, never blank
+LEARNING_RATE = 0.05  # of Adam, on the standardised spectrum
+PIXEL_STEP = RANGE / 64  # of the plain ascent, root mean square
+SCALE, DEGREES, SHIFT = 0.1, 7.0, 4.0  # the random transforms of a 48 px canvas, either way
+NOISE = 0.02 * RANGE  # standard deviation of the noise added at each step
+LEAK = 0.01  # slope below zero in the channel objective while it is climbed: silent units have a gradient too
+LEAST_CANVAS = 24  # pixels: room for a texture to repeat, where the receptive field is smaller still
+SNAPSHOT = 20  # steps between two snapshots
+
+
+# ---- canvas and objective ----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Canvas:
+    """What is optimised: a network that ends in maps before their ReLU or in logits, the size (height, width)
+    of its input, the objective ("channel" or "neuron"), the unit (y, x) aimed at, and the pixels that it sees
+    ((y, x), (y, x))."""
+
+    network: keras.Model
+    size: tuple
+    objective: str = "channel"
+    unit: tuple = (0, 0)
+    box: tuple = ((0, 0), (None, None))
+
+    def crop(self, images):
+        """The part of images (..., h, w) that the unit sees."""
+        (top, left), (bottom, right) = self.box
+        return images[..., top:bottom, left:right]
+
+
+def canvas(model, layer, objective):
+    """The part of a model that a layer's objective needs, on an input no larger than it needs.
+
+    "neuron" needs the receptive field of the layer's middle unit, "channel" three times that, and at least 24
+    px. A unit's value on its canvas is exactly that on the whole image: the canvas starts on the strides'
+    grid and keeps their remainder.
+    """
+    image, nodes = trace(model, split=(layer,))
+    before, field = nodes[layer].before, nodes[layer].field
+    network, unit = keras.Model(image, before), np.array(before.shape[1:3]) // 2
+    if not field.is_local:
+        return Canvas(network, model.input_shape[1:3], objective, tuple(unit))
+    origin, extent = np.rint(field.low + 0.5).astype(int), np.rint(field.high - field.low).astype(int)
+    jump, (low, high) = np.rint(field.jump).astype(int), field.box(unit)
+    start = np.maximum(origin + (low - origin) // jump * jump, origin)
+    need = high - start if objective == "neuron" else np.maximum(3 * (high - low), LEAST_CANVAS)
+    length = need + (extent - need) % jump
+    whole = (length >= extent) | ((objective == "neuron") & (start + length > origin + extent))
+    start, length = np.where(whole, origin, start), np.where(whole, extent, length)
+    image, nodes = trace(network, length, keep_crops=False)
+    part = keras.Model(image, list(nodes.values())[-1].output)
+    if objective == "channel":
+        return Canvas(part, tuple(length), objective, tuple(np.array(part.output_shape[1:3]) // 2))
+    box = tuple(np.maximum(low - start, 0)), tuple(np.minimum(high - start, length))
+    return Canvas(part, tuple(length), objective, tuple(unit - (start - origin) // jump), box)
+
+
+def activation(features, channels, objective, sign=1, unit=(0, 0), climbing=False):
+    """The number that is maximised: tensor (n,), one for each image.
+
+    features: (n, h, w, c) before the ReLU, or logits (n, c); channels: int (n,). "channel" is the mean over
+    the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`; of logits, the
+    value. sign -1 asks for the minimum. climbing: give "channel" a slope where the ReLU has none. A map that
+    is silent everywhere counts by its strongest unit, or a filter that fires on few images never starts: its
+    mean is highest where all units stay just below zero.
+    """
+    features = tf.cast(features, tf.float32)
+    pick = tf.one_hot(channels, features.shape[-1])
+    if len(features.shape) == 2:
+        return sign * tf.reduce_sum(features * pick, -1)
+    values = sign * tf.reduce_sum(features * pick[:, None, None, :], -1)
+    if objective == "neuron":
+        return values[:, unit[0], unit[1]]
+    if not climbing:
+        return tf.reduce_mean(tf.nn.relu(values), (1, 2))
+    strongest = tf.reduce_max(values, (1, 2))
+    return tf.where(strongest > 0, tf.reduce_mean(tf.maximum(values, LEAK * values), (1, 2)), strongest)
+
+
+# ---- what is climbed ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to climb. parametrization: "fourier" or "pixel"; total_variation, l2: weights of the penalties, and
+    jitter: the random shift at each step in pixels, of "pixel" only."""
+
+    parametrization: str = "fourier"
+    steps: int = 200
+    seed: int = 0
+    total_variation: float = 0.0
+    l2: float = 0.0
+    jitter: int = 0
+
+
+class Fourier:
+    """Spectra of fixed contrast, climbed by Adam under random transforms, which keeps out high-frequency
+    noise (Olah et al. 2017). State: float32 (n, h, w // 2 + 1, 2), real and imaginary parts in units of the
+    usual amplitude."""
+
+    noise = NOISE
+
+    def __init__(self, size, options):
+        self.size = tuple(map(int, size))
+        frequency = np.hypot(np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])[None])
+        self.amplitude = (1 / np.maximum(frequency, 1 / max(size)) ** DECAY).astype(np.complex64)
+        self.motion = {}
+
+    def start(self, rng, n):
+        state = rng.standard_normal((n, self.size[0], self.size[1] // 2 + 1, 2), np.float32)
+        state[:, 0, 0] = 0  # mid-grey
+        return state
+
+    def image(self, state):
+        image = tf.signal.irfft2d(tf.complex(state[..., 0], state[..., 1]) * self.amplitude, self.size)
+        mean, variance = tf.nn.moments(image, (1, 2), keepdims=True)
+        brightness = BRIGHTNESS * tf.tanh(state[:, :1, :1, 0] / 4)
+        return RANGE * tf.sigmoid((image - mean) * tf.math.rsqrt(variance + 1e-12) + brightness)
+
+    def step(self, number, state, mean, square, gradient):
+        """State and Adam's two moments after step `number`, from 0."""
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient ** 2
+        power = tf.cast(number + 1, tf.float32)
+        scale = tf.sqrt(square / (1 - 0.999 ** power)) + 1e-8
+        return state + LEARNING_RATE * mean / (1 - 0.9 ** power) / scale, mean, square
+
+
+class Pixel:
+    """The pixels themselves, climbed by normalised steps as in the homework, less the (normalised) gradients
+    of penalties (Mahendran & Vedaldi 2015, Simonyan et al. 2014). State: float32 (n, h, w), 0-255."""
+
+    noise = 0.0
+
+    def __init__(self, size, options):
+        self.size, self.options = tuple(map(int, size)), options
+        self.motion = {"shift": options.jitter, "degrees": 0, "scale": 0}
+
+    def start(self, rng, n):
+        return np.clip(RANGE / 2 + RANGE * 0.1 * rng.standard_normal((n, *self.size), np.float32), 0, RANGE)
+
+    def image(self, state):
+        return state
+
+    def step(self, number, state, mean, square, gradient):
+        if self.options.total_variation:
+            gradient -= self.options.total_variation * normalised(variation_gradient(state))
+        if self.options.l2:
+            gradient -= self.options.l2 * normalised(state - RANGE / 2)
+        return tf.clip_by_value(state + PIXEL_STEP * gradient, 0, RANGE), mean, square
+
+
+def normalised(x):
+    """A tensor (n, ...) with a root mean square of 1 in each row."""
+    return x / (tf.sqrt(tf.reduce_mean(tf.square(x), tuple(range(1, len(x.shape))), keepdims=True)) + 1e-12)
+
+
+def variation_gradient(image):
+    """The gradient of total variation, the sum of absolute differences of neighbours: tensor (n, h, w),
+    constant in pieces."""
+    down, across = tf.sign(image[:, 1:] - image[:, :-1]), tf.sign(image[:, :, 1:] - image[:, :, :-1])
+    return (tf.pad(down, [[0, 0], [1, 0], [0, 0]]) - tf.pad(down, [[0, 0], [0, 1], [0, 0]])
+            + tf.pad(across, [[0, 0], [0, 0], [1, 0]]) - tf.pad(across, [[0, 0], [0, 0], [0, 1]]))
+
+
+def transform_params(steps, n, size, seed, shift=None, degrees=DEGREES, scale=SCALE):
+    """Random affine transforms about the centre, one an image and step: float32 (steps, n, 8), as TensorFlow
+    takes them.
+
+    They grow with the canvas: `SHIFT` pixels either way at 48.
+    """
+    rng = np.random.default_rng([seed, 1])
+    shift = [SHIFT * length / 48 for length in size] if shift is None else [shift, shift]
+    angle = np.deg2rad(rng.uniform(-degrees, degrees, (steps, n)))
+    zoom = rng.uniform(1 - scale, 1 + scale, (steps, n))
+    cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
+    middle = [(length - 1) / 2 for length in size]
+    down, across = (rng.uniform(-s, s, (steps, n)) + m for s, m in zip(shift, middle))
+    rows = [cos, -sin, across - cos * middle[1] + sin * middle[0],
+            sin, cos, down - sin * middle[1] - cos * middle[0], 0 * cos, 0 * cos]
+    return np.stack(rows, -1).astype(np.float32)
+
+
+# ---- gradient ascent ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Ascent:
+    """Results of gradient ascent: images float32 (n, h, w), 0-255, the activation (n,) that each reaches, and
+    snapshots float32 (k, n, h, w) on the way, taken after `steps` (k,) steps; each image is its best
+    snapshot."""
+
+    images: np.ndarray
+    activations: np.ndarray
+    snapshots: np.ndarray
+    steps: list
+
+
+def ascend(place, channels, sign=1, options=None, label="ascent", batch_size=None):
+    """Images that drive each of `channels` (int, n) to its maximum (sign 1) or minimum (-1) on a Canvas.
+    Returns Ascent.
+
+    All channels are climbed in batches of `batch_size` (default: what memory allows); activations are
+    measured without transforms. Seeded. Where the processor multiplies bfloat16 natively the climb is in
+    bfloat16, nearly twice as fast; what is measured and returned is float32 everywhere.
+    """
+    options = options or Options()
+    channels, count = np.asarray(channels, np.int32), len(channels)
+    batch_size = batch_size or batch_limit(place.network, count)
+    parametrization = {"fourier": Fourier, "pixel": Pixel}[options.parametrization](place.size, options)
+    climb, measure = compiled_ascent(place, parametrization, sign, options.seed)
+    start = parametrization.start(np.random.default_rng(options.seed), count)
+    moves = transform_params(options.steps, count, place.size, options.seed, **parametrization.motion)
+    marks = [*range(0, options.steps, SNAPSHOT), options.steps]
+    parts = []
+    for begin in range(0, count, batch_size):
+        rows = np.arange(begin, begin + batch_size).clip(max=count - 1)  # one shape: one graph
+        chosen, state = tf.constant(channels[rows]), tf.constant(start[rows])
+        mean, square, snapshots = tf.zeros_like(state), tf.zeros_like(state), [measure(state, chosen)]
+        for first, last in cli.track(list(itertools.pairwise(marks)), label):
+            span = tf.constant(first), tf.constant(last)
+            state, mean, square = climb(*span, state, mean, square, chosen, moves[:, rows])
+            snapshots.append(measure(state, chosen))
+        parts.append([np.stack(column)[:, :count - begin] for column in zip(*snapshots)])
+    snapshots, reached = (np.concatenate(column, 1) for column in zip(*parts))
+    best = len(reached) - 1 - (sign * reached)[::-1].argmax(0), np.arange(count)  # of equals, the last
+    return Ascent(snapshots[best], reached[best], snapshots, marks)
+
+
+def compiled_ascent(place, parametrization, sign, seed):
+    """Two compiled functions: steps `first` to `last` of the climb from a state, and a state's images and
+    activations."""
+    climbed = models.export(place.network, "mixed_bfloat16") if has_native_bfloat16() else place.network
+    depth = place.network.input_shape[-1]
+
+    def value_of(network, image, chosen, climbing):
+        features = network(tf.repeat(image[..., None], depth, -1), training=False)
+        return activation(features, chosen, place.objective, sign, place.unit, climbing)
+
+    @tf.function
+    def climb(first, last, state, mean, square, chosen, moves):
+        for number in tf.range(first, last):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(state)
+                image = tf.raw_ops.ImageProjectiveTransformV3(
+                    images=parametrization.image(state)[..., None], transforms=moves[number], fill_value=0.0,
+                    output_shape=parametrization.size, interpolation="BILINEAR", fill_mode="REFLECT")[..., 0]
+                noise = tf.random.stateless_normal(tf.shape(image), tf.stack([seed, number]))
+                image += parametrization.noise * noise
+                value = value_of(climbed, image, chosen, True)
+            gradient = normalised(tape.gradient(value, state))
+            state, mean, square = parametrization.step(number, state, mean, square, gradient)
+        return state, mean, square
+
+    @tf.function
+    def measure(state, chosen):
+        image = parametrization.image(state)
+        return image, sign * value_of(place.network, image, chosen, False)
+
+    return climb, measure
+
+
+# ---- what the data do --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Responses:
+    """What each filter answers to each image: float32 (images, filters), except the last three.
+
+    mean, low_mean: over the map, of the parts above and below zero (the first is the mean after a ReLU)
+    peak, low_peak: largest and smallest value of the map; at: int64, its flat position in a map `width` wide
+    rectified:      whether these are the values before a ReLU that ends the layer
+    """
+
+    mean: np.ndarray
+    low_mean: np.ndarray
+    peak: np.ndarray
+    low_peak: np.ndarray
+    at: np.ndarray
+    width: int
+    rectified: bool
+
+
+def responses(model, names, images, batch_size=64):
+    """Responses of every filter of the layers `names` to images (n, h, w) 0-255, in one pass: {name:
+    Responses}."""
+    image, nodes = trace(model, split=names)
+    network = keras.Model(image, [nodes[name].before for name in names])
+
+    @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]))])
+    def summarise(batch):
+        summaries = []
+        for features in keras.tree.flatten(network(batch, training=False)):
+            height, width, channels = features.shape[1:]
+            maps = tf.cast(tf.reshape(features, (-1, height * width, channels)), tf.float32)
+            summaries.append((tf.reduce_mean(tf.maximum(maps, 0), 1), tf.reduce_mean(tf.minimum(maps, 0), 1),
+                              tf.reduce_max(maps, 1), tf.reduce_min(maps, 1), tf.argmax(maps, 1)))
+        return summaries
+
+    size = batch_limit(network, min(batch_size, len(images)))
+    batches = [summarise(models.prepare(images[start:start + size], model))
+               for start in cli.track(range(0, len(images), size), "responses")]
+    results = {}
+    for name, parts in zip(names, zip(*batches)):
+        node = nodes[name]
+        rectified = node.before is not node.output and not isinstance(node.layer, keras.layers.LeakyReLU)
+        results[name] = Responses(*map(np.concatenate, zip(*parts)), node.before.shape[2], rectified)
+    return results
+
+
+def eta_squared(values, labels):
+    """The share of a filter's variance that the classes explain (one-way analysis of variance): float64
+    (filters,), 0-1.
+
+    values: float (images, filters); labels: int (images,). Between-class over total sum of squares; 0 where
+    constant.
+    """
+    values = np.asarray(values, np.float64)
+    centred = values - values.mean(0)
+    total = (centred ** 2).sum(0)
+    between = sum((labels == c).sum() * centred[labels == c].mean(0) ** 2 for c in np.unique(labels))
+    return np.divide(between, total, out=np.zeros_like(total), where=total > 1e-12 * max(total.max(), 1e-300))
+
+
+def dead_filters(answers):
+    """Filters that answer the same to everything: boolean (filters,). Never above zero where the layer ends
+    in a ReLU, which passes nothing then; elsewhere one value at every place of every image."""
+    above = answers.peak.max(0) - (0 if answers.rectified else answers.low_peak.min(0))
+    return above <= 1e-6 * max(above.max(), 1e-30)
+
+
+def rare_filters(answers):
+    """Filters that are not dead, but let through something of less than 1 % of the images: boolean
+    (filters,)."""
+    return answers.rectified & ~dead_filters(answers) & ((answers.peak > 0).mean(0) < 0.01)
+
+
+def top_patches(answers, channel, count, field, images, groups):
+    """The `count` patches of different images that excite a filter most, in falling order.
+
+    images: a function from row to image (h, w); groups: int (n,), equal for identical images, of which one is
+    taken. Returns rows int (count,), values (count,) and patches: a list of float32 arrays (see
+    `receptive_field.patch`).
+    """
+    order = np.argsort(-answers.peak[:, channel], kind="stable")
+    order = order[np.sort(np.unique(groups[order], return_index=True)[1])][:count]
+    units = zip(*np.divmod(answers.at[order, channel], answers.width))
+    patches = [patch(images(row), field, unit) for row, unit in zip(order, units)]
+    return order, answers.peak[order, channel], patches

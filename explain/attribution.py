@@ -1,0 +1,419 @@
+"""Where a classifier looks: gradients, class activation maps and perturbations, on logits, batched, seeded.
+
+Every method takes a model of logits (`models.logits_model`), grey faces and targets, and gives a map a face:
+
+    maps = attribute(model, images, targets, "grad-cam")
+
+images:  uint8 or float (n, h, w), grey, 0-255, of the model's input size (`utils.models.prepare` resizes)
+targets: int (n,), the class whose logit is explained; or float (n, classes), weights of a sum of logits, as
+         `contrastive` gives them
+maps:    float32 (n, h, w), finite; a map of zeros only is blank (`is_blank`). Derivatives are with
+         respect to the grey level, also where a network takes the face in three equal channels.
+
+A new method is a function (model, images, weights, **its options) -> {name: maps}, entered in METHODS.
+"""
+
+import functools
+import inspect
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy import ndimage
+from scipy.special import softmax
+
+from explain import batch_limit, receptive_field
+from utils import cli, models
+from utils.cli import UserError
+
+FILLS = ("black", "mean", "blurred")
+POINTS = 64 * 48 * 48  # pixels in one forward and backward pass; more is no faster
+BLUR = 1 / 8  # standard deviation of the blurred fill as a share of the image's width
+
+
+def attribute(model, images, targets, method, **options):
+    """One map a face by one method, a name in METHODS or CONTROLS; see the module's head for shapes and
+    ranges."""
+    return attribute_all(model, images, targets, [method], **options)[method]
+
+
+def attribute_all(model, images, targets, methods, **options):
+    """{method: maps} for several methods; what methods share (noisy gradients, one backward pass for CAMs) is
+    done once.
+
+    Each method takes the options that it knows and passes over the others', so that one set serves all.
+    """
+    images = np.asarray(images, np.float32)
+    weights = target_weights(targets, model.output_shape[-1])
+    maps = {}
+    for function in dict.fromkeys({**METHODS, **CONTROLS}[method] for method in methods):
+        known = inspect.signature(function).parameters
+        maps |= function(model, images, weights, **{k: v for k, v in options.items() if k in known})
+    return {method: np.nan_to_num(maps[method].astype(np.float32)) for method in methods}
+
+
+def target_weights(targets, classes):
+    """Targets as float32 (n, classes), one weight a logit: class codes become rows of one 1."""
+    targets = np.asarray(targets)
+    return targets.astype(np.float32) if targets.ndim == 2 else np.eye(classes, dtype=np.float32)[targets]
+
+
+def contrastive(logits):
+    """Targets that explain the largest logit minus the runner-up: logits (n, classes) -> float32 (n,
+    classes)."""
+    order = np.argsort(-logits, axis=1)
+    first, second = (target_weights(order[:, i], logits.shape[1]) for i in (0, 1))
+    return first - second
+
+
+def check(model, methods, layer=None):
+    """Raise UserError where `model` cannot be explained by one of `methods`, before any face is loaded: all
+    need channels last, class activation maps convolutions (and `layer`, if named, among them),
+    guided-backprop a ReLU."""
+    traced(model)
+    if layer or any(METHODS[method] in (cams, score_cam) for method in methods):
+        cam_layer(model, layer)
+    if "guided-backprop" in methods:
+        guided_pass(model).get_concrete_function()
+
+
+def is_blank(maps):
+    """Which maps tell nothing, being equal everywhere: maps (n, h, w) -> bool (n,)."""
+    return np.ptp(maps.reshape(len(maps), -1), axis=1) == 0
+
+
+def filled(images, kind):
+    """What stands for "no information": images (n, h, w) -> float32 (n, h, w), all black, each face's mean,
+    or blurred."""
+    images = np.asarray(images, np.float32)
+    if kind == "black":
+        return np.zeros_like(images)
+    if kind == "mean":
+        return np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape).copy()
+    width = BLUR * images.shape[2]
+    blurred, weight = (ndimage.gaussian_filter(x, (0, width, width), mode="constant", truncate=8)
+                       for x in (images, np.ones_like(images[:1])))
+    return blurred / weight  # beyond the border there is nothing, and nothing weighs nothing
+
+
+# ---- compiled passes ---------------------------------------------------------------------------------------
+
+
+def in_channels(model, grey):
+    """Inside a graph: grey faces (n, h, w) in each of the model's input channels, (n, h, w, channels)."""
+    return tf.repeat(grey[..., None], model.input_shape[-1], axis=-1)
+
+
+def score(model, grey, weights):
+    """Inside a graph: grey (n, h, w), weights (n, classes) -> the explained sum of logits, (n,)."""
+    logits = tf.cast(model(in_channels(model, grey), training=False), tf.float32)
+    return tf.reduce_sum(logits * weights, axis=-1)
+
+
+def compiled(model):
+    """A decorator: compile a pass over faces (n, h, w) and weights (n, classes), one graph for any n."""
+    faces, weights = tf.TensorSpec((None, *model.input_shape[1:3])), tf.TensorSpec((None, None))
+    return tf.function(jit_compile=False, input_signature=[faces, weights])
+
+
+@functools.lru_cache(maxsize=32)
+def gradient_pass(model):
+    @compiled(model)
+    def run(grey, weights):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(grey)
+            total = score(model, grey, weights)
+        return tape.gradient(total, grey)
+
+    return run
+
+
+@tf.RegisterGradient("GuidedRelu")
+def guided_relu(operation, gradient):
+    passed = operation.outputs[0] > 0
+    if operation.type == "Relu6":
+        passed &= operation.outputs[0] < 6
+    return tf.where(passed & (gradient > 0), gradient, tf.zeros_like(gradient))
+
+
+@functools.lru_cache(maxsize=32)
+def guided_pass(model):
+    @compiled(model)
+    def run(grey, weights):
+        # The override acts on the operations of the graph, so no kind of ReLU layer can be missed.
+        graph = tf.compat.v1.get_default_graph()
+        with graph.gradient_override_map({"Relu": "GuidedRelu", "Relu6": "GuidedRelu"}):
+            total = score(model, grey, weights)
+        if not any(operation.type in ("Relu", "Relu6") for operation in graph.get_operations()):
+            raise UserError("guided-backprop changes the gradient of ReLU; this model has none; use gradient")
+        return tf.gradients(total, grey)[0]
+
+    return run
+
+
+@functools.lru_cache(maxsize=32)
+def cam_pass(model, layer):
+    """The maps of `cams` in the cells of `layer`, four of (n, rows, columns)."""
+    both = keras.Model(model.inputs, [model.get_layer(layer).output, model.outputs[0]])
+
+    @compiled(model)
+    def run(grey, weights):
+        faces = in_channels(model, grey)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(faces)
+            features, logits = both(faces, training=False)
+            total = tf.reduce_sum(tf.cast(logits, tf.float32) * weights)
+        slope = tape.gradient(total, features, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        features, slope = tf.cast(features, tf.float32), tf.cast(slope, tf.float32)
+        square = slope ** 2
+        bottom = 2 * square + tf.reduce_sum(features, (1, 2), keepdims=True) * square * slope
+        alpha = tf.math.divide_no_nan(square, bottom)
+        weighted = (tf.reduce_mean(slope, (1, 2), keepdims=True) * features,
+                    tf.reduce_sum(alpha * tf.nn.relu(slope), (1, 2), keepdims=True) * features,
+                    tf.nn.relu(slope) * features,
+                    slope * features)
+        return tuple(tf.nn.relu(tf.reduce_sum(maps, -1)) for maps in weighted)
+
+    return run
+
+
+@functools.lru_cache(maxsize=32)
+def masked_pass(model):
+    """Scores (m,) of one face (h, w) seen through masks (m, h, w), `fill` (h, w) where they are 0; weights
+    (m, classes)."""
+    face, masks = tf.TensorSpec(model.input_shape[1:3]), tf.TensorSpec((None, *model.input_shape[1:3]))
+
+    @tf.function(jit_compile=False, input_signature=[masks, tf.TensorSpec((None, None)), face, face])
+    def run(masks, weights, face, fill):
+        return score(model, fill + masks * (face - fill), weights)
+
+    return run
+
+
+def in_chunks(function, size, *arrays, label=""):
+    """Run `function` over the rows of `arrays`, `size` at a time: a list of its outputs, each joined to one
+    array."""
+    starts = range(0, len(arrays[0]), size)
+    results = [tf.nest.flatten(function(*(tf.constant(array[start:start + size]) for array in arrays)))
+               for start in (cli.track(starts, label) if label else starts)]
+    return [np.concatenate(column) for column in zip(*results)]
+
+
+def chunk(model):
+    """How many faces fit one forward and backward pass through `model`: POINTS pixels, and what memory
+    allows."""
+    return batch_limit(model, max(1, POINTS // math.prod(model.input_shape[1:3])))
+
+
+def for_each(images, weights, label):
+    """Number, face (h, w) and weights (classes,) of each face, under a progress bar."""
+    return zip(cli.track(range(len(images)), label), images, weights)
+
+
+# ---- gradients ---------------------------------------------------------------------------------------------
+
+
+def gradient(model, images, weights):
+    """`gradient`: d logit / d grey level, signed (Simonyan et al. 2014). `gradient-x-input`: the same times
+    the grey level (Shrikumar et al. 2017), in logits, signed."""
+    maps, = in_chunks(gradient_pass(model), chunk(model), images, weights, label="gradient")
+    return {"gradient": maps, "gradient-x-input": maps * images}
+
+
+def gradients_at(model, points, weight):
+    """Gradients at several points (s, h, w) of one target, weight (classes,): float32 (s, h, w)."""
+    weights = np.repeat(weight[None], len(points), axis=0)
+    return in_chunks(gradient_pass(model), chunk(model), points, weights)[0]
+
+
+def noisy_gradient(model, images, weights, samples=32, noise=0.15, seed=0):
+    """Gradients at `samples` copies with Gaussian noise, whose standard deviation is `noise` times the face's
+    range of grey.
+
+    `smoothgrad`: their mean, signed (Smilkov et al. 2017); `squaregrad`: mean square (Hooker et al. 2019);
+    `vargrad`: variance (Adebayo et al. 2018), both >= 0.
+    """
+    mean, square = np.empty_like(images), np.empty_like(images)
+    for i, face, weight in for_each(images, weights, "smoothgrad"):
+        change = np.random.default_rng([seed, i]).standard_normal((samples, *face.shape), np.float32)
+        maps = gradients_at(model, face + noise * np.ptp(face) * change, weight)
+        mean[i], square[i] = maps.mean(0), (maps ** 2).mean(0)
+    return {"smoothgrad": mean, "squaregrad": square, "vargrad": np.maximum(square - mean ** 2, 0)}
+
+
+def integrated_gradients(model, images, weights, steps=64, baseline="black"):
+    """`integrated-gradients`: mean gradient on the way from a baseline times the way (Sundararajan et al.
+    2017).
+
+    Midpoint rule with `steps` points; baseline as in FILLS. In logits, signed; `completeness_error` says how
+    exact.
+    """
+    bases = filled(images, baseline)
+    shares = ((np.arange(steps, dtype=np.float32) + 0.5) / steps)[:, None, None]
+    maps = np.empty_like(images)
+    for i, face, weight in for_each(images, weights, "integrated gradients"):
+        way = face - bases[i]
+        maps[i] = gradients_at(model, bases[i] + shares * way, weight).mean(0) * way
+    return {"integrated-gradients": maps}
+
+
+def completeness_error(model, images, targets, maps, baseline="black"):
+    """How far integrated gradients miss the difference of the logits that they must add up to: float (n,), in
+    logits."""
+    images = np.asarray(images, np.float32)
+    weights = target_weights(targets, model.output_shape[-1])
+    there, base = (models.predict(model, faces) for faces in (images, filled(images, baseline)))
+    return np.abs(maps.sum((1, 2)) - ((there - base) * weights).sum(1))
+
+
+def guided_backprop(model, images, weights):
+    """`guided-backprop`: the gradient with every ReLU passing back positive values only (Springenberg et al.
+    2015), signed.
+
+    It gives the face's edges whatever the network has learnt (Adebayo et al. 2018; Nie et al. 2018): compare,
+    do not conclude. Raises UserError for a model without ReLU.
+    """
+    maps, = in_chunks(guided_pass(model), chunk(model), images, weights, label="guided-backprop")
+    return {"guided-backprop": maps}
+
+
+# ---- class activation maps ---------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=32)
+def traced(model):
+    """The nodes of a model, by name (see `receptive_field.trace`)."""
+    return receptive_field.trace(model)[1]
+
+
+def cam_layer(model, name=None):
+    """The layer that CAMs use: `name`, else what ends the last stage of convolutions, after its normalisation
+    and ReLU.
+
+    Raises UserError, listing the choices, for a layer that does not exist and for a model without
+    convolutions.
+    """
+    nodes = traced(model)
+    kinds = {name: type(nodes[name].layer).__name__ for name in receptive_field.feature_layers(nodes)}
+    first = next((i for i, kind in enumerate(kinds.values()) if "Conv" in kind), len(kinds))
+    names = [name for name in list(kinds)[first:] if 1 not in nodes[name].output.shape[1:3]]
+    if not names:
+        others = [method for method in METHODS if METHODS[method] not in (cams, score_cam)]
+        raise UserError(f"{model.name} has no convolutions, so no class activation maps; "
+                        f"methods for any model: {', '.join(others)}")
+    if name is not None and name not in names:
+        raise UserError(f"{model.name} has no layer {name!r} with feature maps; "
+                        f"choose one of {', '.join(names)}")
+    passing = ("Pooling", "Dropout", "Padding", "Crop", "Reshape", "Permute", "Identity", "UpSampling")
+    return name or [end for end in names if not any(word in kinds[end] for word in passing)][-1]
+
+
+def cams(model, images, weights, layer=None):
+    """`grad-cam` (Selvaraju et al. 2017), `grad-cam++` (Chattopadhyay et al. 2018), `layer-cam` (Jiang et al.
+    2021) and `hires-cam` (Draelos and Carin 2020) from one backward pass to `layer`: >= 0, after the final
+    ReLU, interpolated."""
+    layer = cam_layer(model, layer)
+    several = in_chunks(cam_pass(model, layer), chunk(model), images, weights, label="grad-cam")
+    field, size = traced(model)[layer].field, images.shape[1:]
+    names = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam")
+    return {name: receptive_field.upsample(maps, field, size) for name, maps in zip(names, several)}
+
+
+def score_cam(model, images, weights, layer=None, fill="mean"):
+    """`score-cam`: feature maps weighted by the softmax over channels of the logit with only that map's
+    pixels left, >= 0 (Wang et al. 2020). One forward pass a channel; channels that are constant have no map
+    and no weight."""
+    layer = cam_layer(model, layer)
+    features = keras.Model(model.inputs[0], model.get_layer(layer).output)
+    fills, field, result = filled(images, fill), traced(model)[layer].field, np.zeros_like(images)
+    for i, face, weight in for_each(images, weights, "score-cam"):
+        channels = np.moveaxis(models.predict(features, face[None])[0], -1, 0)
+        maps = receptive_field.upsample(channels, field, face.shape)
+        low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
+        varies = (high > low)[:, 0, 0]
+        if varies.any():
+            masks = (maps[varies] - low[varies]) / (high - low)[varies]
+            shares = softmax(masked_scores(model, face, fills[i], masks, weight))
+            result[i] = np.maximum(np.tensordot(shares, maps[varies], 1), 0)
+    return {"score-cam": result}
+
+
+# ---- perturbations -----------------------------------------------------------------------------------------
+
+
+def masked_scores(model, face, fill, masks, weight):
+    """Scores of a face (h, w) seen through each mask (m, h, w) in [0, 1], `fill` (h, w) where they are 0:
+    float32 (m,)."""
+    run = functools.partial(masked_pass(model), face=tf.constant(face), fill=tf.constant(fill))
+    return in_chunks(run, 2 * chunk(model), masks, np.repeat(weight[None], len(masks), axis=0))[0]
+
+
+def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
+    """`occlusion`: how far the logit falls where a patch is filled, mean over the patches on a pixel; in
+    logits, signed (Zeiler and Fergus 2014). Patches start every `stride` pixels (at most `patch`), the last
+    ones flush with the edge, so each hides the same area."""
+    _, height, width = images.shape
+    sides = []
+    for pixels in (height, width):
+        starts = np.union1d(np.arange(0, pixels - patch, stride), max(pixels - patch, 0))[:, None]
+        sides.append((np.arange(pixels) >= starts) & (np.arange(pixels) < starts + patch))
+    hidden = sides[0][:, None, :, None] & sides[1][None, :, None, :]
+    hidden = hidden.reshape(-1, height, width).astype(np.float32)
+    masks = np.concatenate([np.ones((1, height, width), np.float32), 1 - hidden])
+    fills, maps = filled(images, fill), np.empty_like(images)
+    for i, face, weight in for_each(images, weights, "occlusion"):
+        whole, *scores = masked_scores(model, face, fills[i], masks, weight)
+        maps[i] = np.tensordot(whole - scores, hidden, 1) / hidden.sum(0)
+    return {"occlusion": maps}
+
+
+def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
+    """`rise`: how the logit varies with a pixel's being seen through random masks of `cells` x `cells`, half
+    open; signed (Petsiuk et al. 2018). The mean score is taken off first, so a pixel that does not matter is
+    near zero."""
+    size = images.shape[1:]
+    rng, random = np.random.default_rng([seed, 1]), np.empty((masks, *size), np.float32)
+    for mask in random:
+        grid = (rng.uniform(size=(cells + 2, cells + 2)) < 0.5).astype(np.float32)
+        at = [(np.arange(pixels) * cells / pixels + rng.uniform())[:, None] for pixels in size]
+        rows, columns = (np.maximum(1 - np.abs(x - np.arange(cells + 2)), 0).astype(np.float32) for x in at)
+        mask[:] = rows @ grid @ columns.T
+    centred = (random - random.mean(0)) / np.maximum(random.var(0), 1e-6) / masks
+    fills, maps = filled(images, fill), np.empty_like(images)
+    for i, face, weight in for_each(images, weights, "rise"):
+        scores = masked_scores(model, face, fills[i], random, weight)
+        maps[i] = np.tensordot(scores - scores.mean(), centred, 1)
+    return {"rise": maps}
+
+
+# ---- controls ----------------------------------------------------------------------------------------------
+
+
+def controls(model, images, weights, seed=0):
+    """Maps that know nothing of the network, which any method must beat: `random` uniform in [0, 1), `edges`,
+    the size of the Sobel gradient, and `centre`, a Gaussian in the middle with a quarter of the width as
+    standard deviation; >= 0."""
+    _, height, width = images.shape
+    noise = [np.random.default_rng([seed, 2, i]).uniform(size=(height, width)) for i in range(len(images))]
+    edges = [np.hypot(*(ndimage.sobel(face, axis, mode="nearest") for axis in (0, 1))) for face in images]
+    y, x = np.linspace(-2, 2, height)[:, None], np.linspace(-2, 2, width)
+    centre = np.broadcast_to(np.exp(-(y ** 2 + x ** 2) / 2), images.shape)
+    return {"random": np.array(noise), "edges": np.array(edges), "centre": centre}
+
+
+METHODS = {
+    "gradient": gradient, "gradient-x-input": gradient,
+    "smoothgrad": noisy_gradient, "squaregrad": noisy_gradient, "vargrad": noisy_gradient,
+    "integrated-gradients": integrated_gradients, "guided-backprop": guided_backprop,
+    "grad-cam": cams, "grad-cam++": cams, "layer-cam": cams, "hires-cam": cams, "score-cam": score_cam,
+    "occlusion": occlusion, "rise": rise,
+}
+CONTROLS = {"random": controls, "edges": controls, "centre": controls}
+FOR_THE_CLASS = ("occlusion", "rise")  # below zero is against the class; of other signed maps the size counts
+
+
+def strength(maps, method):
+    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of a map, but the map
+    itself where a negative value speaks against the class. Maps (n, h, w) -> float32 (n, h, w)."""
+    return maps if method in FOR_THE_CLASS else np.abs(maps)

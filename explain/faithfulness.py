@@ -1,0 +1,183 @@
+"""Evidence for an attribution map: what the network loses without its pixels, and whether it needs what was
+learnt.
+
+`values` are maps as `attribution.strength` gives them, float32 (n, h, w); `targets` are class codes, int
+(n,).
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.special import softmax
+from scipy.stats import rankdata
+
+from explain import attribution
+from utils import cli, models
+
+STEPS = 16  # points of a deletion or insertion curve after the first
+FAILS = 0.5  # a method whose maps stay as similar without the upper half explains nothing that was learnt
+STAGES = 12  # at most so many in a cascade; a deeper network has several layers in each
+
+
+def probabilities(model, images):
+    """Class probabilities of grey faces by a model of logits: images (n, h, w) -> float32 (n, classes)."""
+    return softmax(models.predict(model, images), axis=1)
+
+
+def ranks(values, seed=0):
+    """Rank of each pixel in its map, 0 the most salient, ties in random order: int64 (n, h*w)."""
+    flat = values.reshape(len(values), -1)
+    ties = np.random.default_rng([seed, 5]).uniform(size=flat.shape)
+    order = np.lexsort((ties, -flat), axis=1)
+    return np.argsort(order, axis=1)
+
+
+def keep_top(values, share, seed=0):
+    """The most salient `share` (0-1) of each map's area: bool (n, h, w). Always as many pixels, however flat
+    the map."""
+    count = round(share * values[0].size)
+    return (ranks(values, seed) < count).reshape(values.shape)
+
+
+def masked(images, keep, fill="mean"):
+    """Faces with the pixels outside `keep` (bool, n, h, w) replaced: float32 (n, h, w)."""
+    return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
+
+
+def probability_kept(model, images, targets, values, share, fill="mean", seed=0):
+    """Probability of the target with the whole face and with only the top `share` of the map left: two
+    float32 (n,)."""
+    rows = np.arange(len(images))
+    before = probabilities(model, images)[rows, targets]
+    after = probabilities(model, masked(images, keep_top(values, share, seed), fill))[rows, targets]
+    return before, after
+
+
+def curves(model, images, targets, values, fill="blurred", seed=0):
+    """Probability of the target as the most salient pixels go (deletion) or come (insertion; Petsiuk et al.
+    2018).
+
+    Returns two float32 (n, STEPS + 1), at shares 0 to 1 of the area. A low deletion and a high insertion
+    curve are good.
+    """
+    images, fills = np.asarray(images, np.float32), attribution.filled(images, fill)
+    rank, counts = ranks(values, seed), np.round(np.linspace(0, 1, STEPS + 1) * values[0].size)
+    deletion, insertion = np.empty((2, len(images), STEPS + 1), np.float32)
+    for i, image in enumerate(images):
+        first = (rank[i] < counts[:, None]).reshape(-1, *image.shape)
+        frames = np.concatenate([np.where(first, fills[i], image), np.where(first, image, fills[i])])
+        deletion[i], insertion[i] = probabilities(model, frames)[:, targets[i]].reshape(2, -1)
+    return deletion, insertion
+
+
+def area(curve):
+    """Area under curves over shares 0 to 1, trapezoidal: (n, points) -> (n,), in [0, 1] for probabilities."""
+    return ((curve[:, 1:] + curve[:, :-1]) / 2).mean(1)
+
+
+def sparseness(values):
+    """Gini index of each map (Chalasani et al. 2020): 0 all pixels alike, towards 1 few pixels hold
+    everything. (n,)."""
+    flat = np.sort(np.maximum(values, 0).reshape(len(values), -1).astype(np.float64), axis=1)
+    n, total = flat.shape[1], flat.sum(1)
+    weighted = flat @ (2 * np.arange(1, n + 1) - n - 1)
+    return np.divide(weighted, n * total, out=np.zeros_like(total), where=total > 0)
+
+
+def evaluate(model, images, targets, values, share=0.2, seed=0):
+    """Every check of {method: values}: {method: {"deletion", "insertion": curves as `curves` gives them, and
+    (n,) each: "deletion_area", "insertion_area", "drop" (of the probability, 0-1 of what it was, with only
+    the top `share` left), "increase" (whether it rose) and "sparseness"}}. Drop and increase: Chattopadhyay
+    et al. 2018."""
+    results = {}
+    for method in cli.track(list(values), "deletion and insertion"):
+        deletion, insertion = curves(model, images, targets, values[method], seed=seed)
+        before, after = probability_kept(model, images, targets, values[method], share, seed=seed)
+        results[method] = {
+            "deletion": deletion, "insertion": insertion,
+            "deletion_area": area(deletion), "insertion_area": area(insertion),
+            "drop": np.maximum(before - after, 0) / np.maximum(before, 1e-12),
+            "increase": (after > before).astype(float), "sparseness": sparseness(values[method])}
+    return results
+
+
+# ---- randomisation -----------------------------------------------------------------------------------------
+
+
+def spearman(a, b, where=None):
+    """Rank correlation of two sets of maps, ties averaged: (n, h, w) each -> (n,); 0 where either map is
+    blank.
+
+    where: bool (h, w), the pixels to compare (default: all).
+    """
+    where = np.ones(a.shape[1:], bool) if where is None else where
+    first, second = (rankdata(maps[:, where], axis=1) for maps in (a, b))
+    first, second = (rank - rank.mean(1, keepdims=True) for rank in (first, second))
+    bottom = np.sqrt((first ** 2).sum(1) * (second ** 2).sum(1))
+    return np.divide((first * second).sum(1), bottom, out=np.zeros(len(a)), where=bottom > 0)
+
+
+def ssim(a, b):
+    """Structural similarity (Wang et al. 2004) of two sets of maps, each scaled to a maximum of 1: (n, h, w)
+    -> (n,)."""
+    scaled = [np.maximum(maps, 0) for maps in (a, b)]
+    scaled = [maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30) for maps in scaled]
+    tensors = [tf.constant(maps[..., None], tf.float32) for maps in scaled]
+    return tf.image.ssim(*tensors, max_val=1.0, filter_size=7).numpy()
+
+
+def upper(stages):
+    """The first half of a cascade's stages: without the layers that decide on the class there is nothing left
+    to explain, while any map changes with the lowest layers."""
+    return stages[:-(-len(stages) // 2)]
+
+
+def fails(correlations, similarities):
+    """Whether a method fails the cascade: its maps survive the upper half by rank and by structural
+    similarity.
+
+    Both must say so: ranks alone also rise with a dark margin or a bright centre that all maps of a network
+    share.
+    """
+    return bool(upper(correlations).mean() > FAILS and upper(similarities).mean() > FAILS)
+
+
+def stages(model):
+    """Layers to re-initialise together, from the output down: lists of names. A normalisation goes with its
+    convolution."""
+    groups, waiting = [], []
+    for layer in reversed([layer for layer in model.layers if layer.weights]):
+        waiting.append(layer.name)
+        if any("kernel" in weight.name for weight in layer.weights):
+            groups.append(waiting)
+            waiting = []
+    groups = [*groups[:-1], groups[-1] + waiting] if groups else [waiting]
+    parts = np.array_split(np.arange(len(groups)), min(STAGES, len(groups)))
+    return [[name for i in part for name in groups[i]] for part in parts]
+
+
+def cascade(model, images, targets, methods, seed=0, **options):
+    """Cascading randomisation (Adebayo et al. 2018): do maps change when what was learnt is lost?
+
+    From the output down, the layers of a copy are re-initialised by their own initialisers; after each stage
+    all maps are made again and compared by size with those of the trained network, by rank only where the
+    network sees: a margin that it crops is zero in every map. Returns (names of the layer that each stage
+    ends with, {method: (rank correlations, ssims), float (stages, n) each}). `model` stays as it is.
+    """
+    copy = models.flat_copy(model)
+    # Another seed, as its training's would give a network its first weights back; built anew, so that each
+    # weight comes from its layer's own initialiser.
+    keras.utils.set_random_seed(seed + 1_000_003)
+    fresh = keras.models.clone_model(copy)
+    trained = attribution.attribute_all(copy, images, targets, methods, seed=seed, **options)
+    seen = (attribution.attribute(copy, images, targets, "gradient") != 0).any(0)
+    groups = stages(copy)
+    result = {method: np.zeros((2, len(groups), len(images))) for method in methods}
+    for k, group in enumerate(cli.track(groups, "randomisation")):
+        for name in group:
+            copy.get_layer(name).set_weights(fresh.get_layer(name).get_weights())
+        random = attribution.attribute_all(copy, images, targets, methods, seed=seed, **options)
+        for method in methods:
+            pair = [np.abs(maps[method]) for maps in (trained, random)]
+            result[method][:, k] = spearman(*pair, seen), ssim(*pair)
+    return [group[-1] for group in groups], {method: tuple(values) for method, values in result.items()}

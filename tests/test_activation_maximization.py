@@ -1,0 +1,299 @@
+"""Activation maximisation climbs, finds what was planted, and its accounts of the network and the data are
+true."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from utils import models
+from utils.cli import UserError
+
+pytest.importorskip("tensorflow")
+if keras.backend.backend() != "tensorflow":
+    pytest.skip("gradients are TensorFlow's", allow_module_level=True)
+
+from explain import activation_maximization as maximization
+from explain import adversarial, receptive_field
+from explain.activation_maximization import Options
+
+EDGE = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 0, -1, -1], [0, -1, -1, -1, -1],
+                 [-1, -1, -1, -1, -1]], np.float32)
+
+
+def network(size=24, padding="same"):
+    """A small net with each kind of layer that moves a receptive field."""
+    keras.utils.set_random_seed(3)
+    face = keras.Input((size, size, 1))
+    x = layers.Rescaling(1 / 255)(face)
+    x = layers.Conv2D(4, 3, padding=padding, name="conv1")(x)
+    x = layers.ReLU(name="relu1")(x)
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = layers.Conv2D(6, 3, strides=2, padding=padding, activation="relu", name="conv2")(x)
+    x = layers.BatchNormalization(name="norm2")(x)
+    x = layers.Flatten()(x)
+    return keras.Model(face, layers.Dense(7, activation="softmax", name="out")(x))
+
+
+def edge_network():
+    """One planted filter: an oriented edge, among random ones."""
+    model = keras.Sequential([keras.Input((48, 48, 1)), layers.Rescaling(1 / 255),
+                              layers.Conv2D(3, 5, activation="relu", name="edges"),
+                              layers.GlobalAveragePooling2D(),
+                              layers.Dense(7)])
+    kernel, bias = model.get_layer("edges").get_weights()
+    kernel[..., 0, 1] = EDGE
+    model.get_layer("edges").set_weights([kernel, bias])
+    return model
+
+
+def climb(model, name, objective="channel", channels=(0, 1, 2), sign=1, batch_size=None, **options):
+    canvas = maximization.canvas(models.flat_copy(model), name, objective)
+    assert canvas.objective == objective
+    options = Options(**{"steps": 60} | options)
+    return maximization.ascend(canvas, channels, sign, options, batch_size=batch_size), canvas
+
+
+def score(canvas, images, channel, objective="channel"):
+    features = canvas.network(images[..., None])
+    return maximization.activation(features, np.full(len(images), channel, np.int32), objective,
+                                   unit=canvas.unit).numpy()
+
+
+@pytest.mark.parametrize(("objective", "layer"), [("channel", "relu1"), ("neuron", "conv2")])
+def test_ascent_beats_the_best_of_many_random_images(objective, layer):
+    ascent, canvas = climb(network(), layer, objective, steps=100)
+    noise = np.random.default_rng(0).uniform(0, 255, (1000, *canvas.size)).astype(np.float32)
+    best = np.array([score(canvas, noise, channel, objective).max() for channel in range(3)])
+    assert (ascent.activations > best).all() and (ascent.activations - best).max() > 0.3 * np.abs(best).max()
+    assert ascent.images.min() >= 0 and ascent.images.max() <= 255
+    assert ascent.images.dtype == np.float32 and ascent.snapshots.shape == (6, *ascent.images.shape)
+
+
+def test_a_planted_edge_is_recovered():
+    ascent, canvas = climb(edge_network(), "edges", "neuron", steps=150)
+    assert canvas.size == (5, 5)
+    assert np.corrcoef(ascent.images[1].ravel(), EDGE.ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("parametrization", ["fourier", "pixel"])
+def test_the_minimum_is_below_the_maximum(parametrization):
+    high, _ = climb(network(), "relu1", "neuron", parametrization=parametrization)
+    low, _ = climb(network(), "relu1", "neuron", parametrization=parametrization, sign=-1)
+    assert (low.activations < high.activations).all()
+    assert (climb(network(), "relu1", sign=-1)[0].activations <= 0).all()
+
+
+@pytest.mark.parametrize("objective", ["channel", "neuron"])
+def test_a_climb_in_bfloat16_gets_as_high(objective, monkeypatch):
+    reached = []
+    for native in (True, False):
+        monkeypatch.setattr(maximization, "has_native_bfloat16", lambda native=native: native)
+        reached.append(climb(network(), "conv2", objective, (0, 1, 4))[0])
+    half, full = (ascent.activations for ascent in reached)
+    assert half.dtype == np.float32 and (half != full).any()
+    np.testing.assert_allclose(half, full, rtol=0.15)
+
+
+def test_the_seed_decides():
+    first, second, other = (climb(network(), "relu1", seed=seed, steps=5)[0].images for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - other).max() > 10
+
+
+def test_batches_bound_memory_and_do_not_change_the_start():
+    whole, _ = climb(network(), "relu1", steps=1)
+    parts, _ = climb(network(), "relu1", steps=1, batch_size=2)
+    np.testing.assert_allclose(whole.snapshots[0], parts.snapshots[0], atol=1e-3)
+    assert parts.images.shape == whole.images.shape and parts.activations.shape == (3,)
+
+
+def test_pixel_penalties_smooth():
+    def roughness(**options):
+        images = climb(network(), "relu1", parametrization="pixel", **options)[0].images
+        return np.abs(np.diff(images, axis=1)).mean()
+
+    assert roughness(total_variation=1.5) < 0.8 * roughness()
+    assert roughness(l2=1.5) < roughness()
+    assert np.isfinite(roughness(jitter=2))
+
+
+def test_a_relu_that_noise_leaves_at_zero_still_climbs():
+    model = network()
+    kernel, bias = model.get_layer("conv1").get_weights()
+    model.get_layer("conv1").set_weights([kernel, bias - 0.9])
+    ascent, canvas = climb(model, "relu1", "neuron")
+    assert (ascent.activations > score(canvas, ascent.snapshots[0], 0, "neuron").min()).all()
+
+
+def test_a_filter_that_nearly_nothing_excites_is_started():
+    """Its bias lets only an edge of four fifths of full contrast through, which smooth noise never has."""
+    model = edge_network()
+    kernel, bias = model.get_layer("edges").get_weights()
+    bias[1] = -0.8 * EDGE[EDGE > 0].sum()
+    model.get_layer("edges").set_weights([kernel, bias])
+    noise = climb(model, "edges", steps=1)[0]
+    ascent, canvas = climb(model, "edges", steps=150)
+    assert noise.activations[1] == 0 and ascent.activations[1] > 0
+    values = np.asarray(canvas.network(ascent.images[1][None, ..., None]))[0, ..., 1]
+    np.testing.assert_allclose(ascent.activations[1], np.maximum(values, 0).mean(), rtol=1e-3)
+
+
+def test_the_best_snapshot_is_kept(monkeypatch):
+    monkeypatch.setattr(maximization, "SNAPSHOT", 5)
+    ascent, canvas = climb(network(), "relu1", steps=100)
+    reached = np.array([[score(canvas, snapshot[i:i + 1], i)[0] for i in range(3)]
+                        for snapshot in ascent.snapshots])
+    np.testing.assert_allclose(ascent.activations, reached.max(0), rtol=1e-4)
+    for i in range(3):
+        np.testing.assert_array_equal(ascent.images[i], ascent.snapshots[reached[:, i].argmax(), i])
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [24, 27])
+@pytest.mark.parametrize("name", ["conv1", "pool1", "norm2"])
+def test_receptive_field_is_the_footprint_of_the_gradient(name, size, padding):
+    import tensorflow as tf
+
+    model = network(size, padding)
+    image, nodes = receptive_field.trace(model)
+    part = keras.Model(image, nodes[name].output)
+    unit = tuple(n // 2 for n in part.output_shape[1:3])
+    x = tf.constant(np.random.default_rng(0).uniform(0, 255, (64, size, size, 1)).astype(np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = tf.reduce_sum(part(x)[:, unit[0], unit[1]])
+    seen = np.argwhere(np.abs(tape.gradient(value, x).numpy()).sum((0, 3)) > 0)
+    low, high = nodes[name].field.box(unit)
+    np.testing.assert_array_equal(seen.min(0), np.maximum(low, 0))
+    np.testing.assert_array_equal(seen.max(0) + 1, np.minimum(high, size))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("size", [41, 48])
+def test_a_unit_has_the_same_value_on_its_canvas_as_on_the_whole_image(size, padding):
+    model = network(size, padding)
+    image, nodes = receptive_field.trace(model, split=("conv2",))
+    canvas = maximization.canvas(model, "conv2", "neuron")
+    assert max(canvas.size) < size / 2
+    whole = keras.Model(image, nodes["conv2"].before)
+    unit = [n // 2 for n in whole.output_shape[1:3]]
+    face = np.random.default_rng(0).uniform(0, 255, (1, size, size, 1)).astype(np.float32)
+    top, left = (low - inner for low, inner in zip(nodes["conv2"].field.box(unit)[0], canvas.box[0]))
+    crop = face[:, top:top + canvas.size[0], left:left + canvas.size[1]]
+    np.testing.assert_allclose(np.asarray(canvas.network(crop))[0, canvas.unit[0], canvas.unit[1]],
+                               np.asarray(whole(face))[0, unit[0], unit[1]], rtol=1e-4, atol=1e-5)
+
+
+def test_a_central_crop_is_left_out_of_the_canvas():
+    face = keras.Input((48, 48, 1))
+    x = layers.Conv2D(2, 3, padding="same", activation="relu", name="conv")(layers.CenterCrop(40, 40)(face))
+    model = keras.Model(face, layers.Dense(7)(layers.GlobalMaxPooling2D()(x)))
+    canvas = maximization.canvas(model, "conv", "neuron")
+    assert canvas.size == (3, 3) and canvas.network.input_shape == (None, 3, 3, 1)
+
+
+def test_stages_end_at_the_last_activation_before_the_map_shrinks():
+    from training import networks
+
+    _, nodes = receptive_field.trace(networks.report_cnn())
+    assert receptive_field.stage_ends(nodes) == ["conv2_relu", "conv3_relu"]
+    _, nodes = receptive_field.trace(networks.compact_cnn())
+    assert receptive_field.stage_ends(nodes)[-1] == "stage3_relu3"
+    _, nodes = receptive_field.trace(network())
+    assert receptive_field.stage_ends(nodes) == ["relu1", "conv2"]
+    _, nodes = receptive_field.trace(networks.report_dnn())
+    with pytest.raises(UserError, match="no convolution"):
+        receptive_field.stage_ends(nodes)
+
+
+def test_eta_squared_is_that_of_an_analysis_of_variance():
+    values = np.array([[1.0, 5], [2, 5], [3, 5], [7, 5], [9, 5]])
+    labels = np.array([0, 0, 0, 1, 1])
+    # means 2 and 8, grand mean 4.4: between 3 * 2.4**2 + 2 * 3.6**2 = 43.2; within 2 + 2 = 4
+    np.testing.assert_allclose(maximization.eta_squared(values, labels), [43.2 / 47.2, 0])
+    f_classif = pytest.importorskip("sklearn.feature_selection").f_classif
+    rng = np.random.default_rng(0)
+    values, labels = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+    f = f_classif(values, labels)[0]
+    np.testing.assert_allclose(maximization.eta_squared(values, labels), 2 * f / (2 * f + 57))
+
+
+def test_responses_patches_and_dead_filters():
+    model = network()
+    kernel, bias = model.get_layer("conv1").get_weights()
+    kernel[..., 2], bias[2] = 0, -1
+    model.get_layer("conv1").set_weights([kernel, bias])
+    images = np.random.default_rng(0).integers(0, 256, (9, 24, 24), np.uint8)
+    images[5] = images[4]
+    answers = maximization.responses(model, ["relu1", "conv1"], images, batch_size=4)
+    found = answers["relu1"]
+    image, nodes = receptive_field.trace(model)
+    maps = np.asarray(keras.Model(image, nodes["relu1"].output)(images[..., None].astype(np.float32)))
+    np.testing.assert_allclose(found.mean, maps.mean((1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(maximization.dead_filters(found), [False, False, True, False])
+    answers["conv1"].peak[:] -= 100  # without a ReLU, what is always negative may still tell images apart
+    answers["conv1"].low_peak[:] -= 100
+    np.testing.assert_array_equal(maximization.dead_filters(answers["conv1"]), [False, False, True, False])
+    rows, values, patches = maximization.top_patches(
+        found, 0, 3, nodes["relu1"].field, lambda row: images[row], np.array([0, 1, 2, 3, 4, 4, 6, 7, 8]))
+    peaks = maps[..., 0].max((1, 2))
+    assert rows[0] == peaks.argmax() and (np.diff(values) <= 0).all() and not {4, 5} <= set(rows)
+    y, x = np.unravel_index(maps[rows[0], ..., 0].argmax(), maps.shape[1:3])
+    padded = np.pad(images[rows[0]].astype(np.float32), 1, constant_values=np.nan)
+    np.testing.assert_array_equal(patches[0], padded[y:y + 3, x:x + 3])
+
+
+def test_rare_filters_answer_to_few_images():
+    peak = np.ones((200, 3))
+    peak[1:, 1] = peak[:, 2] = -1
+    for rectified in (True, False):
+        found = maximization.Responses(peak, peak, peak, peak, peak, 1, rectified)
+        assert maximization.dead_filters(found).tolist() == [not rectified, False, True]
+        assert maximization.rare_filters(found).tolist() == [False, rectified, False]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_adversarial_turns_the_class_by_less_than_the_sign_of_the_gradient(seed):
+    logits = models.logits_model(network())
+    image = np.random.default_rng(seed).uniform(40, 215, (24, 24)).astype(np.float32)
+    found = adversarial.adversarial(logits, image)
+    assert found.image.min() >= 0 and found.image.max() <= 255
+    assert found.before.argmax() != found.after.argmax()
+    assert abs(np.sort(found.after)[-1] - np.sort(found.after)[-2]) < 0.01  # on the border, no further
+    assert found.fgsm is not None
+    assert np.linalg.norm(found.image - image) < np.linalg.norm(found.fgsm - image)
+
+
+def test_adversarial_of_a_linear_model_is_the_distance_to_the_plane():
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2)])
+    rng = np.random.default_rng(0)
+    weights = rng.standard_normal((36, 2)).astype(np.float32)
+    image = rng.uniform(100, 150, (6, 6)).astype(np.float32)
+    normal = weights[:, 1] - weights[:, 0]
+    bias = np.array([normal @ image.ravel() + 20, 0], np.float32)
+    model.layers[-1].set_weights([weights, bias])
+    found = adversarial.adversarial(keras.Model(model.inputs, model.outputs), image)
+    np.testing.assert_allclose(np.linalg.norm(found.image - image), 20 / np.linalg.norm(normal), rtol=1e-2)
+
+
+def test_adversarial_without_any_gradient_says_so():
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(),
+                              layers.Dense(3, kernel_initializer="zeros")])
+    with pytest.raises(UserError, match="gradient"):
+        adversarial.adversarial(keras.Model(model.inputs, model.outputs), np.full((6, 6), 9.0))
+
+
+def test_a_stock_network_with_colour_input_and_a_nested_one():
+    base = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, include_top=False, weights=None)
+    face = keras.Input((32, 32, 3))
+    x = layers.GlobalAveragePooling2D()(base(layers.Rescaling(1 / 127.5, offset=-1)(face)))
+    model = keras.Model(face, layers.Dense(7, activation="softmax")(x))
+    model = models.flat_copy(model)
+    _, nodes = receptive_field.trace(model)
+    stages = receptive_field.stage_ends(nodes)
+    assert "out_relu" in receptive_field.feature_layers(nodes) and len(stages) >= 4
+    ascent, canvas = climb(model, stages[0], steps=2)
+    assert canvas.network.input_shape[-1] == 3 and np.isfinite(ascent.images).all()
+    assert maximization.responses(model, stages,
+                                  np.zeros((3, 32, 32), np.uint8))[stages[0]].mean.shape[0] == 3

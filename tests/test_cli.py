@@ -1,0 +1,82 @@
+"""The command line: option types, paths that cannot be read, tables, JSON of the wrong shape."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import PROJECT
+from utils import cli, files
+from utils.cli import UserError
+
+
+@pytest.mark.parametrize(("kind", "text", "expected"), [
+    (int, "4294967296", "a whole number of at least 0 and at most 4294967295"),
+    (int, "1.5", "a whole number"), (int, "", "whole number"),
+    (int, "9" * 5000, "a whole number"), (int, "-1", "at least 0"), (float, "inf", "a number of at least 0"),
+    (float, "nan", "a number"), (float, "1e999", "a number"), (float, "-0.1", "at least 0"),
+])
+def test_numbers_out_of_range_are_refused(kind, text, expected):
+    with pytest.raises(argparse.ArgumentTypeError, match=expected):
+        cli.number(kind, 0)(text)
+
+
+def test_numbers_within_range_are_read():
+    assert cli.number(int, 0)("4294967295") == 2 ** 32 - 1
+    assert cli.number(float, 0, 1)("1") == 1.0
+    with pytest.raises(argparse.ArgumentTypeError, match="above 0 and at most 1"):
+        cli.number(float, 0, 1, open_low=True)("0")
+
+
+def test_a_path_that_no_file_can_have_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("loop.csv").symlink_to("loop.csv")
+    parser = cli.Parser("A script.")
+    parser.add_argument("--data", type=Path, nargs="+")
+    long = "File name too long"
+    for name, reason in (("loop.csv", "Too many levels"), ("x" * 300, long), ("x/" * 3000, long)):
+        with pytest.raises(UserError, match=reason):
+            parser.parse_args(["--data", "absent.csv", name])
+
+
+def test_names_that_are_no_text_are_written(tmp_path):
+    name = "caf\udce9"  # Latin-1 on a disk where names are UTF-8
+    files.write_json(tmp_path / f"{name}.json", {"data": name})
+    files.write_table(tmp_path / f"{name}.csv", pd.DataFrame({"image": [name]}))
+    assert files.read_json(tmp_path / f"{name}.json") == {"data": name}
+    assert r"caf\udce9" in (tmp_path / f"{name}.csv").read_text()
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    (b"[" * 200_000, "nested too deeply"), (b'{"a": ' * 200_000, "nested too deeply"), (b"{", "is not JSON"),
+    (b"\xff", "is not JSON"), (b"[1]", "list where a JSON object was expected"), (b'"text"', "holds str"),
+])
+def test_json_that_cannot_be_a_card_is_one_line(tmp_path, content, expected):
+    (tmp_path / "card.json").write_bytes(content)
+    with pytest.raises(UserError, match=expected):
+        files.read_json(tmp_path / "card.json")
+
+
+def test_a_table_is_aligned_and_shows_brackets_as_they_are(capsys):
+    cli.print_table(pd.DataFrame({"class": ["angry", "[bold]fear"], "faces": ["1,234", "7"]}))
+    header, rule, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["class", "faces"] and len(set(rule)) == 1
+    assert first.startswith("angry ") and second.startswith("[bold]fear ")
+    assert len(first) == len(second) == len(header) and first.endswith(" 1,234") and second.endswith("     7")
+
+
+def test_progress_is_silent_without_a_terminal(capfd):
+    assert list(cli.track([1, 2, 3], "counting")) == [1, 2, 3]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("backend", ["nonsense", ""])
+def test_a_backend_that_does_not_exist_is_one_line(backend, tmp_path):
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from utils import cli; cli.run(cli.start_keras)"
+    done = subprocess.run([sys.executable, "-c", code, str(PROJECT)], capture_output=True, text=True,
+                          env={"KERAS_BACKEND": backend, "KERAS_HOME": str(tmp_path)})
+    assert done.returncode == (2 if backend else 0), done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == bool(backend)

@@ -1,0 +1,66 @@
+"""The project's own files: requirements are what is imported, and `make` names the Pythons that it takes."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.conftest import PACKAGES, PROJECT
+
+MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "dlib-bin": "dlib"}  # requirement: what is imported
+
+
+def requirements(name):
+    """{package: requirement} of a requirements file, without what it includes."""
+    lines = (line.split("#")[0].strip() for line in (PROJECT / name).read_text().splitlines())
+    return {line.split(">=")[0].split("[")[0]: line for line in lines if line and not line.startswith("-r")}
+
+
+def imported():
+    """Top-level modules of others that the scripts and packages import."""
+    names, folders = set(), [PROJECT, *(PROJECT / package for package in PACKAGES)]
+    for path in (path for folder in folders for path in folder.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - set(PACKAGES) - {path.stem for path in PROJECT.glob("*.py")}
+
+
+def test_requirements_are_what_the_scripts_import():
+    assert imported() - {"jax"} == {MODULES.get(name, name) for name in requirements("requirements.txt")}
+
+
+def test_the_requirements_for_cuda_and_jax_differ_in_the_backend_only():
+    ours = requirements("requirements.txt")
+    assert requirements("requirements-cuda.txt").keys() == {"tensorflow"}
+    tensorflow = requirements("requirements-cuda.txt")["tensorflow"]
+    assert tensorflow == ours["tensorflow"].replace("tensorflow", "tensorflow[and-cuda]")
+    jax = requirements("requirements-jax.txt")
+    assert jax.pop("jax") == requirements("requirements-dev.txt")["jax"]
+    assert jax == {name: line for name, line in ours.items() if name != "tensorflow"}
+
+
+def test_this_python_is_one_that_the_project_takes():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == ">=3.11,<3.14"
+    assert (3, 11) <= sys.version_info[:2] < (3, 14)
+
+
+@pytest.mark.parametrize(("version", "accepted"), [
+    ((3, 10), False), ((3, 11), True), ((3, 13), True), ((3, 14), False)])
+def test_make_on_another_python_is_one_line(tmp_path, version, accepted):
+    (tmp_path / "Makefile").write_text((PROJECT / "Makefile").read_text())
+    (tmp_path / "requirements.txt").write_text("")
+    python = tmp_path / "python"  # reports the version, and ends where `make` goes on to `-m venv`
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] || {{ echo "goes on" >&2; exit 1; }}\n'
+                      f'exec {sys.executable} -c "import sys; sys.version_info = {version}; $2"\n')
+    python.chmod(0o755)
+    done = subprocess.run(["make", "setup", f"PYTHON={python}"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode
+    first = done.stderr.splitlines()[0]
+    assert first == "goes on" if accepted else f"error: {python} is not Python 3.11, 3.12 or 3.13" in first
+    assert not (tmp_path / ".venv").exists()

@@ -1,0 +1,132 @@
+"""Augmentation in the training graph: one resampling for all geometry, then light and erasing.
+
+The random numbers are drawn in NumPy from (seed, epoch, step), so a step sees the same ones on every backend
+and after a resume; the graph only applies them. Nothing of this is part of a saved model.
+"""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+# Columns of the transform parameters: one row an image, float32.
+COSINE, SINE, FLIP, SHIFT_Y, SHIFT_X, GAIN, BIAS, ERASE_Y, ERASE_X, ERASE_H, ERASE_W, ERASE_VALUE = range(12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How strongly to augment. Zero switches a part off.
+
+    transforms: whether single faces are transformed at all; without it only `mix` is used
+    flip:       probability of a mirror image
+    rotation:   largest angle, degrees, either way
+    scale:      largest relative change of size, either way
+    shift:      largest displacement, pixels, either way on each axis (with a centre crop in the network: a
+                random crop)
+    contrast:   largest relative change of contrast around mid-grey, either way
+    brightness: largest change of brightness, grey levels, either way
+    erase:      probability of random erasing (Zhong et al. 2020): a rectangle of 2-20 % of the area in one
+                grey level
+    mix:        probability that a batch is mixed, half by mixup (Zhang et al. 2018), half by CutMix (Yun et
+                al. 2019)
+    """
+
+    transforms: bool = True
+    flip: float = 0.5
+    rotation: float = 12.0
+    scale: float = 0.12
+    shift: float = 4.0
+    contrast: float = 0.2
+    brightness: float = 20.0
+    erase: float = 0.0
+    mix: float = 0.0
+
+    def draw(self, rng, n, size=48):
+        """Random parameters for `n` images of `size` pixels: float32 (n, 12), columns as named above."""
+        u = rng.uniform(-1, 1, (n, 12)).astype(np.float32)
+        angle, zoom = np.deg2rad(self.rotation) * u[:, 0], np.exp2(np.log2(1 + self.scale) * u[:, 1])
+        area = size * size * (0.11 + 0.09 * u[:, 8])
+        aspect = np.exp(np.log(3) * u[:, 9])
+        height, width = np.sqrt(area * aspect), np.sqrt(area / aspect)
+        erased = (u[:, 10] + 1) / 2 < self.erase
+        columns = {
+            COSINE: np.cos(angle) / zoom, SINE: np.sin(angle) / zoom,
+            FLIP: np.where((u[:, 2] + 1) / 2 < self.flip, -1, 1),
+            SHIFT_Y: self.shift * u[:, 3], SHIFT_X: self.shift * u[:, 4],
+            GAIN: 1 + self.contrast * u[:, 5], BIAS: self.brightness * u[:, 6],
+            ERASE_Y: size / 2 * (1 + u[:, 7]) - height / 2, ERASE_X: size / 2 * (1 + u[:, 11]) - width / 2,
+            ERASE_H: height * erased, ERASE_W: width * erased, ERASE_VALUE: rng.uniform(0, 255, n),
+        }
+        return np.stack([columns[i] for i in range(12)], axis=1).astype(np.float32)
+
+
+def transform(images, parameters):
+    """Transformed faces, float32 (n, h, w, 1), 0-255.
+
+    images: (n, h, w, 1), any number type, 0-255; parameters: (n, 12), see Augmentation.draw.
+    Bilinear; outside the image its edge repeats.
+    """
+    _, height, width, _ = images.shape
+    parameters = ops.cast(parameters, "float32")
+    cosine, sine, flip, shift_y, shift_x, gain, bias, top, left, erased_h, erased_w, value = (
+        parameters[:, i] for i in range(12))
+    middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
+
+    # Where each pixel of the result comes from: x' = a x + b y + c, y' = d x + e y + f, about the middle of
+    # the image.
+    a, b, d, e = flip * cosine, -flip * sine, sine, cosine
+    c, f = middle_x + shift_x - a * middle_x - b * middle_y, middle_y + shift_y - d * middle_x - e * middle_y
+    affine = ops.stack([a, b, c, d, e, f, 0 * a, 0 * a], axis=1)
+    faces = ops.image.affine_transform(ops.cast(images, "float32"), affine, fill_mode="nearest",
+                                       data_format="channels_last")
+
+    def column(values):
+        return values[:, None, None, None]
+
+    faces = ops.clip(column(gain) * faces + column(127.5 - 127.5 * gain + bias), 0, 255)
+    y = ops.arange(height, dtype="float32")[None, :, None, None]
+    x = ops.arange(width, dtype="float32")[None, None, :, None]
+    rows = (y >= column(top)) & (y < column(top + erased_h))
+    columns = (x >= column(left)) & (x < column(left + erased_w))
+    return ops.where(rows & columns, column(value), faces)
+
+
+def mix(images, mixing):
+    """Mix every face with its neighbour in the batch.
+
+    mixing (n, 5): weight, top, left, bottom, right, the same in all rows;
+    images float32 (n, h, w, 1) -> the same. Pixels inside the box come from the neighbour (CutMix); the rest
+    is weight * own + (1 - weight) * neighbour (mixup). Weight 1 and an empty box leave the batch as it is.
+    """
+    neighbour = ops.roll(images, 1, axis=0)
+    weight, top, left, bottom, right = (mixing[:, i][:, None, None, None] for i in range(5))
+    y = ops.arange(images.shape[1], dtype="float32")[None, :, None, None]
+    x = ops.arange(images.shape[2], dtype="float32")[None, None, :, None]
+    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
+    return ops.where(inside, neighbour, weight * images + (1 - weight) * neighbour)
+
+
+def draw_mix(rng, n, probability, size=48):
+    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1)."""
+    kind, share = rng.uniform(), rng.beta(1.0, 1.0)
+    mixing = np.tile(np.array([1, 0, 0, 0, 0], np.float32), (n, 1))
+    if kind >= probability:
+        return mixing, 1.0
+    if kind < probability / 2:
+        mixing[:, 0] = share
+        return mixing, share
+    side = size * np.sqrt(1 - share)
+    cy, cx = rng.uniform(0, size, 2)
+    box = np.clip(np.round([cy - side / 2, cx - side / 2, cy + side / 2, cx + side / 2]), 0, size)
+    mixing[:, 1:] = box
+    return mixing, 1 - (box[2] - box[0]) * (box[3] - box[1]) / size**2
+
+
+def augmented_copies(images, rng, augmentation):
+    """Augmented copies of faces, outside any graph: uint8 (n, h, w, 1) -> the same. For oversampling."""
+    copies = np.empty_like(images)
+    for start in range(0, len(images), 1024):
+        part = images[start:start + 1024]
+        faces = ops.convert_to_numpy(transform(part, augmentation.draw(rng, len(part))))
+        copies[start:start + 1024] = np.round(faces)
+    return copies

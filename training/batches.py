@@ -1,0 +1,90 @@
+"""Training batches: order and augmentation of an epoch are drawn from (seed, epoch, step)."""
+
+import keras
+import numpy as np
+
+from training import augmentation
+from utils.data import CLASSES
+
+
+class Batches(keras.utils.PyDataset):
+    """The batches of an epoch: ({"image", "transforms", "mixing"}, labels).
+
+    image: uint8 (b, 48, 48, 1), 0-255; transforms: float32 (b, 12) and mixing: float32 (b, 5), present when
+    `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32 (b,
+    7).
+    The last, smaller batch of an epoch is left out, so that every step has the same shape.
+
+    images: uint8 (n, 48, 48); labels: int (n,); augment: Augmentation or None;
+    copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling).
+    """
+
+    def __init__(self, images, labels, batch_size, seed, augment=None, copied_rows=()):
+        super().__init__()
+        self.copied_rows = np.array(copied_rows, np.int64)
+        self.originals = images[..., None]
+        self.labels = np.eye(len(CLASSES), dtype=np.float32)[
+            np.concatenate([labels, labels[self.copied_rows]])
+        ]
+        self.batch_size, self.seed, self.augment = min(batch_size, len(self.labels)), seed, augment
+        # On the device once, so that only rows and labels travel each step
+        if keras.backend.backend() == "jax":
+            self.originals = keras.ops.convert_to_tensor(self.originals)
+        self.images = self.originals
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch):
+        """Set the epoch whose batches come next: its order, and new augmented copies of the copied rows."""
+        self.epoch = epoch
+        self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+        if len(self.copied_rows):
+            rng = np.random.default_rng([self.seed, 3, epoch])
+            faces = keras.ops.convert_to_numpy(self.originals[self.copied_rows])
+            copies = augmentation.augmented_copies(faces, rng, augmentation.Augmentation())
+            concatenate = np.concatenate if isinstance(self.originals, np.ndarray) else keras.ops.concatenate
+            self.images = concatenate([self.originals, copies])
+
+    def __len__(self):
+        return len(self.labels) // self.batch_size
+
+    def __getitem__(self, step):
+        rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
+        x, y = {"image": self.images[rows]}, self.labels[rows]
+        if self.augment is None:
+            return x, y
+        rng = np.random.default_rng([self.seed, self.epoch, step])
+        if self.augment.transforms:
+            x["transforms"] = self.augment.draw(rng, len(rows))
+        if self.augment.mix:
+            x["mixing"], share = augmentation.draw_mix(rng, len(rows), self.augment.mix)
+            y = np.float32(share) * y + np.float32(1 - share) * np.roll(y, 1, axis=0)
+        return x, y
+
+    def for_fit(self):
+        """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.
+
+        Keras wraps a PyDataset in prefetch(AUTOTUNE), whose tuning thread sleeps for up to a minute and holds
+        up the end of an epoch for as long.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        signature = keras.tree.map_structure(lambda array: tf.TensorSpec(array.shape, array.dtype), self[0])
+        dataset = tf.data.Dataset.from_generator(
+            lambda: (self[step] for step in range(len(self))), output_signature=signature)
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        return (
+            dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
+            .prefetch(2)
+            .with_options(options)
+        )
+
+
+def rows_to_copy(labels, seed):
+    """Rows, int64, drawn with replacement, whose copies give each class as many images as the largest."""
+    rng = np.random.default_rng([seed, 3])
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    return np.concatenate([rng.choice(np.flatnonzero(labels == code), counts.max() - count)
+                           for code, count in enumerate(counts) if count])

@@ -1,0 +1,239 @@
+"""Keras callbacks: evaluate averaged weights, stop what is not finite, show progress, let runs resume."""
+
+import json
+import math
+import time
+import zipfile
+import zlib
+
+import keras
+import numpy as np
+import pandas as pd
+from keras import ops
+
+from training.model import averaged_weights
+from training.recipes import as_json
+from utils import models
+from utils.cli import UserError, interruption
+from utils.files import relative_path, replacing
+
+HISTORY = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+
+
+class EvaluateAverages(keras.callbacks.Callback):
+    """Validate the averaged weights after each epoch and remember the weights that will be saved.
+
+    Raises UserError when loss, weights or validation loss are not finite: then the best weights so far, if
+    any, are saved as models/NAME_last_good.h5.
+
+    best: {"epoch", "val_accuracy", "weights"}, None before the first epoch; history: a list of dicts, keys
+    HISTORY.
+    """
+
+    def __init__(self, network, batches, validation, args):
+        super().__init__()
+        self.network, self.batches, self.validation, self.args = network, batches, validation, args
+        self.evaluation_network = keras.models.clone_model(network)
+        self.history, self.best, self.last_loss = [], None, math.nan
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.start_epoch(epoch)
+        self.started = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self.stop(f"the loss became {logs['loss']} in step {batch + 1}")
+        self.last_loss = float(logs["loss"])
+
+    def on_epoch_end(self, epoch, logs=None):
+        weights = averaged_weights(self.network, self.model.optimizer)
+        try:
+            models.assert_finite([*weights, *self.network.weights], "the network")
+        except UserError:
+            self.stop("weights became infinite or nan")
+        self.evaluation_network.set_weights(weights)
+        val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
+        if len(self.validation) and not math.isfinite(val_loss):
+            self.stop(f"the validation loss became {val_loss}")
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        row = [epoch + 1, rate, float(logs["loss"]), float(logs["accuracy"]), val_loss, val_accuracy,
+               time.monotonic() - self.started]
+        self.history.append(dict(zip(HISTORY, row)))
+        if self.best is None or self.args.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
+            self.best = {"epoch": epoch + 1, "val_accuracy": val_accuracy, "weights": weights}
+
+    def history_table(self):
+        """The history as a DataFrame, one row per epoch."""
+        return pd.DataFrame(self.history, columns=HISTORY)
+
+    def stop(self, reason):
+        """Raise UserError with the cause and with what is left of the run."""
+        saved = "no epoch was finished"
+        if self.best:
+            path = models.MODELS / f"{self.args.name}_last_good.h5"
+            self.evaluation_network.set_weights(self.best["weights"])
+            models.save(models.export(self.evaluation_network), path)
+            saved = (f"the weights of epoch {self.best['epoch']} are in {relative_path(path)}, "
+                     "which --start-from reads")
+        raise UserError(
+            f"{reason} of epoch {len(self.history) + 1} (loss before: {self.last_loss:.3g}): the run "
+            f"diverged; lower --learning-rate ({self.args.learning_rate:g}) or lengthen --warmup; {saved}"
+        )
+
+
+class ProgressLines(keras.callbacks.Callback):
+    """A progress bar during an epoch and one line after it, with a star when its weights are the best so far.
+
+    bar: rich.progress.Progress; evaluation: EvaluateAverages; steps: batches in an epoch.
+    """
+
+    def __init__(self, bar, evaluation, steps):
+        super().__init__()
+        self.bar, self.evaluation, self.header_printed = bar, evaluation, False
+        self.task = bar.add_task("", total=steps)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.label = f"epoch {epoch + 1}/{self.params['epochs']}"
+        self.bar.reset(self.task, description=self.label)
+
+    def on_train_batch_end(self, batch, logs=None):
+        numbers = f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}"
+        self.bar.update(self.task, completed=batch + 1, description=f"{self.label}  {numbers}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = self.evaluation.history[-1]
+        is_best = self.evaluation.args.keep == "best" and self.evaluation.best["epoch"] == row["epoch"]
+        if not self.header_printed:
+            print("epoch  learning rate    loss  accuracy  val loss  val accuracy  seconds")
+            self.header_printed = True
+        print("{epoch:5d}  {learning_rate:13.2e}  {loss:6.4f}  {accuracy:8.4f}  {val_loss:8.4f}  "
+              "{val_accuracy:12.4f}  {seconds:7.1f}".format(**row) + (" *" if is_best else ""), flush=True)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """The state after each epoch in one file that is replaced as a whole, so that a stopped run can continue.
+
+    A resumed run is identical to an uninterrupted one. (keras.callbacks.BackupAndRestore is not: it keeps
+    neither the best weights nor the history, nor notices other data.)
+
+    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: what must be equal to resume, see
+    `run_key`
+    """
+
+    def __init__(self, path, evaluation, key):
+        super().__init__()
+        self.path, self.evaluation, self.key = path, evaluation, key
+
+    def on_train_begin(self, logs=None):
+        self.say_how_to_continue()
+
+    def on_epoch_end(self, epoch, logs=None):
+        best = self.evaluation.best
+        arrays = {
+            f"state/{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(self.state(self.model))
+        }
+        arrays |= {f"best/{i}": weight for i, weight in enumerate(best["weights"])}
+        about = {"key": self.key, "history": self.evaluation.history,
+                 "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}}
+        with replacing(self.path) as temporary:
+            np.savez(temporary, about=json.dumps(about), **arrays)
+        self.say_how_to_continue()
+
+    def say_how_to_continue(self):
+        epochs = len(self.evaluation.history)
+        interruption.how_to_continue = (
+            f"the same command with --resume continues after epoch {epochs}"
+            if epochs
+            else "no epoch was finished"
+        )
+
+    @staticmethod
+    def state(model):
+        return [*model.variables, *model.optimizer.variables]
+
+    def restore(self, model):
+        """Set weights, optimiser, history and best epoch from the file; returns the number of epochs done.
+
+        Raises UserError, one line, when there is no checkpoint, when it is damaged, holds numbers that are
+        not finite or belongs to another run.
+        """
+        name, state, weights = relative_path(self.path), self.state(model), self.evaluation.network.weights
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                about = json.loads(str(file["about"]))
+                restored = [file[f"state/{i}"] for i in range(len(state))]
+                best = [file[f"best/{i}"] for i in range(len(weights))]
+            key, history = (
+                about["key"],
+                [{column: row[column] for column in HISTORY} for row in about["history"]],
+            )
+            summary = {
+                "epoch": int(about["best"]["epoch"]),
+                "val_accuracy": float(about["best"]["val_accuracy"]),
+            }
+        except FileNotFoundError as error:
+            raise UserError(f"nothing to resume at {name}; run without --resume") from error
+        except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f"{name} is damaged or of another network; run without --resume") from error
+        self.check_key(key)
+        shapes = [tuple(variable.shape) for variable in [*state, *weights]]
+        if [array.shape for array in [*restored, *best]] != shapes:
+            raise UserError(f"{name} is damaged or of another network; run without --resume")
+        models.assert_finite([*restored, *best], name)
+        for variable, array in zip(state, restored):
+            variable.assign(array)
+        self.evaluation.history.extend(history)
+        self.evaluation.best = summary | {"weights": best}
+        return len(history)
+
+    def check_key(self, key):
+        """Raise UserError, naming the difference, when a checkpoint's key is not this run's."""
+        different = sorted(name for name in {*key, *self.key} if key.get(name) != self.key.get(name))
+        if not different:
+            return
+        name, first = relative_path(self.path), different[0]
+        if different == ["epochs"]:
+            raise UserError(
+                f"{name} was made for --epochs {key['epochs']}, on which its cosine schedule depends; "
+                "give the same number, or run without --resume"
+            )
+        if first in ("training_data", "validation_data", "teachers", "initial_weights"):
+            raise UserError(f"{name} was made with other {first.replace('_', ' ')}; "
+                            "give the same, or run without --resume")
+        raise UserError(f"{name} was made with other options: {first} was {key.get(first)} and is "
+                        f"{self.key.get(first)}; give the same ones, or run without --resume")
+
+
+def run_key(args, policy, training, validation):
+    """What must be equal for --resume: the arguments, and what the data, teachers and initial weights hold.
+
+    Paths are left out: the same files under another name give the same run. `epochs` counts only where the
+    learning rate depends on it.
+    """
+    import hashlib
+
+    def digest(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+    paths = ("distill", "start_from", "validation_labels", "limit", "validation")
+    key = {option: value for option, value in as_json(args).items() if option not in paths}
+    if args.schedule == "constant":
+        del key["epochs"]
+    return key | {
+        "precision": policy,
+        "training_data": training.fingerprint(),
+        "validation_data": validation.fingerprint(),
+        "teachers": [digest(path) for path in args.distill or []],
+        "initial_weights": digest(args.start_from) if args.start_from else None,
+    }
+
+
+def evaluate(network, faces):
+    """Mean cross-entropy (nats) and accuracy (0-1) of a network on labelled faces; nan for no faces."""
+    if not len(faces):
+        return math.nan, math.nan
+    probabilities = models.predict(network, faces.images)
+    own = probabilities[np.arange(len(faces)), faces.labels]
+    return float(-np.log(np.maximum(own, 1e-7)).mean()), float(
+        (probabilities.argmax(axis=1) == faces.labels).mean()
+    )

@@ -1,0 +1,131 @@
+"""What `fit` trains: augmentation, then the network's logits; its loss, its optimiser and its precision."""
+
+import keras
+from keras import ops
+
+from training import augmentation
+from utils import machine, models
+from utils.cli import UserError
+from utils.data import CLASSES, SIZE
+
+
+class TrainingModel(keras.Model):
+    """Augmentation in front of a network's logits. Never saved; the network inside is.
+
+    network: keras.Model that takes faces (n, 48, 48, 1), 0-255, and has a layer called `logits`
+    teachers: classifiers of faces whose averaged probabilities are learnt beside the labels (Hinton 2015)
+    weight: share of the loss, 0-1, that follows the teachers; temperature: softens both sides, above 0
+    """
+
+    def __init__(self, network, teachers=(), weight=0.7, temperature=2.0):
+        # float32: Keras would cast the transform parameters to the precision of the layers
+        super().__init__(name="training_model", dtype="float32")
+        self.logits = keras.Model(network.inputs[0], network.get_layer("logits").output)
+        self.teachers = [as_teacher(teacher) for teacher in teachers]
+        self.weight, self.temperature = weight, temperature
+
+    def augmented(self, x):
+        """The faces of a batch of `Batches`, float32 (n, 48, 48, 1), 0-255, as the network sees them."""
+        images = ops.cast(x["image"], "float32")
+        if "transforms" in x:
+            images = augmentation.transform(images, x["transforms"])
+        return augmentation.mix(images, x["mixing"]) if "mixing" in x else images
+
+    def call(self, x, training=None):
+        return self.logits(self.augmented(x), training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not self.teachers:
+            return loss
+        # The graph optimiser merges this with the one of call()
+        faces, t = self.augmented(x), self.temperature
+        outputs = [ops.cast(teacher(faces, training=False), "float32") for teacher in self.teachers]
+        targets = sum(ops.softmax(ops.log(ops.maximum(output, 1e-7)) / t) for output in outputs) / len(
+            outputs
+        )
+        divergence = keras.losses.kl_divergence(ops.stop_gradient(targets), ops.softmax(y_pred / t))
+        return (1 - self.weight) * loss + self.weight * t**2 * ops.mean(divergence)
+
+
+def as_teacher(model):
+    """A copy of a classifier in the student's precision: faces (n, 48, 48, 1) -> probabilities (n, 7)."""
+    if model.output_shape[-1] != len(CLASSES) or model.input_shape[1:] != (SIZE, SIZE, 1):
+        raise UserError(
+            f"teacher {model.name} maps {model.input_shape} to {model.output_shape}; expected 48x48x1 to 7"
+        )
+    policy = keras.config.dtype_policy().name
+    exact = (keras.layers.InputLayer, keras.layers.Dense, keras.layers.Softmax, keras.layers.Activation)
+
+    def in_policy(layer):
+        precision = {} if isinstance(layer, exact) else {"dtype": policy}
+        return type(layer).from_config(layer.get_config() | precision)
+
+    flat = models.flat_copy(model)
+    copy = keras.models.clone_model(flat, clone_function=in_policy)
+    copy.set_weights(flat.get_weights())
+    copy.trainable = False
+    return copy
+
+
+def make_optimizer(args, steps):
+    """Adam or Nesterov SGD for a run of `steps` steps, with weight decay on kernels and averaged weights."""
+    rate = args.learning_rate
+    if args.schedule == "cosine":
+        warmup = max(round(args.warmup * steps), 1)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, max(steps - warmup, 1), warmup_target=args.learning_rate, warmup_steps=warmup)
+    common = {"learning_rate": rate, "weight_decay": args.weight_decay or None,
+              "use_ema": args.ema > 0, "ema_momentum": args.ema or 0.99}
+    if args.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
+    else:
+        optimizer = keras.optimizers.Adam(**common)
+    if args.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def set_precision(choice):
+    """Apply --precision to the layers built from now on; returns the name of the dtype policy."""
+    if choice == "auto":
+        choice = "mixed_bfloat16" if machine.has_native_bfloat16() else "float32"
+    keras.config.set_dtype_policy(choice)
+    return choice
+
+
+def averaged_weights(network, optimizer):
+    """The network's weights as NumPy arrays, those that are averaged (EMA) replaced by their averages."""
+    averages = {}
+    if optimizer.use_ema:
+        pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)
+        averages = {id(variable): average for variable, average in pairs}
+    # a copy, since convert_to_numpy may give a view of memory that the next step overwrites
+    return [ops.convert_to_numpy(averages.get(id(weight), weight)).copy() for weight in network.weights]
+
+
+def recompute_batch_norm(network, batches, model, count=200):
+    """Recompute batch-norm statistics for averaged weights: means over `count` augmented training batches."""
+    norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    if not norms:
+        return
+    momenta = [layer.momentum for layer in norms]
+    logits = keras.Model(network.inputs[0], network.get_layer("logits").output)
+    for step in range(min(count, len(batches))):
+        for layer in norms:
+            layer.momentum = step / (step + 1)
+        x, _ = batches[step]
+        logits(
+            model.augmented({key: ops.convert_to_tensor(value) for key, value in x.items()}), training=True
+        )
+    for layer, momentum in zip(norms, momenta):
+        layer.momentum = momentum
+
+
+def start_from(path, network):
+    """Give `network` the weights of the model file `path`, which must hold the same network."""
+    weights = models.load(path).get_weights()
+    if [w.shape for w in weights] != [tuple(w.shape) for w in network.weights]:
+        raise UserError(f"{path} is another network than {network.name} with these options; "
+                        "--start-from needs the same one")
+    network.set_weights(weights)

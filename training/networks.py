@@ -1,0 +1,228 @@
+"""The networks: the report's CNN and DNN to the letter, the matched DNN, and two modern residual networks.
+
+Every builder returns an uncompiled functional keras.Model: raw grey faces (n, 48, 48, 1) with values 0-255
+in, rescaled inside; class probabilities (n, 7) out; the layer before the softmax is called `logits`. The two
+layers defined below exist for training only: `utils.models.export` replaces them by the stock layers with the
+same weights.
+"""
+
+import math
+
+import keras
+from keras import layers
+
+from utils.data import CLASSES, SIZE
+
+DENSE_UNITS = 1028  # the report's hidden layer, in its DNN (149,060 parameters) and in its CNN
+
+
+def face_input():
+    return keras.Input((SIZE, SIZE, 1), name="face")
+
+
+def rescaled(face):
+    """0-255 to 0-1, in the model, so that no normalisation file can be lost."""
+    return layers.Rescaling(1 / 255, name="rescaling")(face)
+
+
+def classifier(face, x, name, regularizer=None, initializer="glorot_uniform"):
+    """Close a network with the logits and their softmax, both in float32 whatever the layers before use."""
+    x = layers.Dense(len(CLASSES), name="logits", dtype="float32", kernel_regularizer=regularizer,
+                     kernel_initializer=initializer)(x)
+    return keras.Model(face, layers.Softmax(name="probabilities", dtype="float32")(x), name=name)
+
+
+def dense(units, name, dropconnect, regularizer):
+    """A dense layer, with DropConnect where `dropconnect` is above 0."""
+    if dropconnect:
+        return DropConnectDense(units, dropconnect, name=name, kernel_regularizer=regularizer)
+    return layers.Dense(units, name=name, kernel_regularizer=regularizer)
+
+
+def report_head(x, dropout, dropconnect, regularizer):
+    """Flatten, dense 1028, relu, dropout: what the report's CNN and DNN share."""
+    x = layers.Flatten(name="flatten")(x)
+    x = dense(DENSE_UNITS, "dense", dropconnect, regularizer)(x)
+    x = layers.ReLU(name="dense_relu")(x)
+    return layers.Dropout(0.5 if dropout is None else dropout, name="dense_dropout")(x)
+
+
+def report_cnn(dropout=None, l2=0.0, dropconnect=0.0, extra_conv=0):
+    """The CNN of question 1: conv 32, conv 32, pool, conv 64, pool, dense 1028; 6,615,495 parameters.
+
+    dropout:     rate of every dropout layer (None: 0.25 after each pooling, 0.5 before the logits)
+    l2:          weight of the L2 penalty on every kernel
+    dropconnect: share of the dense layer's weights dropped at each training step
+    extra_conv:  additional 3x3 convolutions of 64 filters before the second pooling
+    """
+    rate = 0.25 if dropout is None else dropout
+    regularizer = keras.regularizers.L2(l2) if l2 else None
+    face = face_input()
+    x = rescaled(face)
+    x = layers.Conv2D(32, 3, name="conv1", kernel_regularizer=regularizer)(x)
+    x = layers.Conv2D(32, 3, name="conv2", kernel_regularizer=regularizer)(x)
+    x = layers.ReLU(name="conv2_relu")(x)
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = layers.Dropout(rate, name="pool1_dropout")(x)
+    x = layers.Conv2D(64, 3, name="conv3", kernel_regularizer=regularizer)(x)
+    x = layers.ReLU(name="conv3_relu")(x)
+    for i in range(4, 4 + extra_conv):
+        x = layers.Conv2D(64, 3, padding="same", name=f"conv{i}", kernel_regularizer=regularizer)(x)
+        x = layers.ReLU(name=f"conv{i}_relu")(x)
+    x = layers.MaxPooling2D(2, name="pool2")(x)
+    x = layers.Dropout(rate, name="pool2_dropout")(x)
+    return classifier(face, report_head(x, dropout, dropconnect, regularizer), "report_cnn", regularizer)
+
+
+def report_dnn(dropout=None, l2=0.0, dropconnect=0.0):
+    """The DNN of question 2 as the report has it: two poolings, dense 1028; 156,263 parameters."""
+    rate = 0.25 if dropout is None else dropout
+    regularizer = keras.regularizers.L2(l2) if l2 else None
+    face = face_input()
+    x = rescaled(face)
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = layers.Dropout(rate, name="pool1_dropout")(x)
+    x = layers.ReLU(name="pool1_relu")(x)
+    x = layers.MaxPooling2D(2, name="pool2")(x)
+    x = layers.Dropout(rate, name="pool2_dropout")(x)
+    return classifier(face, report_head(x, dropout, dropconnect, regularizer), "report_dnn", regularizer)
+
+
+def matched_width(parameters):
+    """Width of a plain DNN (48*48 -> two equal layers -> 7) of about `parameters` parameters."""
+    inputs, outputs = SIZE * SIZE, len(CLASSES)
+    b, c = inputs + outputs + 2, outputs - parameters
+    exact = (-b + math.sqrt(b * b - 4 * c)) / 2
+
+    def count(width):
+        return inputs * width + width * width + 2 * width + outputs * (width + 1)
+
+    return min((math.floor(exact), math.ceil(exact)), key=lambda width: abs(count(width) - parameters))
+
+
+def matched_dnn(parameters, dropout=None, l2=0.0, dropconnect=0.0):
+    """The DNN of question 2, with as many parameters as the CNN: two hidden layers of one width."""
+    rate = 0.5 if dropout is None else dropout
+    regularizer = keras.regularizers.L2(l2) if l2 else None
+    width = matched_width(parameters)
+    face = face_input()
+    x = layers.Flatten(name="flatten")(rescaled(face))
+    for i in (1, 2):
+        x = dense(width, f"dense{i}", dropconnect, regularizer)(x)
+        x = layers.ReLU(name=f"dense{i}_relu")(x)
+        x = layers.Dropout(rate, name=f"dense{i}_dropout")(x)
+    return classifier(face, x, "matched_dnn", regularizer)
+
+
+def compact_cnn(dropout=None):
+    """1.95M parameters for two CPU cores: a 40 px crop, three stages with a residual block each.
+
+    The first convolution, whose maps are the largest, has no normalisation of its own, and the second is
+        normalised after pooling, on a quarter of the values: normalisation is a large part of a CPU step.
+    """
+    face = face_input()
+    x = layers.CenterCrop(40, 40, name="crop")(face)
+    x = layers.Rescaling(1 / 64, offset=-2, name="rescaling")(x)
+    x = layers.Conv2D(32, 3, padding="same", kernel_initializer="he_normal", name="stem_conv1")(x)
+    x = layers.ReLU(name="stem_relu1")(x)
+    x = convolution(x, 32, "stem_conv2", pool=True)
+    x = layers.ReLU(name="stem_relu2")(x)
+    for stage, width in enumerate((64, 128, 256), start=1):
+        if stage > 1:
+            x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+        x = convolution(x, width, f"stage{stage}_conv1")
+        x = shortcut = layers.ReLU(name=f"stage{stage}_relu1")(x)
+        x = convolution(x, width, f"stage{stage}_conv2")
+        x = layers.ReLU(name=f"stage{stage}_relu2")(x)
+        x = convolution(x, width, f"stage{stage}_conv3", gamma="zeros")
+        x = layers.Add(name=f"stage{stage}_add")([shortcut, x])
+        x = layers.ReLU(name=f"stage{stage}_relu3")(x)
+    x = layers.Concatenate(name="pooled")([layers.GlobalAveragePooling2D(name="average")(x),
+                                           layers.GlobalMaxPooling2D(name="maximum")(x)])
+    # Large features would make a rate of 0.1 diverge in the logits
+    x = layers.Rescaling(1 / 8, name="logit_scale")(x)
+    x = layers.Dropout(0.3 if dropout is None else dropout, name="dropout")(x)
+    return classifier(face, x, "compact_cnn", initializer=keras.initializers.RandomNormal(stddev=0.01))
+
+
+def large_cnn(dropout=None):
+    """11.2M parameters for a GPU: a 44 px crop, four stages of two squeeze-excitation blocks (Hu 2018)."""
+    face = face_input()
+    x = layers.CenterCrop(44, 44, name="crop")(face)
+    x = layers.Rescaling(1 / 64, offset=-2, name="rescaling")(x)
+    x = convolution(x, 64, "stem_conv")
+    x = layers.ReLU(name="stem_relu")(x)
+    for stage, width in enumerate((64, 128, 256, 512), start=1):
+        for block in (1, 2):
+            name = f"stage{stage}_block{block}"
+            strides = 2 if stage > 1 and block == 1 else 1
+            shortcut = x if strides == 1 and x.shape[-1] == width else convolution(
+                x, width, f"{name}_shortcut", kernel=1, strides=strides)
+            x = convolution(x, width, f"{name}_conv1", strides=strides)
+            x = layers.ReLU(name=f"{name}_relu1")(x)
+            x = convolution(x, width, f"{name}_conv2", gamma="zeros")
+            gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
+            gate = layers.Conv2D(width // 16, 1, activation="relu", name=f"{name}_reduce")(gate)
+            gate = layers.Conv2D(width, 1, activation="sigmoid", name=f"{name}_excite")(gate)
+            x = layers.Multiply(name=f"{name}_scale")([x, gate])
+            x = layers.Add(name=f"{name}_add")([shortcut, x])
+            x = layers.ReLU(name=f"{name}_relu2")(x)
+    x = layers.GlobalAveragePooling2D(name="average")(x)
+    x = layers.Dropout(0.3 if dropout is None else dropout, name="dropout")(x)
+    return classifier(face, x, "large_cnn", initializer=keras.initializers.RandomNormal(stddev=0.01))
+
+
+def convolution(x, width, name, kernel=3, strides=1, pool=False, gamma="ones"):
+    """Convolution without bias, max-pooling where asked, batch normalisation.
+
+    gamma "zeros" on the last one of a residual block makes the block start as the identity (Goyal et al.
+    2017), without which the loss stands still for the first epochs.
+    """
+    x = layers.Conv2D(width, kernel, strides=strides, padding="same", use_bias=False,
+                      kernel_initializer="he_normal", name=name)(x)
+    if pool:
+        x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-4, gamma_initializer=gamma, name=f"{name}_norm")(
+        x
+    )
+
+
+class FusedBatchNormalization(layers.BatchNormalization):
+    """Batch normalisation in TensorFlow's fused kernel while it trains: several times faster in bfloat16.
+
+    The stock layer computes moments and scaling as separate float32 operations. Other backends, which fuse
+    these themselves, use it unchanged. For training only; the saved network has the stock layer.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not training or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        from tensorflow.compat.v1.nn import fused_batch_norm
+
+        gamma, beta = map(keras.ops.convert_to_tensor, (self.gamma, self.beta))
+        outputs, mean, variance = fused_batch_norm(
+            inputs, gamma, beta, epsilon=self.epsilon, is_training=True
+        )
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1 - self.momentum))
+        return outputs
+
+
+class DropConnectDense(layers.Dense):
+    """A dense layer that drops single weights instead of units while it trains (Wan et al. 2013).
+
+    dropconnect: probability in [0, 1) that a weight is absent from a training step; the others are scaled by
+    1 / (1 - dropconnect). One mask a step, shared by the batch. For training only; the saved network has
+    plain Dense.
+    """
+
+    def __init__(self, units, dropconnect, **kwargs):
+        super().__init__(units, **kwargs)
+        self.drop = layers.Dropout(dropconnect)
+
+    def call(self, inputs, training=None):
+        kernel = self.drop(keras.ops.cast(self.kernel, inputs.dtype), training=training)
+        return self.activation(keras.ops.matmul(inputs, kernel) + keras.ops.cast(self.bias, inputs.dtype))
+
+    def get_config(self):
+        return super().get_config() | {"dropconnect": self.drop.rate}

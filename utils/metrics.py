@@ -1,0 +1,165 @@
+"""Scores of predictions with bootstrap intervals, calibration, and McNemar's test of two models."""
+
+import warnings
+
+import numpy as np
+from scipy import special, stats
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+
+from utils.cli import UserError
+from utils.data import CLASSES
+
+BINS = 15  # of confidence, as in Guo et al. 2017
+REPLICATES = 2000
+CODES = range(len(CLASSES))
+
+
+def to_probabilities(outputs):
+    """A network's outputs (n, classes) as float64 probabilities: unchanged where rows sum to 1, else softmax.
+
+    Raises UserError when an output is not finite.
+    """
+    outputs = np.asarray(outputs, np.float64)
+    if not np.isfinite(outputs).all():
+        raise UserError("the model's output is not finite for some faces; its weights are damaged: "
+                        "train it again")
+    total = outputs.sum(axis=-1, keepdims=True)
+    if (outputs >= 0).all() and (np.abs(total - 1) < 0.02).all():  # 0.02: a softmax in bfloat16
+        return outputs / total
+    return special.softmax(outputs, axis=-1)
+
+
+# ---- scores ------------------------------------------------------------------------------------------------
+
+
+def confusion(labels, predicted):
+    """Counts int64 (7, 7): rows are true classes, columns predicted ones."""
+    return confusion_matrix(labels, predicted, labels=CODES)
+
+
+def scores(counts):
+    """Scores of many confusion matrices at once, which scikit-learn lacks; counts: (..., 7, 7), rows true.
+
+    Returns a dict: accuracy and macro_f1 (...,), precision, recall and f1 (..., 7), share (..., 7, 7; each
+    row sums to 1). Undefined ones are nan: the recall of a class without images, the precision of a class
+    never predicted. Macro-F1 is the mean over the classes that occur as true or predicted, as in
+    scikit-learn.
+    """
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        precision, recall, f1 = hits / predicted, hits / true, 2 * hits / (true + predicted)
+        share = counts / true[..., None]
+    return {"accuracy": hits.sum(axis=-1) / true.sum(axis=-1), "macro_f1": np.nanmean(f1, axis=-1),
+            "precision": precision, "recall": recall, "f1": f1, "share": share}
+
+
+def calibration(probabilities, labels):
+    """How far confidence, the largest probability, is from accuracy, in BINS equal bins (lower, upper] of it.
+
+    Returns (bin of each face, int (n,); confidence minus correctness of each face, float64 (n,)); `ece` of
+    both is the expected calibration error.
+    """
+    confidence = probabilities.max(axis=1)
+    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)  # the bins of sklearn.calibration
+    return bins, confidence - (probabilities.argmax(axis=1) == labels)
+
+
+def ece(bins, gaps):
+    """Expected calibration error, 0-1: mean over faces of |mean confidence - accuracy| of each face's bin.
+
+    Naeini, Cooper and Hauskrecht 2015.
+    """
+    return float(np.abs(np.bincount(bins, gaps, minlength=BINS)).sum() / len(bins))
+
+
+# ---- intervals and tests -----------------------------------------------------------------------------------
+
+
+def bootstrap(probabilities, labels, replicates=REPLICATES, seed=0):
+    """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7) and ECE (replicates,).
+
+    The same seed and number of faces give the same rows, so that two models' replicates can be subtracted. A
+    cell that is empty stays empty in every resample: its interval is 0 to 0, whatever the size of the class.
+    """
+    rng = np.random.default_rng(seed)
+    n, k = len(labels), len(CLASSES)
+    cells = labels * k + probabilities.argmax(axis=1)
+    bins, gaps = calibration(probabilities, labels)
+    counts, errors = np.empty((replicates, k, k), np.int64), np.empty(replicates)
+    for i in range(replicates):
+        rows = rng.integers(n, size=n)
+        counts[i] = np.bincount(cells[rows], minlength=k * k).reshape(k, k)
+        errors[i] = ece(bins[rows], gaps[rows])
+    return counts, errors
+
+
+def bootstrap_mean(values, seed=0):
+    """Mean of `values` (n,) with its 95 % percentile bootstrap interval: (mean, low, high), floats."""
+    values = np.asarray(values)
+    rows = np.random.default_rng([seed, 3]).integers(len(values), size=(REPLICATES, len(values)))
+    return (float(values.mean()), *map(float, interval(values[rows].mean(axis=1))))
+
+
+def interval(samples):
+    """The middle 95 % of bootstrap samples (replicates, ...), nan ignored: low and high, each (...)."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nothing but nan: no interval
+        return np.nanquantile(samples, (0.025, 0.975), axis=0)
+
+
+def mcnemar(right_a, right_b):
+    """p value of McNemar's exact test (1947); right_a, right_b: bool (n,), is each model right on a face?"""
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    return float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+
+
+# ---- results for people and JSON ---------------------------------------------------------------------------
+
+
+def measure(probabilities, labels):
+    """Every score with its bootstrap 95 % interval, ready for JSON.
+
+    probabilities: (n, 7); labels: int (n,). Returns {"rows": n, "accuracy", "macro_f1", "ece": [value, low,
+    high], "recall": {class: [value, low, high]}}; None where undefined. A resample's ECE is biased upwards,
+    so that interval is moved to have the estimate as its centre of mass. Raises UserError when there is no
+    face.
+    """
+    if not len(labels):
+        raise UserError("no face is left to evaluate on; choose other data")
+    predicted = probabilities.argmax(axis=1)
+    counts, errors = bootstrap(probabilities, labels)
+    samples, error = scores(counts), ece(*calibration(probabilities, labels))
+    shifted = np.maximum(errors - errors.mean() + error, 0)
+    recall = recall_score(labels, predicted, labels=CODES, average=None, zero_division=np.nan)
+    return {"rows": len(labels),
+            "accuracy": with_interval(accuracy_score(labels, predicted), samples["accuracy"]),
+            "macro_f1": with_interval(f1_score(labels, predicted, average="macro"), samples["macro_f1"]),
+            "ece": with_interval(error, shifted),
+            "recall": dict(zip(CLASSES, with_interval(recall, samples["recall"])))}
+
+
+def with_interval(value, samples):
+    """[value, low, high] of bootstrap samples, rounded for JSON, or a nested list of such; None for nan.
+
+    value: a number or an array (...); samples: (replicates, ...).
+    """
+    numbers = np.stack([value, *interval(samples)], axis=-1)
+    return np.where(np.isnan(numbers), None, numbers.round(5)).tolist()
+
+
+def percent(estimate):
+    """A [value, low, high] as text: `63.1 [61.5, 64.6]`, in per cent; `-` where undefined."""
+    if estimate[0] is None:
+        return "-"
+    return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * number for number in estimate))
+
+
+def interval_columns(record):
+    """A dict with each [value, low, high] as three entries, key, key_low and key_high: a row of a table."""
+    row = {}
+    for key, value in record.items():
+        if isinstance(value, list):
+            row[key], row[f"{key}_low"], row[f"{key}_high"] = value
+        else:
+            row[key] = value
+    return row
