@@ -164,7 +164,7 @@ class Interruption:
         show_cursor = "\x1b[?25h" if os.isatty(self.stderr) else ""  # a progress bar hides it
         with contextlib.suppress(OSError):
             null = os.open(os.devnull, os.O_WRONLY)
-            for stream in (1, 2):  # the main thread goes on for a moment; what it prints would follow the line
+            for stream in (1, 2):  # what the main thread still prints would follow the line
                 os.dup2(null, stream)
             os.write(self.stderr, f"{show_cursor}\n{self.script}: {text}\n".encode())
         for step in list(self.undo):
