@@ -80,3 +80,13 @@ def test_a_backend_that_does_not_exist_is_one_line(backend, tmp_path):
                           env={"KERAS_BACKEND": backend, "KERAS_HOME": str(tmp_path)})
     assert done.returncode == (2 if backend else 0), done.stderr
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == bool(backend)
+    assert not backend or "KERAS_BACKEND is nonsense, use tensorflow or jax" in done.stderr
+
+
+def test_a_python_without_keras_says_what_to_install(tmp_path):
+    (tmp_path / "keras.py").write_text("raise ModuleNotFoundError(\"No module named 'keras'\")")
+    code = "import sys; sys.path[:0] = sys.argv[1:]; from utils import cli; cli.run(cli.start_keras)"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(PROJECT)], capture_output=True,
+                          text=True, env={}, check=False)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "No module named 'keras'; install requirements.txt, or activate" in done.stderr

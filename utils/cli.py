@@ -235,8 +235,10 @@ def start_keras():
 
         keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
     except (ImportError, ValueError) as error:
-        setting = f"KERAS_BACKEND={os.environ.get('KERAS_BACKEND', '')}"
-        raise UserError(f"Keras does not start with {setting}: {error}; use tensorflow or jax") from error
+        backend = os.environ.get("KERAS_BACKEND")
+        advice = f"KERAS_BACKEND is {backend}, use tensorflow or jax" if backend else (
+            "install requirements.txt, or activate the environment that has it")
+        raise UserError(f"Keras does not start: {error}; {advice}") from error
     finally:
         os.dup2(kept, 2)
         os.close(kept)
