@@ -3,13 +3,17 @@
     python train_cnn.py                                    the report's CNN: 10 epochs, batch 80, Adam
     python train_cnn.py --oversample                       the same on classes evened out by augmented copies
     python train_cnn.py --network compact --name compact   our best network for two CPU cores
+    python train_cnn.py --folds 5 --name folds             five networks: accuracy out of fold on all faces
 
 Writes models/NAME.h5 (raw 0-255 faces in, probabilities out), models/NAME.json (model card),
-models/NAME_history.csv, figures/NAME_architecture.png and figures/NAME_curves.png. --resume continues a
-stopped run.
+models/NAME_history.csv, figures/NAME_architecture.png and figures/NAME_curves.png, and adds a row to
+models/experiments.csv, the list of all runs. With --folds each network has these files, as NAME-fold1 and so
+on. --resume continues a stopped run.
 """
 
+import argparse
 import contextlib
+import datetime
 import math
 import sys
 import time
@@ -32,8 +36,11 @@ def main(argv=None):
             return networks.large_cnn(args.dropout)
         return networks.report_cnn(args.dropout, args.l2, args.dropconnect, args.extra_conv)
 
-    card, written = train(args, build, argv)
-    print_summary(card, written)
+    if args.folds:
+        card, written = cross_validate(args, build, argv), []
+    else:
+        card, written = train(args, build, argv)
+    print_summary(card, written + add_to_experiments(card))
     return card
 
 
@@ -42,12 +49,15 @@ def parse_args(argv):
     recipes.add_arguments(parser, ("report", "compact", "large"), name="cnn")
     parser.add_argument("--extra-conv", type=cli.number(int, 0, 16), default=0,
                         help="additional convolutions of 64 filters in the report's network")
+    parser.add_argument("--folds", type=cli.number(int, 2, 20), metavar="K",
+                        help="train K networks, each validated on another K-th of the faces")
     args = recipes.parse_args(parser, argv)
     if args.network != "report" and (args.extra_conv or args.l2 or args.dropconnect):
-        raise UserError(
-            f"--extra-conv, --l2 and --dropconnect belong to --network report, not to {args.network}"
-        )
-    files.check_outputs(output_paths(args.name))
+        raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, "
+                        f"not to {args.network}")
+    if args.folds and args.validation != parser.get_default("validation"):
+        raise UserError("--folds chooses the faces to validate on; leave out --validation")
+    files.check_outputs([path for name in fold_names(args) for path in output_paths(name)])
     return args
 
 
@@ -70,17 +80,11 @@ def train(args, build, argv=None):
         faces, validation, split = data.load_split(
             args.data, args.validation, args.seed, args.limit, args.validation_labels, args.classes)
         augment = Augmentation(
-            transforms=args.augment,
-            rotation=args.rotation,
-            scale=args.scale,
-            shift=args.shift,
-            contrast=args.light,
-            brightness=100 * args.light,
-            erase=args.erase,
-            mix=args.mix,
-        )
+            args.augment, rotation=args.rotation, scale=args.scale, shift=args.shift, contrast=args.light,
+            brightness=100 * args.light, erase=args.erase, mix=args.mix)
         copied_rows = rows_to_copy(faces.labels, args.seed) if args.oversample else ()
-        batches = Batches(faces.images, faces.labels, args.batch_size, args.seed, augment, copied_rows)
+        batches = Batches(faces.images, faces.labels, args.batch_size, args.seed, augment, copied_rows,
+                          mix_epochs=round(args.mix_until * args.epochs))
 
         # ---- Network: raw 0-255 in, probabilities out
         policy = set_precision(args.precision)
@@ -101,12 +105,10 @@ def train(args, build, argv=None):
         checkpoint = callbacks.Checkpoint(
             checkpoint_path(args.name), evaluation, callbacks.run_key(args, policy, faces, validation))
         done = checkpoint.restore(model) if args.resume else 0
-        print(
-            f"{network.name}: {network.count_params():,} parameters, {policy}; {len(faces):,} faces to train"
-            + (f" ({len(batches.labels):,} oversampled)" if args.oversample else "")
-            + f", {len(validation):,} to validate"
-            + (f"; resuming after epoch {done}" if done else "")
-        )
+        oversampled = f" ({len(batches.labels):,} oversampled)" if args.oversample else ""
+        resuming = f"; resuming after epoch {done}" if done else ""
+        print(f"{network.name}: {network.count_params():,} parameters, {policy}; {len(faces):,} faces "
+              f"to train{oversampled}, {len(validation):,} to validate{resuming}")
         if done < args.epochs:
             with cli.progress_bar() as bar:
                 progress = callbacks.ProgressLines(bar, evaluation, len(batches))
@@ -156,15 +158,17 @@ def make_card(args, final, policy, split, evaluation, validation, argv):
     """The model card: everything needed to repeat and to assess the run; `final` is the saved network."""
     from training.callbacks import evaluate
     from utils import data, machine, models
+    from utils.evaluation import probabilities
 
     loss, accuracy = evaluate(final, validation)
+    flipped = probabilities([final], validation.images, "flip").argmax(axis=1) == validation.labels
     metrics = {"validation_loss": loss, "validation_accuracy": accuracy,
+               "validation_accuracy_flip": float(flipped.mean()) if len(validation) else math.nan,
                "training_accuracy": evaluation.history[evaluation.best["epoch"] - 1]["accuracy"]}
+    arguments = sys.argv[1:] if argv is None else map(str, argv)
     return {
         "name": args.name,
-        "command": " ".join(
-            ["python", Path(sys.argv[0]).name, *(sys.argv[1:] if argv is None else map(str, argv))]
-        ),
+        "command": " ".join(["python", Path(sys.argv[0]).name, *arguments]),
         "network": final.name,
         "parameters": final.count_params(),
         "multiply_adds": models.multiply_adds(final),
@@ -180,17 +184,82 @@ def make_card(args, final, policy, split, evaluation, validation, argv):
     }
 
 
+def add_to_experiments(card):
+    """Add a run on a file of faces to models/experiments.csv; `verdict` there is for people to fill in.
+
+    Returns the path in a list; an empty list for the drawn faces, on which accuracy says nothing.
+    """
+    import pandas as pd
+
+    from utils import models
+
+    if card["split"]["data"] == "built-in sample":
+        return []
+    path, metrics, split = models.MODELS / "experiments.csv", card["metrics"], card["split"]
+    row = {"date": datetime.date.today().isoformat(), "name": card["name"], "network": card["network"],
+           "seed": card["arguments"]["seed"], "epochs": card["arguments"]["epochs"],
+           "minutes": round(card["seconds"] / 60), "validation": split["validation"],
+           "faces": split["validation_rows"], "accuracy": metrics["validation_accuracy"],
+           "accuracy_flip": metrics["validation_accuracy_flip"], "hardware": card["hardware"],
+           "command": card["command"], "verdict": ""}
+    with files.locked(path.with_suffix(".lock"), f"another run is writing {path}", timeout=10):
+        try:
+            earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except FileNotFoundError:
+            earlier = pd.DataFrame()
+        except ValueError as error:
+            raise UserError(f"cannot add this run to {files.relative_path(path)}: {error}") from error
+        files.write_table(path, pd.concat([earlier, pd.DataFrame([row], dtype=str)]).drop_duplicates())
+    return [path]
+
+
+# ---- cross-validation --------------------------------------------------------------------------------------
+
+
+def fold_names(args):
+    """The --name of each fold's network; without --folds the --name itself."""
+    return [f"{args.name}-fold{fold}" for fold in range(1, args.folds + 1)] if args.folds else [args.name]
+
+
+def cross_validate(args, build, argv):
+    """Train --folds networks; returns a model card whose metrics are means over all faces, each out of fold.
+
+    With --resume, folds that are finished are not trained again.
+    """
+    from utils import models
+
+    interruption.outer = "the same command with --resume continues with the fold that was stopped"
+    cards = []
+    for fold, name in enumerate(fold_names(args), start=1):
+        part = argparse.Namespace(**vars(args) | {"name": name, "validation": f"{fold}/{args.folds}"})
+        card = models.read_card(output_paths(name)[0]) if args.resume else None
+        if card is None or card.get("arguments") != recipes.as_json(part):
+            part.resume = args.resume and checkpoint_path(name).exists()
+            print(f"Fold {fold} of {args.folds}")
+            card, _ = train(part, build, argv)
+        cards.append(card)
+
+    counts = [card["split"]["validation_rows"] for card in cards]
+    mean = {key: round(sum(n * card["metrics"][key] for n, card in zip(counts, cards)) / sum(counts), 4)
+            for key in cards[0]["metrics"]}
+    error = math.sqrt(mean["validation_accuracy"] * (1 - mean["validation_accuracy"]) / sum(counts))
+    print(f"Out of fold: {100 * mean['validation_accuracy']:.2f} % of {sum(counts):,} faces, standard error "
+          f"{100 * error:.2f} points; with the mirror images {100 * mean['validation_accuracy_flip']:.2f} %")
+    return cards[0] | {
+        "name": args.name, "metrics": mean, "seconds": sum(card["seconds"] for card in cards),
+        "split": cards[0]["split"] | {"validation": f"{args.folds} folds", "validation_rows": sum(counts)}}
+
+
 def print_summary(card, written):
     """The closing lines of a training script: one aligned table and the files written."""
     import pandas as pd
 
-    metrics = {
-        key: "-" if value is None else f"{100 * value:.2f} %" for key, value in card["metrics"].items()
-    }
+    metrics = card["metrics"].items()
+    percent = {key: "-" if value is None else f"{100 * value:.2f} %" for key, value in metrics}
     cli.print_table(pd.DataFrame({
         "model": [card["name"]], "network": card["network"], "parameters": f"{card['parameters']:,}",
-        "seconds": f"{card['seconds']:.0f}", "training": metrics["training_accuracy"],
-        "validation": metrics["validation_accuracy"]}))
+        "seconds": f"{card['seconds']:.0f}", "training": percent["training_accuracy"],
+        "validation": percent["validation_accuracy"], "with flip": percent["validation_accuracy_flip"]}))
     print("Wrote " + ", ".join(files.relative_path(path) for path in written))
 
 

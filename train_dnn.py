@@ -9,7 +9,7 @@ Writes the same files as train_cnn.py under models/dnn* and figures/dnn*; when t
 
 from pathlib import Path
 
-from train_cnn import output_paths, print_summary, train
+from train_cnn import add_to_experiments, output_paths, print_summary, train
 from training import recipes
 from utils import cli, files
 from utils.cli import UserError
@@ -34,7 +34,7 @@ def main(argv=None):
     if cnn_card:
         print_comparison(cnn_card, card)
         written.append(draw_comparison(cnn_path, card))
-    print_summary(card, written)
+    print_summary(card, written + add_to_experiments(card))
     if not cnn_card:
         print("No CNN to compare with yet: python train_cnn.py, then this again")
     return card
@@ -84,9 +84,8 @@ def print_comparison(cnn_card, dnn_card):
         table[column] = [f"{count:,.0f}" for count in table[column]]
     cli.print_table(table.fillna("").reset_index(names=""))
     if cnn_card["split"] != dnn_card["split"]:
-        print(
-            "Note: they were trained on different splits; compare them on one labelled file with evaluate.py"
-        )
+        print("Note: they were trained on different splits; "
+              "compare them on one labelled file with evaluate.py")
 
 
 def draw_comparison(cnn_path, dnn_card):

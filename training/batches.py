@@ -11,22 +11,22 @@ class Batches(keras.utils.PyDataset):
     """The batches of an epoch: ({"image", "transforms", "mixing"}, labels).
 
     image: uint8 (b, 48, 48, 1), 0-255; transforms: float32 (b, 12) and mixing: float32 (b, 5), present when
-    `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32 (b,
-    7).
-    The last, smaller batch of an epoch is left out, so that every step has the same shape.
+    `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32
+    (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.
 
     images: uint8 (n, 48, 48); labels: int (n,); augment: Augmentation or None;
-    copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling).
+    copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling);
+    mix_epochs: how many epochs are mixed, where `augment` asks for it (None: all).
     """
 
-    def __init__(self, images, labels, batch_size, seed, augment=None, copied_rows=()):
+    def __init__(self, images, labels, batch_size, seed, augment=None, copied_rows=(),
+                 mix_epochs=None):
         super().__init__()
         self.copied_rows = np.array(copied_rows, np.int64)
         self.originals = images[..., None]
-        self.labels = np.eye(len(CLASSES), dtype=np.float32)[
-            np.concatenate([labels, labels[self.copied_rows]])
-        ]
-        self.batch_size, self.seed, self.augment = min(batch_size, len(self.labels)), seed, augment
+        self.labels = np.eye(len(CLASSES), dtype=np.float32)[np.append(labels, labels[self.copied_rows])]
+        self.batch_size, self.seed = min(batch_size, len(self.labels)), seed
+        self.augment, self.mix_epochs = augment, np.inf if mix_epochs is None else mix_epochs
         # On the device once, so that only rows and labels travel each step
         if keras.backend.backend() == "jax":
             self.originals = keras.ops.convert_to_tensor(self.originals)
@@ -56,7 +56,8 @@ class Batches(keras.utils.PyDataset):
         if self.augment.transforms:
             x["transforms"] = self.augment.draw(rng, len(rows))
         if self.augment.mix:
-            x["mixing"], share = augmentation.draw_mix(rng, len(rows), self.augment.mix)
+            probability = self.augment.mix if self.epoch < self.mix_epochs else 0.0
+            x["mixing"], share = augmentation.draw_mix(rng, len(rows), probability)
             y = np.float32(share) * y + np.float32(1 - share) * np.roll(y, 1, axis=0)
         return x, y
 
@@ -75,11 +76,8 @@ class Batches(keras.utils.PyDataset):
             lambda: (self[step] for step in range(len(self))), output_signature=signature)
         options = tf.data.Options()
         options.autotune.enabled = False
-        return (
-            dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
-            .prefetch(2)
-            .with_options(options)
-        )
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
+        return dataset.prefetch(2).with_options(options)
 
 
 def rows_to_copy(labels, seed):

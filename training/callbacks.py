@@ -75,10 +75,9 @@ class EvaluateAverages(keras.callbacks.Callback):
             models.save(models.export(self.evaluation_network), path)
             saved = (f"the weights of epoch {self.best['epoch']} are in {relative_path(path)}, "
                      "which --start-from reads")
-        raise UserError(
-            f"{reason} of epoch {len(self.history) + 1} (loss before: {self.last_loss:.3g}): the run "
-            f"diverged; lower --learning-rate ({self.args.learning_rate:g}) or lengthen --warmup; {saved}"
-        )
+        raise UserError(f"{reason} of epoch {len(self.history) + 1} (loss before: {self.last_loss:.3g}): "
+                        f"the run diverged; lower --learning-rate ({self.args.learning_rate:g}) or lengthen "
+                        f"--warmup; {saved}")
 
 
 class ProgressLines(keras.callbacks.Callback):
@@ -129,9 +128,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         best = self.evaluation.best
-        arrays = {
-            f"state/{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(self.state(self.model))
-        }
+        state = self.state(self.model)
+        arrays = {f"state/{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(state)}
         arrays |= {f"best/{i}": weight for i, weight in enumerate(best["weights"])}
         about = {"key": self.key, "history": self.evaluation.history,
                  "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}}
@@ -141,11 +139,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def say_how_to_continue(self):
         epochs = len(self.evaluation.history)
-        interruption.how_to_continue = (
-            f"the same command with --resume continues after epoch {epochs}"
-            if epochs
-            else "no epoch was finished"
-        )
+        interruption.how_to_continue = (f"the same command with --resume continues after epoch {epochs}"
+                                        if epochs else "no epoch was finished")
 
     @staticmethod
     def state(model):
@@ -163,14 +158,8 @@ class Checkpoint(keras.callbacks.Callback):
                 about = json.loads(str(file["about"]))
                 restored = [file[f"state/{i}"] for i in range(len(state))]
                 best = [file[f"best/{i}"] for i in range(len(weights))]
-            key, history = (
-                about["key"],
-                [{column: row[column] for column in HISTORY} for row in about["history"]],
-            )
-            summary = {
-                "epoch": int(about["best"]["epoch"]),
-                "val_accuracy": float(about["best"]["val_accuracy"]),
-            }
+            key, history = about["key"], [{name: row[name] for name in HISTORY} for row in about["history"]]
+            best_epoch, best_accuracy = int(about["best"]["epoch"]), float(about["best"]["val_accuracy"])
         except FileNotFoundError as error:
             raise UserError(f"nothing to resume at {name}; run without --resume") from error
         except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
@@ -183,7 +172,7 @@ class Checkpoint(keras.callbacks.Callback):
         for variable, array in zip(state, restored):
             variable.assign(array)
         self.evaluation.history.extend(history)
-        self.evaluation.best = summary | {"weights": best}
+        self.evaluation.best = {"epoch": best_epoch, "val_accuracy": best_accuracy, "weights": best}
         return len(history)
 
     def check_key(self, key):
@@ -193,10 +182,8 @@ class Checkpoint(keras.callbacks.Callback):
             return
         name, first = relative_path(self.path), different[0]
         if different == ["epochs"]:
-            raise UserError(
-                f"{name} was made for --epochs {key['epochs']}, on which its cosine schedule depends; "
-                "give the same number, or run without --resume"
-            )
+            raise UserError(f"{name} was made for --epochs {key['epochs']}, on which its schedule depends; "
+                            "give the same number, or run without --resume")
         if first in ("training_data", "validation_data", "teachers", "initial_weights"):
             raise UserError(f"{name} was made with other {first.replace('_', ' ')}; "
                             "give the same, or run without --resume")
@@ -208,7 +195,7 @@ def run_key(args, policy, training, validation):
     """What must be equal for --resume: the arguments, and what the data, teachers and initial weights hold.
 
     Paths are left out: the same files under another name give the same run. `epochs` counts only where the
-    learning rate depends on it.
+    learning rate or the mixing depends on it.
     """
     import hashlib
 
@@ -217,7 +204,7 @@ def run_key(args, policy, training, validation):
 
     paths = ("distill", "start_from", "validation_labels", "limit", "validation")
     key = {option: value for option, value in as_json(args).items() if option not in paths}
-    if args.schedule == "constant":
+    if args.schedule == "constant" and not args.mix:
         del key["epochs"]
     return key | {
         "precision": policy,
@@ -234,6 +221,5 @@ def evaluate(network, faces):
         return math.nan, math.nan
     probabilities = models.predict(network, faces.images)
     own = probabilities[np.arange(len(faces)), faces.labels]
-    return float(-np.log(np.maximum(own, 1e-7)).mean()), float(
-        (probabilities.argmax(axis=1) == faces.labels).mean()
-    )
+    right = probabilities.argmax(axis=1) == faces.labels
+    return float(-np.log(np.maximum(own, 1e-7)).mean()), float(right.mean())

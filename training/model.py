@@ -41,9 +41,8 @@ class TrainingModel(keras.Model):
         # The graph optimiser merges this with the one of call()
         faces, t = self.augmented(x), self.temperature
         outputs = [ops.cast(teacher(faces, training=False), "float32") for teacher in self.teachers]
-        targets = sum(ops.softmax(ops.log(ops.maximum(output, 1e-7)) / t) for output in outputs) / len(
-            outputs
-        )
+        targets = [ops.softmax(ops.log(ops.maximum(output, 1e-7)) / t) for output in outputs]
+        targets = sum(targets) / len(targets)
         divergence = keras.losses.kl_divergence(ops.stop_gradient(targets), ops.softmax(y_pred / t))
         return (1 - self.weight) * loss + self.weight * t**2 * ops.mean(divergence)
 
@@ -51,9 +50,8 @@ class TrainingModel(keras.Model):
 def as_teacher(model):
     """A copy of a classifier in the student's precision: faces (n, 48, 48, 1) -> probabilities (n, 7)."""
     if model.output_shape[-1] != len(CLASSES) or model.input_shape[1:] != (SIZE, SIZE, 1):
-        raise UserError(
-            f"teacher {model.name} maps {model.input_shape} to {model.output_shape}; expected 48x48x1 to 7"
-        )
+        raise UserError(f"teacher {model.name} maps {model.input_shape} to {model.output_shape}; "
+                        "expected 48x48x1 to 7")
     policy = keras.config.dtype_policy().name
     exact = (keras.layers.InputLayer, keras.layers.Dense, keras.layers.Softmax, keras.layers.Activation)
 
@@ -114,10 +112,8 @@ def recompute_batch_norm(network, batches, model, count=200):
     for step in range(min(count, len(batches))):
         for layer in norms:
             layer.momentum = step / (step + 1)
-        x, _ = batches[step]
-        logits(
-            model.augmented({key: ops.convert_to_tensor(value) for key, value in x.items()}), training=True
-        )
+        x = {key: ops.convert_to_tensor(value) for key, value in batches[step][0].items()}
+        logits(model.augmented(x), training=True)
     for layer, momentum in zip(norms, momenta):
         layer.momentum = momentum
 

@@ -118,7 +118,7 @@ def compact_cnn(dropout=None):
     """1.95M parameters for two CPU cores: a 40 px crop, three stages with a residual block each.
 
     The first convolution, whose maps are the largest, has no normalisation of its own, and the second is
-        normalised after pooling, on a quarter of the values: normalisation is a large part of a CPU step.
+    normalised after pooling, on a quarter of the values: normalisation is a large part of a CPU step.
     """
     face = face_input()
     x = layers.CenterCrop(40, 40, name="crop")(face)
@@ -182,9 +182,9 @@ def convolution(x, width, name, kernel=3, strides=1, pool=False, gamma="ones"):
                       kernel_initializer="he_normal", name=name)(x)
     if pool:
         x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
-    return FusedBatchNormalization(momentum=0.9, epsilon=1e-4, gamma_initializer=gamma, name=f"{name}_norm")(
-        x
-    )
+    normalization = FusedBatchNormalization(momentum=0.9, epsilon=1e-4, gamma_initializer=gamma,
+                                            name=f"{name}_norm")
+    return normalization(x)
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
@@ -201,8 +201,7 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
         gamma, beta = map(keras.ops.convert_to_tensor, (self.gamma, self.beta))
         outputs, mean, variance = fused_batch_norm(
-            inputs, gamma, beta, epsilon=self.epsilon, is_training=True
-        )
+            inputs, gamma, beta, epsilon=self.epsilon, is_training=True)
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1 - self.momentum))
         return outputs

@@ -10,7 +10,8 @@ from utils.files import read_json
 REPORT = {  # the course report: Adam, batch 80, 10 epochs, nothing else
     "epochs": 10, "batch_size": 80, "optimizer": "adam", "learning_rate": 1e-3, "schedule": "constant",
     "warmup": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "ema": 0.0, "augment": False,
-    "rotation": 12.0, "scale": 0.12, "shift": 4.0, "light": 0.2, "erase": 0.0, "mix": 0.0, "keep": "best",
+    "rotation": 12.0, "scale": 0.12, "shift": 4.0, "light": 0.2, "erase": 0.0, "mix": 0.0, "mix_until": 1.0,
+    "keep": "best",
 }
 # At the report's 1e-3 this wide DNN only predicts the largest class.
 MATCHED = REPORT | {"learning_rate": 1e-4}
@@ -20,9 +21,9 @@ COMPACT = REPORT | {  # two CPU cores; models/README.md has what its parts buy i
     "keep": "last",
 }
 LARGE = COMPACT | {"epochs": 150, "batch_size": 256, "learning_rate": 0.2, "warmup": 0.04, "ema": 0.999,
-                   "mix": 0.5}
+                   "mix": 0.5, "mix_until": 0.85}
 RECIPES = {"report": REPORT, "matched": MATCHED, "compact": COMPACT, "large": LARGE}
-NOT_IN_A_RECIPE = ("data", "classes", "name", "resume", "recipe", "help")  # where, not how
+NOT_IN_A_RECIPE = ("data", "classes", "name", "resume", "recipe", "folds", "help")  # where, not how
 NEEDS_AUGMENT = ("rotation", "scale", "shift", "light", "erase")
 
 
@@ -34,9 +35,9 @@ def add_arguments(parser, networks, name):
                         help="CSV or image folder to train on (default: data/*.csv, else the sample)")
     add_classes(parser)
     parser.add_argument("--name", default=name, help="models/NAME.h5 and so on")
-    parser.add_argument("--validation", default="0.1", metavar="SHARE|PublicTest|FILE",
-                        help="share of the training data, stratified, identical images on one side; or the "
-                             "rows of that Usage; or a labelled file")
+    parser.add_argument("--validation", default="0.1", metavar="SHARE|FOLD/K|PublicTest|FILE",
+                        help="share of the training data, or one of K equal folds of it (1/5), stratified, "
+                             "identical images on one side; or the rows of that Usage; or a labelled file")
     parser.add_argument("--validation-labels", type=Path,
                         help="id,label CSV for a validation FILE without labels")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0,
@@ -86,6 +87,7 @@ def add_arguments(parser, networks, name):
                         help="largest relative change of contrast and brightness, either way")
     recipe.add_argument("--erase", type=share, help="probability of random erasing")
     recipe.add_argument("--mix", type=share, help="probability that a batch is mixed by mixup or CutMix")
+    recipe.add_argument("--mix-until", type=share, help="share of the epochs after which no batch is mixed")
     recipe.add_argument("--distill", type=Path, nargs="+", metavar="TEACHER.h5",
                         help="learn also from the averaged outputs of these models")
     recipe.add_argument("--distill-weight", type=share, default=0.7,
@@ -97,7 +99,7 @@ def add_arguments(parser, networks, name):
 def parse_args(parser, argv=None):
     """Parse the command line; what is left open comes from --recipe, then from the network's recipe."""
     args = parser.parse_args(argv)
-    given = [option for option in (*NEEDS_AUGMENT, "warmup") if getattr(args, option)]
+    given = [option for option in (*NEEDS_AUGMENT, "warmup", "mix_until") if getattr(args, option)]
     if args.recipe:
         card = read_json(args.recipe)
         if not isinstance(card, dict) or not isinstance(card.get("arguments"), dict):
@@ -147,6 +149,8 @@ def check(args, given):
         raise UserError(f"--{without_effect[0]} has no effect without --augment; give both")
     if args.schedule == "constant" and "warmup" in given:
         raise UserError("--warmup has no effect with --schedule constant; choose --schedule cosine")
+    if not args.mix and "mix_until" in given:
+        raise UserError("--mix-until has no effect without --mix; give both")
 
 
 def as_json(args):

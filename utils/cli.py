@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import functools
 import io
+import logging
 import math
 import os
 import signal
@@ -234,6 +235,7 @@ def start_keras():
         import keras
 
         keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
+        logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
         advice = f"KERAS_BACKEND is {backend}, use tensorflow or jax" if backend else (

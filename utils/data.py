@@ -427,8 +427,9 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
     """Load the faces to train on and those to validate on.
 
     path, classes: as in `find_data`; only rows of Usage Training are trained on, of those the first `limit`
-    validation: a share of them from 0 to below 1 (str or float; see `split`), a Usage of the same file, or a
-        labelled file, whose labels may be in a second one, `validation_labels`
+    validation: a share of them from 0 to below 1 (str or float; see `split`), one of k folds ("1/5"; see
+        `folds`), a Usage of the same file, or a labelled file, whose labels may be in a second one,
+        `validation_labels`
     Returns (training Faces, validation Faces, dict that describes the split for the model card).
     Raises UserError.
     """
@@ -447,6 +448,11 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
         if not 0 <= share < 1:
             raise UserError(f"--validation {validation} must be a share from 0 to below 1, a Usage or a file")
         training, held_out = (faces.take(rows) for rows in split(faces, share, seed))
+    elif match := re.fullmatch("([1-9][0-9]?)/([1-9][0-9]?)", validation):
+        fold, k = map(int, match.groups())
+        if fold > k:
+            raise UserError(f"--validation {validation} must be one of the folds 1/{k} to {k}/{k}")
+        training, held_out = (faces.take(rows) for rows in folds(faces, k, seed)[fold - 1])
     elif validation in USAGES:
         if everything.usage is None:
             raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")

@@ -197,8 +197,10 @@ def read_json(path):
 
 
 @contextlib.contextmanager
-def locked(path, refusal):
-    """Hold the lock file `path` during the block. Raises UserError(refusal) while another process holds it.
+def locked(path, refusal, timeout=0):
+    """Hold the lock file `path` during the block, after waiting for it at most `timeout` seconds.
+
+    Raises UserError(refusal) where another process holds it for longer.
 
     The system keeps the lock, so that of a killed process is gone with it.
     """
@@ -206,7 +208,7 @@ def locked(path, refusal):
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path, timeout=0)
+        lock = filelock.FileLock(path, timeout=timeout)
         lock.acquire()
     except filelock.Timeout as error:
         raise UserError(refusal) from error

@@ -1,0 +1,106 @@
+"""Cross-validation by --folds, the list of experiments, and where mixing ends."""
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import train_cnn
+from training import networks
+from training.augmentation import Augmentation
+from training.batches import Batches
+from utils import data, models
+from utils.cli import UserError
+from utils.sample import sample_faces
+
+IMAGES, LABELS = sample_faces(90)
+SHORT = ["--epochs", "1", "--batch-size", "16", "--precision", "float32"]
+
+
+def linear_cnn(*options):
+    """Stands in for the report's CNN: these tests are about which faces are trained on, not by what."""
+    face = networks.face_input()
+    return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
+
+
+@pytest.fixture
+def faces_file(workspace, monkeypatch):
+    """A file of 90 drawn faces, which unlike the built-in sample counts as real data."""
+    monkeypatch.setattr(networks, "report_cnn", linear_cnn)
+    pixels = [" ".join(map(str, image.ravel())) for image in IMAGES]
+    pd.DataFrame({"label": LABELS, "feature": pixels}).to_csv("faces.csv", index=False)
+    return str(workspace / "faces.csv")
+
+
+def test_out_of_fold_accuracy_is_that_of_networks_that_have_not_seen_the_face(faces_file, monkeypatch):
+    argv = [*SHORT, "--data", faces_file, "--folds", "3", "--name", "cv"]
+    card = train_cnn.main(argv)
+    faces, right, seen = data.load_faces(faces_file), 0, []
+    for fold, (_, rows) in enumerate(data.folds(faces, 3, 0), start=1):
+        network = models.load(models.MODELS / f"cv-fold{fold}.h5")
+        outputs = network.predict_on_batch(IMAGES[rows, :, :, None])
+        right += int((outputs.argmax(1) == LABELS[rows]).sum())
+        seen.extend(rows)
+    assert sorted(seen) == list(range(90))
+    assert card["metrics"]["validation_accuracy"] == pytest.approx(right / 90, abs=1e-4)
+
+    experiments = pd.read_csv(models.MODELS / "experiments.csv")
+    row = experiments[["name", "validation", "faces", "epochs"]].to_numpy().tolist()
+    assert row == [["cv", "3 folds", 90, 1]]
+    assert experiments.accuracy[0] == card["metrics"]["validation_accuracy"]
+
+    # What is finished is not trained again; a fold without its files is
+    (models.MODELS / "cv-fold2.json").unlink()
+    train, trained = train_cnn.train, []
+    monkeypatch.setattr(train_cnn, "train",
+                        lambda args, *rest: trained.append(args.name) or train(args, *rest))
+    again = train_cnn.main([*argv, "--resume"])
+    assert trained == ["cv-fold2"] and again["metrics"] == card["metrics"]
+    assert len(pd.read_csv(models.MODELS / "experiments.csv")) == 1
+
+
+def test_a_fold_can_be_named_and_is_recovered_from_the_card(faces_file):
+    from utils import evaluation
+
+    card = train_cnn.main([*SHORT, "--data", faces_file, "--validation", "2/3", "--name", "second"])
+    _, rows = data.folds(data.load_faces(faces_file), 3, 0)[1]
+    held_out = evaluation.validation_faces(models.MODELS / "second.h5")
+    np.testing.assert_array_equal(held_out.images, IMAGES[rows])
+    assert card["split"]["validation"] == "2/3" and card["split"]["training_rows"] == 90 - len(rows)
+    with pytest.raises(UserError, match="must be one of the folds 1/3 to 3/3"):
+        data.load_split(faces_file, "4/3")
+
+
+def test_every_run_on_a_file_adds_its_row_and_keeps_those_before(faces_file):
+    earlier = {"date": "2026-01-01", "name": "old, with comma", "seed": "007", "verdict": "pays"}
+    pd.DataFrame([earlier]).to_csv(models.MODELS / "experiments.csv", index=False)
+    train_cnn.main([*SHORT, "--data", faces_file, "--name", "new", "--seed", "5"])
+    table = pd.read_csv(models.MODELS / "experiments.csv", dtype=str, keep_default_na=False)
+    assert table.loc[0, ["name", "seed", "verdict"]].tolist() == ["old, with comma", "007", "pays"]
+    card = json.loads((models.MODELS / "new.json").read_text())
+    assert table.loc[1, ["name", "seed", "network"]].tolist() == ["new", "5", "linear"]
+    assert float(table.accuracy[1]) == card["metrics"]["validation_accuracy"]
+    train_cnn.main([*SHORT, "--data", "sample", "--limit", "40", "--name", "drawn"])
+    assert len(pd.read_csv(models.MODELS / "experiments.csv")) == 2  # drawn faces are no experiment
+
+
+def test_folds_refuse_what_contradicts_them(workspace):
+    with pytest.raises(UserError, match="leave out --validation"):
+        train_cnn.main(["--folds", "3", "--validation", "0.2"])
+    with pytest.raises(UserError, match="--mix-until has no effect without --mix"):
+        train_cnn.main(["--mix-until", "0.5"])
+    (models.MODELS / "cnn-fold2.h5").mkdir()
+    with pytest.raises(UserError, match=r"cnn-fold2\.h5: it is a folder"):
+        train_cnn.main(["--folds", "3", "--data", "sample"])
+
+
+def test_mixing_ends_after_the_epochs_that_are_mixed():
+    batches = Batches(IMAGES, LABELS, 30, 0, Augmentation(mix=1.0), mix_epochs=2)
+    for epoch in range(4):
+        batches.start_epoch(epoch)
+        targets = np.concatenate([batches[step][1] for step in range(len(batches))])
+        mixing = np.concatenate([batches[step][0]["mixing"] for step in range(len(batches))])
+        is_plain = (mixing == [1, 0, 0, 0, 0]).all() and set(np.unique(targets)) == {0, 1}
+        assert is_plain == (epoch >= 2)
