@@ -33,14 +33,11 @@ def main(argv=None):
         print("without PyTorch: pip install -r requirements-benchmarks.txt adds it")
     speeds, facts = alternate(args, ways)
     results = summary(speeds, facts)
-    print(
-        f"{args.network} network, batch {BATCH[args.network]}, {args.rounds} rounds of {args.images:,} images"
-    )
+    print(f"{args.network} network, batch {BATCH[args.network]}, {args.rounds} rounds of "
+          f"{args.images:,} images")
     cli.print_table(results)
-    print(
-        "matrix product: "
-        + ", ".join(f"{kind} {rate / 1e9:.0f} GFLOP/s" for kind, rate in facts["rates"].items())
-    )
+    rates = [f"{kind} {rate / 1e9:.0f} GFLOP/s" for kind, rate in facts["rates"].items()]
+    print("matrix product: " + ", ".join(rates))
     if args.json:
         files.write_json(args.json, {"images_per_second": speeds, **facts})
     return results
@@ -140,19 +137,6 @@ WAYS = {
 }
 
 
-def median_speeds(ways, rounds, images):
-    """{way: median images a second} of the functions {way: one epoch of `images`}, which take turns."""
-    for fit in ways.values():
-        fit()  # trace, compile, warm up
-    speeds = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, fit in ways.items():
-            start = time.perf_counter()
-            fit()
-            speeds[way].append(images / (time.perf_counter() - start))
-    return {way: statistics.median(measured) for way, measured in speeds.items()}
-
-
 def matmul_rate(kind, size=2048, rounds=8):
     """The machine's matrix-product rate in FLOP/s: the best of `rounds` products of size x size matrices."""
     import keras
@@ -171,15 +155,8 @@ def matmul_rate(kind, size=2048, rounds=8):
 
 def alternate(args, ways):
     """Train an epoch with each of `ways` in turn: ({way: median images/s}, multiply-adds and rates)."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.train",
-        "--network",
-        args.network,
-        "--images",
-        str(args.images),
-    ]
+    command = [sys.executable, "-m", "benchmarks.train", "--network", args.network,
+               "--images", str(args.images)]
     processes, facts, seconds = {}, [], {way: [] for way in ways}
     try:
         for way in ways:  # one after the other, so that warming up disturbs nobody
