@@ -35,9 +35,9 @@ def main(argv=None):
     cli.start_keras()
     from reporting import claims, page, pictures, results
     from reporting.text import ORIGINAL
-    from utils import data, evaluation, models
+    from utils import evaluation, metrics, models
 
-    test = data.load_labelled(args.test, args.test_labels) if args.test else None
+    test = evaluation.faces_to_evaluate([], args.test, args.test_labels) if args.test else None
     if args.claims:
         check_outputs(claims.output_paths())
         return claims.rerun(args, test)
@@ -57,7 +57,10 @@ def main(argv=None):
                      for role, network in loaded.items()}
     cnn, earlier_claims = models.flat_copy(loaded["cnn"][0]), models.FIGURES / "claims.json"
     logits, about_data = models.logits_model(cnn), results.data_results(training, args.limit)
-    networks = results.compare_networks(networks, probabilities, evaluated.labels, drawn.get("test"))
+    networks = results.compare_networks(networks, probabilities, evaluated.labels)
+    for role, network in loaded.items() if test else ():
+        scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
+        networks[role]["test"] = {"data": test.source, **{key: scores[key] for key in ("rows", "accuracy")}}
     networks["cnn"]["layers"] = results.layer_results(cnn)
     image = drawn["saliency"].to_dict("records")[0]
     measured = {
@@ -78,8 +81,8 @@ def main(argv=None):
     interactive = {"confusion": pictures.confusion_cells(probabilities["cnn"], evaluated),
                    "saliency": pictures.saliency_faces(logits, training)}
     html_path, markdown_path, json_path = written = list(output_paths(args.out))
-    write_text(html_path, page.html(report, interactive))
-    write_text(markdown_path, page.markdown(report, args.out.parent))
+    write_text(html_path, page.render("page.html", report, pictures=interactive))
+    write_text(markdown_path, page.render("page.md", report, folder=args.out.parent))
     write_json(json_path, report)
     print()
     cli.print_table(page.model_table(measured, "en"))
@@ -148,28 +151,19 @@ def find_networks(args):
                 raise UserError(f"{relative_path(paths[role])} is missing; restore it, or leave out "
                                 "--models released")
             run(*training, "--name", name, *given(args, "data", "limit", "epochs"), quiet=False)
-        cli.register_input(paths[role])
-    check_outputs(output_paths(args.out))
     return paths
 
 
 def choose_faces(args, paths):
     """The training faces, the faces that the networks are evaluated on, and plot_confusion.py's options for
     these: the networks' validation split where the data are what they were trained on, else all of --data."""
-    from reporting.results import HOMEWORK_IMAGE
     from utils import data, evaluation
 
-    training = data.training_part(data.find_data(args.data))
-    if training.labels is None:
-        raise UserError(f"{training.source} has no labels; expected a column label or emotion")
-    if len(training) <= HOMEWORK_IMAGE:
-        raise UserError(f"{training.source} has {len(training)} training faces; expected more than "
-                        f"{HOMEWORK_IMAGE}, because the homework asks about the 16th")
-    split, is_sample = evaluation.split_of(paths["cnn"]), training.source == "built-in sample"
+    training, split = data.training_part(data.find_data(args.data)), evaluation.split_of(paths["cnn"])
     if training.take(slice(0, split["limit"])).fingerprint() == split["fingerprint"]:
         evaluated = evaluation.faces_to_evaluate([*paths.values()], training_data=args.data)
         return training, evaluated, ["--training-data", args.data] if args.data else []
-    source = "sample" if is_sample else args.data or training.source
+    source = args.data or ("sample" if training.source == "built-in sample" else training.source)
     evaluated = evaluation.faces_to_evaluate([*paths.values()], source)
     return training, evaluated, ["--data", source]
 
@@ -190,18 +184,14 @@ def draw_figures(args, paths, evaluation_options):
         figures.training_figures(card)
     draw_comparison(paths["cnn"], card)
 
-    files = {role: relative_path(path) for role, path in paths.items()}
-    homework = ["--model", files["cnn"], "--index", HOMEWORK_IMAGE, *given(args, "data")]
+    cnn, dnn = (relative_path(paths[role]) for role in ("cnn", "dnn"))
+    homework = ["--model", cnn, "--index", HOMEWORK_IMAGE, *given(args, "data")]
     scripts = {
-        "confusion": ["plot_confusion.py", "--model", files["cnn"], "--compare", files["dnn"],
-                      *evaluation_options, "--out", relative_path(models.FIGURES / "confusion.png")],
+        "confusion": ["plot_confusion.py", "--model", cnn, "--compare", dnn, *evaluation_options,
+                      "--out", relative_path(models.FIGURES / "confusion.png")],
         "saliency": ["saliency.py", *homework],
         "filters": ["filter_vis.py", *homework, "--patches", "--limit", args.limit or FILTER_FACES],
     }
-    if args.test:
-        labels = ["--labels", args.test_labels] if args.test_labels else []
-        scripts["test"] = ["evaluate.py", "--model", *files.values(), "--data", args.test, *labels,
-                           "--out", relative_path(models.FIGURES / "models.png")]
     commands, drawn = {}, {}
     for what, command in scripts.items():
         commands[what], drawn[what] = run(*command)

@@ -68,7 +68,7 @@ def cnn_findings(results):
         findings.append(Finding({HOLDS: "cnn_test_above", FAILS: "cnn_test_below",
                                  OPEN: "cnn_test_same"}[beats_kaggle]))
     end, lowest_loss = network["end"], network["lowest_loss"]
-    error = standard_error(end["validation_accuracy"], network["validation_rows"])
+    error = standard_error(end["val_accuracy"], network["validation_rows"])
     overfits = end["gap"] > 2 * error and lowest_loss["epoch"] < end["epoch"]
     findings += [Finding("overfitting", decide(overfits, end["gap"] <= 0)),
                  Finding("oversampling", is_better(oversampled["against_cnn"]))]
@@ -77,7 +77,7 @@ def cnn_findings(results):
 
 def dnn_findings(results):
     matched, original = results["models"]["dnn"], results["models"]["report_dnn"]
-    best, end = (original[epoch]["validation_accuracy"] for epoch in ("best", "end"))
+    best, end = (original[epoch]["val_accuracy"] for epoch in ("best", "end"))
     falls = best - end > standard_error(end, original["validation_rows"])
     is_same_size = original["parameters"] == results["original"]["dnn_parameters"]
     return [

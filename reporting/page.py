@@ -86,10 +86,8 @@ def model_table(results, language):
 
 def layer_table(results, language):
     """The CNN's layers as a DataFrame of text."""
-    return translated([{
-        "layer": layer["name"], "kind": f"{layer['kind']} {layer['what']}".strip(), "output": layer["output"],
-        "parameters": f"{layer['parameters']:,}",
-    } for layer in results["models"]["cnn"]["layers"]], language)
+    return translated([layer | {"parameters": f"{layer['parameters']:,}"}
+                       for layer in results["models"]["cnn"]["layers"]], language)
 
 
 def claim_table(claims, language):
@@ -111,12 +109,18 @@ def claim_table(claims, language):
 
 
 def render(template, report, **values):
-    """Fill a template of assets/ with the report; an HTML template escapes what is not marked as safe."""
+    """Fill page.html or page.md of assets/; the first escapes what is text. Returns str.
+
+    report: what `compose` returns; values: of page.html `pictures`, {"confusion": what
+    `reporting.pictures.confusion_cells` returns, "saliency": what `saliency_faces` returns}; of page.md
+    `folder`, to which the figures' paths are relative.
+    """
     results, language = report["results"], report["language"]
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset), autoescape=template.endswith(".html"),
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"data_uri": data_uri, "escape_markdown": escape_markdown, "code_span": code_span,
+    environment.filters |= {"data_uri": data_uri, "sha256": sha256, "relative_url": relative_url,
+                            "escape_markdown": escape_markdown, "code_span": code_span,
                             "class_name": functools.partial(class_name, language=language)}
     tables = {"data": (label("networks", language), model_table(results, language)),
               "cnn": (label("layers", language), layer_table(results, language))}
@@ -127,27 +131,19 @@ def render(template, report, **values):
         label=lambda key, *fields: label(key, language, *fields), **values).strip() + "\n"
 
 
-def html(report, pictures):
-    """The whole page as text.
-
-    report: what `compose` returns; pictures: {"confusion": what `reporting.pictures.confusion_cells` returns,
-    "saliency": what `saliency_faces` returns}.
-    """
-    script = asset("page.js")
-    digest = to_base64(hashlib.sha256(script.encode()).digest())
-    return render("page.html", report, pictures=pictures, digest=digest, script=script,
-                  style=asset("page.css"))
-
-
-def markdown(report, folder):
-    """The report as Markdown whose figures are named relative to `folder`."""
-    return render("page.md", report,
-                  relative=lambda path: quote(os.path.relpath(path, folder).replace(os.sep, "/")))
-
-
 def data_uri(path):
     """A PNG file as a data URI."""
     return "data:image/png;base64," + to_base64(Path(path).read_bytes())
+
+
+def sha256(text):
+    """The digest of a script as a Content-Security-Policy wants it."""
+    return to_base64(hashlib.sha256(text.encode()).digest())
+
+
+def relative_url(path, folder):
+    """The address of a file in a Markdown file in `folder`."""
+    return quote(os.path.relpath(path, folder).replace(os.sep, "/"))
 
 
 def escape_markdown(text):

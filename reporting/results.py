@@ -46,48 +46,38 @@ def read_network(path):
             raise UserError(f"{relative_path(models.card_path(path))}: {key} is missing; expected the card "
                             "of a model trained with --validation 0.1")
     try:
-        history = pd.read_csv(history_path)[HISTORY].astype(float)
+        history = pd.read_csv(history_path)[HISTORY].astype(float).astype({"epoch": int})
     except (ValueError, KeyError):
         history = pd.DataFrame()
     if history.empty or history.isna().any(axis=None):
         raise UserError(f"{relative_path(history_path)} lacks epochs or values; "
                         "train the model again with --validation 0.1")
-    best, lowest, end = (history.loc[row] for row in (
-        history["val_accuracy"].idxmax(), history["val_loss"].idxmin(), history.index[-1]))
+    epochs = history.to_dict("records")
     tests = [{key: entry[key] for key in ("data", "rows", "accuracy")}
              for entry in card.get("evaluations", {}).values() if entry["tta"] == "none"]
     return {key: values[key] for key in CARD} | {
-        "name": path.stem, "epochs": int(end.epoch),
+        "name": path.stem,
         "million_multiply_adds": card["multiply_adds"] / 1e6,
-        "seconds_per_epoch": card["seconds"] / len(history),
-        "best": {"epoch": int(best.epoch), "validation_accuracy": best.val_accuracy},
-        "lowest_loss": {"epoch": int(lowest.epoch), "loss": lowest.val_loss},
-        "end": {"epoch": int(end.epoch), "training_accuracy": end.accuracy, "loss": end.val_loss,
-                "validation_accuracy": end.val_accuracy, "gap": end.accuracy - end.val_accuracy},
+        "seconds_per_epoch": card["seconds"] / len(epochs),
+        "best": max(epochs, key=lambda epoch: epoch["val_accuracy"]),
+        "lowest_loss": min(epochs, key=lambda epoch: epoch["val_loss"]),
+        "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"]},
         "test": tests[0] if tests else None,
     }
 
 
-def compare_networks(networks, probabilities, labels, test=None):
+def compare_networks(networks, probabilities, labels):
     """The networks with what each reaches on the evaluated faces, beside the CNN.
 
-    networks: {role: what `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,); test:
-    DataFrame of what evaluate.py measured on the test faces, or None.
+    networks: {role: what `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,).
     """
     right = {role: output.argmax(axis=1) == labels for role, output in probabilities.items()}
-    results = {}
-    for role, network in networks.items():
-        results[role] = network | {"evaluated": metrics.measure(probabilities[role], labels)["accuracy"]}
-        if role == "oversampled":
-            results[role]["against_cnn"] = compare_paired(right[role], right["cnn"])
-        elif role != "cnn":
-            results[role]["cnn_against"] = compare_paired(right["cnn"], right[role])
-            results[role]["share_of_cnn"] = network["parameters"] / networks["cnn"]["parameters"]
-        if test is not None:
-            row = test.set_index("model").loc[network["name"]]
-            accuracy = row[["accuracy", "accuracy_low", "accuracy_high"]].astype(float).tolist()
-            results[role]["test"] = {"data": row["data"], "rows": int(row["rows"]), "accuracy": accuracy}
-    return results
+    return {role: network | {
+        "evaluated": metrics.measure(probabilities[role], labels)["accuracy"],
+        "against_cnn": compare_paired(right[role], right["cnn"]),
+        "cnn_against": compare_paired(right["cnn"], right[role]),
+        "share_of_cnn": network["parameters"] / networks["cnn"]["parameters"],
+    } for role, network in networks.items()}
 
 
 def compare_paired(first, second):
@@ -98,7 +88,7 @@ def compare_paired(first, second):
 
 def layer_results(model):
     """The layers of a keras.Model without nested models: a list of dicts."""
-    return [{"name": layer.name, "kind": type(layer).__name__, "what": layer_text(layer),
+    return [{"layer": layer.name, "kind": f"{type(layer).__name__} {layer_text(layer)}".strip(),
              "output": "x".join(map(str, layer.output.shape[1:])), "parameters": layer.count_params()}
             for layer in model.layers]
 

@@ -19,14 +19,14 @@ def triple(rng, value):
 def network(rng, name, accuracy, parameters):
     return {
         "name": name, "network": name, "command": f"python train_cnn.py --name {name} --data <a&b>",
-        "parameters": parameters, "million_multiply_adds": 32.41, "epochs": 10, "batch_size": 80, "seed": 0,
+        "parameters": parameters, "million_multiply_adds": 32.41, "batch_size": 80, "seed": 0,
         "keep": "best", "hardware": "two cores", "precision": "float32", "data": "data/train.csv",
         "training_rows": 25836, "validation_rows": 2873, "seconds_per_epoch": 53.92, "saved_epoch": 8,
         "training_accuracy": accuracy + 0.11, "validation_accuracy": accuracy,
-        "best": {"epoch": 7, "validation_accuracy": accuracy},
-        "lowest_loss": {"epoch": 6, "loss": 1.1807}, "evaluated": triple(rng, accuracy),
-        "end": {"epoch": 10, "training_accuracy": accuracy + 0.18, "validation_accuracy": accuracy - 0.004,
-                "gap": 0.184, "loss": 1.2204},
+        "best": {"epoch": 7, "val_accuracy": accuracy}, "lowest_loss": {"epoch": 6, "val_loss": 1.1807},
+        "evaluated": triple(rng, accuracy),
+        "end": {"epoch": 10, "accuracy": accuracy + 0.18, "val_accuracy": accuracy - 0.004, "gap": 0.184,
+                "val_loss": 1.2204},
         "test": {"data": "data/test.csv", "rows": 3589, "accuracy": triple(rng, accuracy + 0.02)},
     }
 
@@ -38,8 +38,8 @@ def results():
               "oversampled": network(rng, "cnn-oversampled", 0.5764, 6_615_495),
               "dnn": network(rng, "dnn", 0.369, 6_617_735),
               "report_dnn": network(rng, "dnn-report", 0.2698, 156_263)}
-    models["cnn"]["layers"] = [{"name": "conv1", "kind": "Conv2D", "what": "32 filters 3x3",
-                                "output": "46x46x32", "parameters": 320}]
+    models["cnn"]["layers"] = [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
+                                "parameters": 320}]
     models["oversampled"]["against_cnn"] = {"difference": 0.0077, "only_first": 342, "only_second": 320,
                                             "p": 0.41}
     for role, difference in (("dnn", 0.1994), ("report_dnn", 0.2989)):

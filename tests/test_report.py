@@ -164,8 +164,8 @@ def test_verdicts_on_the_example():
     ({"models.cnn.lowest_loss.epoch": 10}, "overfitting", "open"),
     ({"models.report_dnn.parameters": 157_000}, "dnn_size", "fails"),
     ({"models.cnn.keep": "last"}, "evaluated_on_split", None),
-    ({"models.report_dnn.end.validation_accuracy": 0.2}, "dnn_end", "holds"),
-    ({"models.report_dnn.best.validation_accuracy": 0.2658}, "dnn_end", "fails"),
+    ({"models.report_dnn.end.val_accuracy": 0.2}, "dnn_end", "holds"),
+    ({"models.report_dnn.best.val_accuracy": 0.2658}, "dnn_end", "fails"),
     ({"saliency.ring_to_centre": [0.05, 0.04, 0.06]}, "saliency_ring", "holds"),
     ({"saliency.centre": [0.2, 0.19, 0.21]}, "saliency_centre", "fails"),
     ({"saliency.kept_above_random": [-0.1, -0.2, -0.05]}, "saliency_kept", "fails"),
@@ -306,7 +306,8 @@ def released(workspace):
 
 def test_a_card_of_the_right_types_is_read(released):
     network = results.read_network(released[0])
-    assert network["parameters"] == 6_615_495 and network["epochs"] == 10 and network["test"]["rows"] == 3589
+    assert network["parameters"] == 6_615_495 and network["end"]["epoch"] == 10
+    assert network["test"]["rows"] == 3589
 
 
 @pytest.mark.parametrize("wrong", [None, []])
@@ -367,7 +368,7 @@ def test_markdown_has_every_sentence_table_and_command(tmp_path, language):
     made = report_example.report(tmp_path, language)
     for figure in itertools.chain(*made["figures"].values()):
         figure["command"] = "python x.py --name ``a` # b\n\n# c"
-    text = page.markdown(made, tmp_path)
+    text = page.render("page.md", made, folder=tmp_path)
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     inline = [token for token in tokens if token.type == "inline"]
     assert {child.content for token in inline for child in token.children if child.type == "code_inline"} == {

@@ -29,7 +29,8 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     for language in LANGUAGES:
         made = report_example.report(folder, language)
-        write_text(folder / f"{language}.html", report_page.html(made, report_example.interactive()))
+        html = report_page.render("page.html", made, pictures=report_example.interactive())
+        write_text(folder / f"{language}.html", html)
     return folder
 
 
