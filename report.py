@@ -39,7 +39,6 @@ def main(argv=None):
 
     test = evaluation.faces_to_evaluate([], args.test, args.test_labels) if args.test else None
     if args.claims:
-        check_outputs(claims.output_paths())
         return claims.rerun(args, test)
 
     # ---- Networks and faces: own networks are trained where they are missing

@@ -17,7 +17,7 @@ from reporting.scripts import given, run_script
 from reporting.text import ORIGINAL
 from training import recipes
 from utils import cli, data, evaluation, models
-from utils.files import read_json, relative_path, write_json, write_table
+from utils.files import check_outputs, read_json, relative_path, write_json, write_table
 
 BASELINE = "train_cnn.py"
 MARGIN = 0.01  # a gain of so much is help; about one standard error on a validation split of 10 %
@@ -35,6 +35,7 @@ def rerun(options, test=None):
     options: data (path or None), limit, epochs, seeds (how many), language; test: labelled Faces, or None.
     Verdicts rest on the test faces where there are any, else on each seed's validation split.
     """
+    check_outputs(output_paths())
     faces = data.training_part(data.find_data(options.data))
     fingerprints = [faces.fingerprint(), None if test is None else test.fingerprint()]
     commands = [BASELINE, *(claim["command"] for claim in ORIGINAL["claims"].values())]

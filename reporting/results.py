@@ -34,12 +34,9 @@ def data_results(faces, limit):
 
 
 def read_network(path):
-    """One network from its model card and history. Raises UserError where they are missing or damaged, and
-    for a network that was trained without validation."""
+    """One network from its model card and history, a dict. Raises UserError where the history is missing, one
+    of them is damaged, or the network was trained without validation."""
     card, history_path = models.read_card(path), path.with_name(f"{path.stem}_history.csv")
-    if card is None or not history_path.exists():
-        raise UserError(f"{relative_path(path)} has no model card or no {history_path.name} beside it; "
-                        "train it again")
     values = card.get("arguments", {}) | card.get("split", {}) | card.get("metrics", {}) | card
     for key in CARD:
         if values.get(key) is None:
@@ -47,7 +44,7 @@ def read_network(path):
                             "of a model trained with --validation 0.1")
     try:
         history = pd.read_csv(history_path)[HISTORY].astype(float).astype({"epoch": int})
-    except (ValueError, KeyError):
+    except (OSError, ValueError, KeyError):
         history = pd.DataFrame()
     if history.empty or history.isna().any(axis=None):
         raise UserError(f"{relative_path(history_path)} lacks epochs or values; "

@@ -18,7 +18,6 @@ FORMS = {  # a number and its sign stay on one line
     "points": lambda difference: f"{100 * difference:+.1f}".replace("-", "\u2212"),
     "size": lambda difference: f"{100 * difference:.1f}",
     "p": lambda p: f"<\u00a0{SMALLEST_P}" if p < SMALLEST_P else f"=\u00a0{p:.2g}",
-    "int": lambda count: f"{count:,}",
 }
 
 
