@@ -61,7 +61,6 @@ def main(argv=None):
         scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
         networks[role]["test"] = {"data": test.source, **{key: scores[key] for key in ("rows", "accuracy")}}
     networks["cnn"]["layers"] = results.layer_results(cnn)
-    image = drawn["saliency"].to_dict("records")[0]
     measured = {
         "data": about_data,
         "evaluated": {"source": evaluated.source, "rows": len(evaluated),
@@ -69,8 +68,7 @@ def main(argv=None):
         "original": ORIGINAL["results"],
         "models": networks,
         "confusion": results.confusion_results(drawn["confusion"], about_data),
-        "saliency": {"image": {"number": results.HOMEWORK_IMAGE + 1, "index": results.HOMEWORK_IMAGE} | image,
-                     **results.saliency_results(logits, evaluated)},
+        "saliency": results.saliency_results(logits, evaluated, drawn["saliency"]),
         "filters": results.filter_results(drawn["filters"], min(args.limit or FILTER_FACES, len(training))),
         "claims": read_json(earlier_claims) if earlier_claims.exists() else None,
     }

@@ -36,7 +36,7 @@ def compose(results, commands, language):
 
 
 def list_figures(results, sections, commands, language):
-    """The figures of assets/figures.toml that exist: {section: [{"path", "label", "alt", "command"}]}."""
+    """The figures of assets/figures.toml: {section: [{"path", "label", "alt", "command"}]}."""
     names = {role: results["models"][role]["name"] for role in ("cnn", "dnn")}
     layers = {f"filters.{i}.": layer["layer"] for i, layer in enumerate(results["filters"])}
     sentences = [one for listed in sections.values() for one in listed]
@@ -44,15 +44,14 @@ def list_figures(results, sections, commands, language):
     for part, layer in {"": "", **layers}.items():
         texts = {one["key"].removesuffix("_same"): one["text"] for one in reversed(sentences)
                  if any(path.startswith(part) for path in one["values"])}
-        for entry in FIGURES:
-            path = models.FIGURES / (entry["file"].format(**names, layer=layer.replace("/", "_")) + ".png")
-            if bool(layer) != ("{layer}" in entry["file"]) or not path.exists():
-                continue
+        for entry in (entry for entry in FIGURES if ("{layer}" in entry["file"]) == bool(layer)):
+            file = entry["file"].format(**names, layer=layer.replace("/", "_"))
             title = ", ".join(filter(None, [label(entry["label"], language), layer]))
             seen = " ".join(texts[key] for key in entry["findings"] if key in texts)
             figures[entry["section"]].append({
-                "path": relative_path(path), "label": title, "command": commands[entry["command"]],
-                "alt": label("alt", language, title, seen) if seen else title})
+                "path": relative_path(models.FIGURES / f"{file}.png"), "label": title,
+                "alt": label("alt", language, title, seen) if seen else title,
+                "command": commands[entry["command"]]})
     return figures
 
 

@@ -151,9 +151,11 @@ def gradient_maps(logits, images):
     return grey, codes, attribution.strength(maps, "gradient")
 
 
-def saliency_results(logits, faces):
-    """Where gradient maps lie on some of the faces, and what the probability of the predicted class becomes
-    when only the most salient or random pixels are kept. Means with bootstrap 95 % intervals."""
+def saliency_results(logits, faces, table):
+    """What saliency.py returned of the homework's image; where gradient maps lie on some of the faces, and
+    what the probability of the predicted class becomes when only the most salient or random pixels are kept:
+    means with bootstrap 95 % intervals."""
+    image = {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE} | table.to_dict("records")[0]
     rows = np.random.default_rng([0, 4]).permutation(len(faces))[:SALIENT_FACES]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
     has_map = maps.sum((1, 2)) > 0
@@ -170,6 +172,6 @@ def saliency_results(logits, faces):
     values = {"centre": centre.sum((1, 2)) / maps.sum((1, 2)), "whole": whole, "kept": kept, "random": random,
               "ring_to_centre": maps[:, is_ring].mean(1) / np.maximum(centre.mean((1, 2)), 1e-12),
               "kept_above_random": kept - random}
-    return {"faces": len(maps), "kept_area": KEPT_AREA, "centre_area": centre[0].size / maps[0].size,
-            "centre_pixels": centre.shape[1], "ring_width": RING,
+    return {"image": image, "faces": len(maps), "kept_area": KEPT_AREA, "ring_width": RING,
+            "centre_area": centre[0].size / maps[0].size, "centre_pixels": centre.shape[1],
             **{key: list(metrics.bootstrap_mean(numbers)) for key, numbers in values.items()}}
