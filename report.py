@@ -54,23 +54,26 @@ def main(argv=None):
     # ---- Results: of the scripts, and what is measured here
     probabilities = {role: evaluation.probabilities(network, evaluated.images)
                      for role, network in loaded.items()}
-    cnn, earlier_claims = models.flat_copy(loaded["cnn"][0]), models.FIGURES / "claims.json"
-    logits, about_data = models.logits_model(cnn), results.data_results(training, args.limit)
     networks = results.compare_networks(networks, probabilities, evaluated.labels)
-    for role, network in loaded.items() if test else ():
-        scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
-        networks[role]["test"] = {"data": test.source, **{key: scores[key] for key in ("rows", "accuracy")}}
+    if test:
+        for role, network in loaded.items():
+            scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
+            networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
+    cnn = models.flat_copy(loaded["cnn"][0])
     networks["cnn"]["layers"] = results.layer_results(cnn)
+    logits = models.logits_model(cnn)
+    trained_on = results.data_results(training, args.limit)
+    claims_path = models.FIGURES / "claims.json"
     measured = {
-        "data": about_data,
+        "data": trained_on,
         "evaluated": {"source": evaluated.source, "rows": len(evaluated),
                       "on_other_data": "--data" in evaluation_options},
         "original": ORIGINAL["results"],
         "models": networks,
-        "confusion": results.confusion_results(drawn["confusion"], about_data),
+        "confusion": results.confusion_results(drawn["confusion"], trained_on),
         "saliency": results.saliency_results(logits, evaluated, drawn["saliency"]),
         "filters": results.filter_results(drawn["filters"], min(args.limit or FILTER_FACES, len(training))),
-        "claims": read_json(earlier_claims) if earlier_claims.exists() else None,
+        "claims": read_json(claims_path) if claims_path.exists() else None,
     }
 
     # ---- The page
