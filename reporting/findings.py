@@ -91,12 +91,9 @@ def dnn_findings(results):
 def confusion_findings(confusion, data):
     recall = {name: interval for name, interval in confusion["recall"].items() if interval[0] is not None}
     negative = {name: [-value, -high, -low] for name, (value, low, high) in recall.items()}
-    sad_as = {pair["predicted"]: pair["share"] for pair in confusion["pairs"] if pair["true"] == "sad"}
-    if sad_as:
-        sad_as["fear"] = confusion["sad_taken_for_fear"]["share"]
     findings = [Finding("accuracy"), Finding("calibration")]
     for key, claimed, shares in (("best_class", "surprise", recall), ("worst_class", "sad", negative),
-                                 ("sad_for_fear", "fear", sad_as)):
+                                 ("sad_for_fear", "fear", confusion["sad_as"])):
         if claimed in shares:
             leader = max(shares, key=lambda name: shares[name][0])
             findings.append(Finding(key + "_same" * (leader == claimed), has_highest(claimed, shares)))

@@ -106,13 +106,14 @@ def confusion_results(report, data):
     wrong = counts.sum() - np.diag(counts)  # by predicted class
     errors, attracts = int(wrong.sum()), wrong.idxmax()
     pairs = [pair | {key: CLASSES[pair[key]] for key in ("true", "predicted")} for pair in report["pairs"]]
-    sad = {pair["predicted"]: pair["share"] for pair in pairs if pair["true"] == "sad"}  # most frequent first
-    taken_for = next(iter(sad), None)
+    sad_as = {pair["predicted"]: pair["share"] for pair in pairs if pair["true"] == "sad"}
+    sad_taken_for = next(({"class": name, "share": share} for name, share in sad_as.items()), None)
+    if sad_as:
+        sad_as.setdefault("fear", [0.0, 0.0, 0.0])
     return {
         **{key: report[key] for key in ("rows", "accuracy", "macro_f1", "ece", "recall", "counts")},
         **{key: {"class": name, "recall": report["recall"][name]} for key, name in classes.items()},
-        "sad_taken_for": {"class": taken_for, "share": sad[taken_for]} if sad else None,
-        "sad_taken_for_fear": {"share": sad.get("fear", [0.0, 0.0, 0.0])},
+        "sad_as": sad_as, "sad_taken_for": sad_taken_for,
         "errors": errors, "wrong_predictions": wrong.to_dict(),
         "attracts": {"class": attracts, "share": float(wrong[attracts]) / max(errors, 1)},
         "fear_attracts": {"share": float(wrong["fear"]) / max(errors, 1)},

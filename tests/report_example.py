@@ -73,7 +73,7 @@ def results():
             "best": {"class": "happy", "recall": recall["happy"]},
             "worst": {"class": "disgust", "recall": recall["disgust"]},
             "sad_taken_for": {"class": "neutral", "share": pairs[2]["share"]}, "wrong_predictions": wrong,
-            "sad_taken_for_fear": {"share": triple(rng, 0.0931)}, "errors": 1240,
+            "sad_as": {"neutral": pairs[2]["share"], "fear": triple(rng, 0.0931)}, "errors": 1240,
             "attracts": {"class": "sad", "share": 0.2419}, "fear_attracts": {"share": 0.1355},
             "largest_class": {"class": "happy", "recall": recall["happy"]},
             "smallest_class": {"class": "disgust", "recall": recall["disgust"]},
