@@ -18,7 +18,7 @@ from pathlib import Path
 
 from utils import cli
 from utils.cli import UserError
-from utils.files import check_outputs, relative_path, write_json, write_text
+from utils.files import check_outputs, read_json, relative_path, write_json, write_text
 
 NETWORKS = {  # role in the report: own model, released model, what trains it
     "cnn": ("cnn", "fer2013-report-cnn", ["train_cnn.py"]),
@@ -26,6 +26,7 @@ NETWORKS = {  # role in the report: own model, released model, what trains it
     "dnn": ("dnn", "fer2013-matched-dnn", ["train_dnn.py"]),
     "report_dnn": ("dnn-report", "fer2013-report-dnn", ["train_dnn.py", "--network", "report"]),
 }
+FILTER_FACES = 2000  # that the filters are measured on
 
 
 def main(argv=None):
@@ -33,31 +34,56 @@ def main(argv=None):
     args = parse_args(argv)
     cli.start_keras()
     from reporting import claims, page, pictures, results
-    from utils import data
+    from reporting.text import ORIGINAL
+    from utils import evaluation, metrics, models
 
-    test = data.load_labelled(args.test, args.test_labels) if args.test else None
+    test = evaluation.faces_to_evaluate([], args.test, args.test_labels) if args.test else None
     if args.claims:
-        check_outputs(claims.output_paths())
         return claims.rerun(args, test)
 
-    # ---- Networks: own ones are trained where they are missing
+    # ---- Networks and faces: own networks are trained where they are missing
     paths = find_networks(args)
     networks = {role: results.read_network(path) for role, path in paths.items()}
-
-    # ---- Faces: those that train, and those that all networks are evaluated on
-    subject, data_options = choose_faces(args, paths)
+    training, evaluated, evaluation_options = choose_faces(args, paths)
+    loaded = {role: evaluation.load_networks([path]) for role, path in paths.items()}
 
     # ---- Figures, each by the script that answers its question
-    commands, drawn = draw_figures(args, paths, data_options)
-
-    # ---- Results and the page
+    commands, drawn = draw_figures(args, paths, evaluation_options)
     commands = {role: network["command"] for role, network in networks.items()} | commands
-    measured = results.collect(subject, networks, drawn)
+
+    # ---- Results: of the scripts, and what is measured here
+    probabilities = {role: evaluation.probabilities(network, evaluated.images)
+                     for role, network in loaded.items()}
+    networks = results.compare_networks(networks, probabilities, evaluated.labels)
+    if test:
+        for role, network in loaded.items():
+            scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
+            networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
+    cnn = models.flat_copy(loaded["cnn"][0])
+    networks["cnn"]["layers"] = results.layer_results(cnn)
+    logits = models.logits_model(cnn)
+    trained_on = results.data_results(training, args.limit)
+    claims_path = models.FIGURES / "claims.json"
+    measured = {
+        "data": trained_on,
+        "evaluated": {"source": evaluated.source, "rows": len(evaluated),
+                      "on_other_data": "--data" in evaluation_options},
+        "original": ORIGINAL["results"],
+        "models": networks,
+        "confusion": results.confusion_results(drawn["confusion"], trained_on),
+        "saliency": results.saliency_results(logits, evaluated, drawn["saliency"]),
+        "filters": results.filter_results(drawn["filters"], min(args.limit or FILTER_FACES, len(training))),
+        "claims": read_json(claims_path) if claims_path.exists() else None,
+    }
+
+    # ---- The page
     report = page.compose(measured, commands, args.language)
+    interactive = {"confusion": pictures.confusion_cells(probabilities["cnn"], evaluated),
+                   "saliency": pictures.saliency_faces(logits, training)}
     html_path, markdown_path, json_path = written = list(output_paths(args.out))
-    write_text(html_path, page.html(report, pictures.collect(subject, drawn["filters"])))
-    write_text(markdown_path, page.markdown(report, args.out.parent))
-    write_json(json_path, page.as_json(report))
+    write_text(html_path, page.render("page.html", report, pictures=interactive))
+    write_text(markdown_path, page.render("page.md", report, folder=args.out.parent))
+    write_json(json_path, report)
     print()
     cli.print_table(page.model_table(measured, "en"))
     print("Wrote " + ", ".join(map(relative_path, written)))
@@ -68,25 +94,20 @@ def parse_args(argv):
     from reporting.text import LANGUAGES
 
     parser = cli.Parser(__doc__)
-    parser.add_argument("--models", choices=("own", "released"), default="own",
-                        help="own ones are trained where missing")
-    parser.add_argument("--data", type=cli.data_path,
-                        help="faces to train and to measure on (default: data/*.csv, else the sample)")
-    parser.add_argument("--limit", type=cli.number(int, 16),
-                        help="train and measure on the first LIMIT faces, to try out")
-    parser.add_argument("--epochs", type=cli.number(int, 1),
-                        help="of what is trained (default: each network's recipe)")
-    parser.add_argument("--test", type=Path, metavar="FILE",
-                        help="labelled test faces to score the networks on as well")
-    parser.add_argument("--test-labels", type=Path, metavar="ID_LABEL.csv",
-                        help="id,label CSV for a --test without labels")
-    parser.add_argument("--language", choices=LANGUAGES, default="en", help="of the report")
-    parser.add_argument("--out", type=Path, default=Path("figures/report.html"),
-                        help="the .md and .json go beside it")
-    parser.add_argument("--claims", action="store_true",
-                        help="re-run the claims about training instead: hours on all faces")
-    parser.add_argument("--seeds", type=cli.number(int, 1), default=3,
-                        help="of every configuration of --claims")
+    option = parser.add_argument
+    option("--models", choices=("own", "released"), default="own", help="own ones are trained where missing")
+    option("--data", type=cli.data_path,
+           help="faces to train and to measure on (default: data/*.csv, else the sample)")
+    option("--limit", type=cli.number(int, 16), help="train and measure on the first LIMIT faces, to try out")
+    option("--epochs", type=cli.number(int, 1), help="of what is trained (default: each network's recipe)")
+    option("--test", type=Path, metavar="FILE", help="labelled test faces to score the networks on as well")
+    option("--test-labels", type=Path, metavar="ID_LABEL.csv",
+           help="id,label CSV for a --test without labels")
+    option("--language", choices=LANGUAGES, default="en", help="of the report")
+    option("--out", type=Path, default=Path("figures/report.html"), help="the .md and .json go beside it")
+    option("--claims", action="store_true",
+           help="re-run the claims about training instead: hours on all faces")
+    option("--seeds", type=cli.number(int, 1), default=3, help="of every configuration of --claims")
     args = parser.parse_args(argv)
     if args.out.suffix != ".html":
         raise UserError(f"--out {args.out} must end in .html")
@@ -118,83 +139,59 @@ def run(script, *arguments, quiet=True):
 
 def find_networks(args):
     """The networks' files, {role: path}; of own ones those that are missing are trained."""
+    from reporting.scripts import given
     from utils import models
 
-    options = [part for name in ("data", "limit", "epochs") if getattr(args, name) is not None
-               for part in (f"--{name}", getattr(args, name))]
     paths = {}
     for role, (own, released, training) in NETWORKS.items():
         name = released if args.models == "released" else own
         paths[role] = models.MODELS / f"{name}.h5"
-        is_there = paths[role].exists() and models.card_path(paths[role]).exists()
-        if not is_there and args.models == "released":
-            raise UserError(
-                f"{relative_path(paths[role])} is missing; restore it, or leave out --models released"
-            )
-        if not is_there:
-            run(*training, "--name", name, *options, quiet=False)
-        cli.register_input(paths[role])
-    check_outputs(output_paths(args.out))
+        if not paths[role].exists() or not models.card_path(paths[role]).exists():
+            if args.models == "released":
+                raise UserError(f"{relative_path(paths[role])} is missing; restore it, or leave out "
+                                "--models released")
+            run(*training, "--name", name, *given(args, "data", "limit", "epochs"), quiet=False)
     return paths
 
 
 def choose_faces(args, paths):
-    """The report's Subject, and the options by which plot_confusion.py evaluates on the same faces.
-
-    These are the networks' validation split where the data are what they were trained on, else all of --data.
-    """
-    from reporting.results import HOMEWORK_IMAGE, Subject
+    """The training faces, the faces that the networks are evaluated on, and plot_confusion.py's options for
+    these: the networks' validation split where the data are what they were trained on, else all of --data."""
     from utils import data, evaluation
 
-    training = data.training_part(data.find_data(args.data))
-    if training.labels is None:
-        raise UserError(f"{training.source} has no labels; expected a column label or emotion")
-    if len(training) <= HOMEWORK_IMAGE:
-        raise UserError(f"{training.source} has {len(training)} training faces; expected more than "
-                        f"{HOMEWORK_IMAGE}, because the homework asks about the 16th")
-    split, is_sample = evaluation.split_of(paths["cnn"]), training.source == "built-in sample"
-    is_own = training.take(slice(0, split["limit"])).fingerprint() == split["fingerprint"]
-    source = Path("sample") if is_sample else args.data or training.source
-    option = {"training_data": None if is_sample else args.data} if is_own else {"source": source}
-    evaluated = evaluation.faces_to_evaluate(list(paths.values()), **option)
-    names = {"training_data": "--training-data", "source": "--data"}
-    options = [part for key, value in option.items() if value is not None for part in (names[key], value)]
-    return Subject(paths, training, evaluated, not is_own, args.limit), options
+    training, split = data.training_part(data.find_data(args.data)), evaluation.split_of(paths["cnn"])
+    if training.take(slice(0, split["limit"])).fingerprint() == split["fingerprint"]:
+        evaluated = evaluation.faces_to_evaluate([*paths.values()], training_data=args.data)
+        return training, evaluated, ["--training-data", args.data] if args.data else []
+    source = args.data or ("sample" if training.source == "built-in sample" else training.source)
+    evaluated = evaluation.faces_to_evaluate([*paths.values()], source)
+    return training, evaluated, ["--data", source]
 
 
 # ---- figures -----------------------------------------------------------------------------------------------
 
 
-def draw_figures(args, paths, data_options):
+def draw_figures(args, paths, evaluation_options):
     """Have every figure drawn; returns {what: command} and {what: result of the script}."""
-    from reporting.results import FILTER_FACES, HOMEWORK_IMAGE, read_history
+    from reporting.results import HOMEWORK_IMAGE
+    from reporting.scripts import given
+    from train_dnn import draw_comparison
     from training import figures
     from utils import models
 
-    histories = {}
     for role in ("cnn", "dnn"):
-        figures.training_figures(models.read_card(paths[role]))
-        histories[role.upper()] = read_history(paths[role].with_name(f"{paths[role].stem}_history.csv"))
-    figures.draw_curves(histories, models.FIGURES / f"{paths['dnn'].stem}_comparison.png")
+        card = models.read_card(paths[role])
+        figures.training_figures(card)
+    draw_comparison(paths["cnn"], card)
 
-    files = {role: relative_path(path) for role, path in paths.items()}
-    homework = [
-        "--model",
-        files["cnn"],
-        "--index",
-        HOMEWORK_IMAGE,
-        *(["--data", args.data] if args.data else []),
-    ]
+    cnn, dnn = (relative_path(paths[role]) for role in ("cnn", "dnn"))
+    homework = ["--model", cnn, "--index", HOMEWORK_IMAGE, *given(args, "data")]
     scripts = {
-        "confusion": ["plot_confusion.py", "--model", files["cnn"], "--compare", files["dnn"], *data_options,
+        "confusion": ["plot_confusion.py", "--model", cnn, "--compare", dnn, *evaluation_options,
                       "--out", relative_path(models.FIGURES / "confusion.png")],
         "saliency": ["saliency.py", *homework],
         "filters": ["filter_vis.py", *homework, "--patches", "--limit", args.limit or FILTER_FACES],
     }
-    if args.test:
-        scripts["test"] = ["evaluate.py", "--model", *files.values(), "--data", args.test,
-                           *(["--labels", args.test_labels] if args.test_labels else []),
-                           "--out", relative_path(models.FIGURES / "models.png")]
     commands, drawn = {}, {}
     for what, command in scripts.items():
         commands[what], drawn[what] = run(*command)

@@ -4,23 +4,29 @@ Each result is kept in models/claims/, so that an interrupted run continues.
 """
 
 import hashlib
+import itertools
 import json
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from reporting.findings import FAILS, HOLDS, OPEN, OPPOSITE
+from reporting.findings import OPEN, OPPOSITE, decide
 from reporting.page import claim_table
-from reporting.scripts import run_script
-from reporting.text import LANGUAGES, ORIGINAL
+from reporting.scripts import given, run_script
+from reporting.text import ORIGINAL
 from training import recipes
 from utils import cli, data, evaluation, models
-from utils.files import read_json, relative_path, write_json, write_table
+from utils.files import check_outputs, read_json, relative_path, write_json, write_table
 
 BASELINE = "train_cnn.py"
 MARGIN = 0.01  # a gain of so much is help; about one standard error on a validation split of 10 %
 LEVEL = 0.95  # of the intervals
+
+
+def output_paths():
+    """The files that `rerun` writes: {path: first key or column}."""
+    return {models.FIGURES / "claims.json": "data", models.FIGURES / "claims.csv": "claim"}
 
 
 def rerun(options, test=None):
@@ -29,56 +35,34 @@ def rerun(options, test=None):
     options: data (path or None), limit, epochs, seeds (how many), language; test: labelled Faces, or None.
     Verdicts rest on the test faces where there are any, else on each seed's validation split.
     """
+    check_outputs(output_paths())
     faces = data.training_part(data.find_data(options.data))
     fingerprints = [faces.fingerprint(), None if test is None else test.fingerprint()]
     commands = [BASELINE, *(claim["command"] for claim in ORIGINAL["claims"].values())]
-    planned, runs = [(command, seed) for seed in range(options.seeds) for command in commands], []
+    runs, count = [], len(commands) * options.seeds
     cli.interruption.outer = "the same command continues where this one stopped"
-    for command, seed in planned:
-        runs.append(train_once(command, seed, options, fingerprints, test))
-        print_run(runs[-1], f"{len(runs):3d}/{len(planned)}")
+    for seed, command in itertools.product(range(options.seeds), commands):
+        run = train_once(command, seed, options, fingerprints, test)
+        runs.append(run)
+        accuracies = [f"{kind} {100 * run[kind]:5.2f} %" for kind in ("validation", "test")
+                      if run[kind] is not None]
+        origin = "earlier result" if run["from_cache"] else f"{run['seconds']:.0f} s"
+        line = f"{len(runs):3d}/{count}  seed {seed}  {command:<36}"
+        print(line, *accuracies, origin, sep="  ", flush=True)
     cli.interruption.outer = ""
 
     score, rows = "validation" if test is None else "test", min(options.limit or len(faces), len(faces))
-    result = {
-        "data": faces.source, "fingerprint": fingerprints[0], "rows": rows, "limit": options.limit,
-        "seeds": options.seeds, "score": score, "test": None if test is None else test.source,
-        "margin": MARGIN,
-        "margin_points": 100 * MARGIN, "level": LEVEL, "runs": runs,
-        "claims": [test_claim(key, pd.DataFrame(runs), score) for key in ORIGINAL["claims"]],
-    }
+    claims = [test_claim(key, pd.DataFrame(runs), score) for key in ORIGINAL["claims"]]
+    result = {"data": faces.source, "fingerprint": fingerprints[0], "rows": rows, "limit": options.limit,
+              "seeds": options.seeds, "score": score, "test": None if test is None else test.source,
+              "margin_points": 100 * MARGIN, "level": LEVEL, "runs": runs, "claims": claims}
     print(f"\n{score} accuracy, {options.seeds} seeds, {rows:,} faces of {relative_path(faces.source)}")
     cli.print_table(claim_table(result, options.language))
-    write(result)
-    print("Wrote " + ", ".join(map(relative_path, output_paths())))
-    return result
-
-
-def output_paths():
-    """The files that `rerun` writes: {path: first key or column}."""
-    return {models.FIGURES / "claims.json": "data", models.FIGURES / "claims.csv": "claim"}
-
-
-def write(result):
-    """Write claims.json and, with one row a claim, claims.csv."""
     json_path, table_path = output_paths()
     write_json(json_path, result)
-    write_table(table_path, pd.DataFrame([{
-        "claim": claim["words"]["en"], "configuration": claim["changed"], "baseline": claim["baseline"],
-        "score": result["score"], "seeds": result["seeds"], "mean": claim["score"]["mean"],
-        "sd": claim["score"]["sd"], "baseline_mean": claim["baseline_score"]["mean"],
-        "baseline_sd": claim["baseline_score"]["sd"],
-        **dict(zip(("difference", "low", "high"), claim["difference"])), "verdict": claim["verdict"],
-    } for claim in result["claims"]]))
-
-
-def print_run(run, count):
-    """One line on a run: configuration, accuracies, and whether it was trained now."""
-    accuracies = [f"{kind} {100 * run[kind]:5.2f} %" for kind in ("validation",
-                                                                  "test") if run[kind] is not None]
-    origin = "earlier result" if run["from_cache"] else f"{run['seconds']:.0f} s"
-    print("  ".join([count, f"seed {run['seed']}", f"{run['configuration']:<36}", *accuracies, origin]),
-          flush=True)
+    write_table(table_path, pd.DataFrame(claims).drop(columns="key"))
+    print("Wrote " + ", ".join(map(relative_path, output_paths())))
+    return result
 
 
 # ---- training ----------------------------------------------------------------------------------------------
@@ -90,35 +74,24 @@ def train_once(command, seed, options, fingerprints, test):
     fingerprints: of the data and of the test faces; test: labelled Faces or None.
     """
     script, *arguments = command.split()
-    arguments += ["--seed", str(seed)]
-    for name in ("limit", "epochs"):
-        if getattr(options, name) is not None:
-            arguments += [f"--{name}", str(getattr(options, name))]
+    arguments += ["--seed", str(seed), *given(options, "limit", "epochs")]
     key = json.dumps([script, arguments, fingerprints, recipes.RECIPES])
     name = f"claim-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     earlier = models.MODELS / "claims" / f"{name}.json"
     if earlier.exists():
         return read_json(earlier) | {"from_cache": True}
-    arguments += ["--name", name] + ([] if options.data is None else ["--data", str(options.data)])
+    arguments += ["--name", name, *given(options, "data")]
     if script == "train_dnn.py" and models.RELEASED_CNN.exists():
         # Of whose size the matched DNN is, not of models/cnn.h5
         arguments += ["--cnn", str(models.RELEASED_CNN)]
-    train(script, arguments, models.MODELS / f"{name}.checkpoint.npz")
+    if (models.MODELS / f"{name}.checkpoint.npz").exists():
+        arguments.append("--resume")
+    run_script(script, arguments)
     result = {"configuration": command, "seed": seed} | score_model(models.MODELS / f"{name}.h5", test)
     write_json(earlier, result)
     for path in [*models.MODELS.glob(f"{name}*"), *models.FIGURES.glob(f"{name}*")]:
         path.unlink()
     return result | {"from_cache": False}
-
-
-def train(script, arguments, checkpoint):
-    """Run a training script, from its checkpoint where there is one; a damaged one costs that run only."""
-    if checkpoint.exists():
-        try:
-            return run_script(script, [*arguments, "--resume"])
-        except cli.UserError:
-            checkpoint.unlink()
-    return run_script(script, arguments)
 
 
 def score_model(path, test):
@@ -147,16 +120,12 @@ def test_claim(key, runs, score):
     own, baseline = scores[claim["command"]], scores[BASELINE]
     difference, rate = interval_of_mean(own - baseline), baseline.mean()
     error = float(np.sqrt(rate * (1 - rate) / runs[f"{score}_rows"].iloc[0]))
-    return {"key": key, "words": {language: claim[language] for language in LANGUAGES}, "says": claim["says"],
-            "changed": claim["command"], "baseline": BASELINE, "score": summary(own),
-            "baseline_score": summary(baseline), "difference": difference,
+    own_sd, baseline_sd = (float(values.std()) if len(values) > 1 else None for values in (own, baseline))
+    return {"key": key, "claim": claim["en"], "configuration": claim["command"], "baseline": BASELINE,
+            "score": score, "seeds": len(scores), "mean": float(own.mean()), "sd": own_sd,
+            "baseline_mean": float(rate), "baseline_sd": baseline_sd,
+            **dict(zip(("difference", "low", "high"), difference)),
             "verdict": verdict(claim["says"], difference, error)}
-
-
-def summary(scores):
-    """Mean, sample standard deviation (None for one value) and values of a Series of scores."""
-    sd = float(scores.std()) if len(scores) > 1 else None
-    return {"mean": float(scores.mean()), "sd": sd, "values": scores.tolist()}
 
 
 def interval_of_mean(values):
@@ -182,6 +151,6 @@ def verdict(says, difference, error):
         return OPEN
     differs, excludes = abs(mean) > error, error < MARGIN
     if says == "worse":
-        return HOLDS if high < 0 and differs else FAILS if low > -MARGIN and excludes else OPEN
-    helps = HOLDS if low > 0 and differs else FAILS if high < MARGIN and excludes else OPEN
+        return decide(high < 0 and differs, low > -MARGIN and excludes)
+    helps = decide(low > 0 and differs, high < MARGIN and excludes)
     return OPPOSITE[helps] if says == "not help" else helps

@@ -3,28 +3,27 @@
 A finding names a sentence of `reporting.text`, whose numbers come from the results.
 """
 
-import dataclasses
 import math
+from typing import NamedTuple
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}
-AGAINST_KAGGLE = {HOLDS: "above", FAILS: "below", OPEN: "same"}
 SIGNIFICANCE = 0.05  # level of McNemar's and of the binomial test
 RING_IS_DARK = 0.1  # the outer ring is near zero when its mean is at most this share of the centre's
+TOP_PAIRS = 3  # confusions that get a sentence
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """key: of the sentence; verdict: on the original report's claim, None where it makes none; where: {alias:
-    path in the results} for sentences that several things share."""
+class Finding(NamedTuple):
+    """key: of the sentence; verdict: on the original report's claim, None where it makes none; part: path in
+    the results to what the sentence is about, of a sentence that is used several times."""
 
     key: str
     verdict: str | None = None
-    where: dict = dataclasses.field(default_factory=dict)
+    part: str = ""
 
 
 def all_findings(results):
-    """Every finding of what `reporting.results.collect` returns: {section: [Finding]}, in order.
+    """Every finding of the report's results: {section: [Finding]}, in order.
 
     Faces of the built-in sample decide nothing about claims on photographs: no finding has a verdict then.
     """
@@ -32,14 +31,14 @@ def all_findings(results):
         "data": data_findings(results),
         "cnn": cnn_findings(results),
         "dnn": dnn_findings(results),
-        "confusion": confusion_findings(results["confusion"]),
+        "confusion": confusion_findings(results["confusion"], results["data"]),
         "saliency": saliency_findings(results["saliency"]),
         "filters": filter_findings(results["filters"]),
         "claims": [Finding("claims_intro" if results["claims"] else "claims_none")],
     }
     if results["data"]["is_sample"]:
-        findings = {section: [dataclasses.replace(finding, verdict=None) for finding in listed]
-                    for section, listed in findings.items()}
+        return {section: [finding._replace(verdict=None) for finding in listed]
+                for section, listed in findings.items()}
     return findings
 
 
@@ -53,66 +52,62 @@ def tally(findings):
 
 
 def data_findings(results):
-    findings = [Finding("data")]
-    if results["data"]["is_sample"]:
-        findings.append(Finding("data_is_drawn"))
-    if results["data"]["is_limited"]:
-        findings.append(Finding("data_is_limited"))
-    if results["evaluated"]["on_other_data"]:
-        return [*findings, Finding("evaluated_on_other_data")]
-    saves_best = results["models"]["cnn"]["keep"] == "best"
-    return [*findings, Finding("evaluated_on_split_of_best_epoch" if saves_best else "evaluated_on_split")]
+    data, on_other_data = results["data"], results["evaluated"]["on_other_data"]
+    is_best_epoch = results["models"]["cnn"]["keep"] == "best"
+    split = "evaluated_on_split_of_best_epoch" if is_best_epoch else "evaluated_on_split"
+    sentences = {"data": True, "data_is_drawn": data["is_sample"], "data_is_limited": data["limit"],
+                 "evaluated_on_other_data" if on_other_data else split: True}
+    return [Finding(key) for key, applies in sentences.items() if applies]
 
 
 def cnn_findings(results):
-    network, oversampled = (results["models"][role] for role in ("cnn", "oversampled"))
+    network, oversampled = results["models"]["cnn"], results["models"]["oversampled"]
     findings = [Finding("cnn_size"), Finding("cnn_time"), Finding("cnn_accuracy")]
     if network["test"]:
-        comparison = compare(network["test"]["accuracy"], results["original"]["kaggle"])
-        findings.append(Finding(f"cnn_test_{AGAINST_KAGGLE[comparison]}"))
-    findings.append(Finding("overfitting", overfits(network)))
-    findings.append(Finding("oversampling", is_better(oversampled["against_cnn"])))
-    if oversampled["test"]:
-        findings.append(Finding("oversampling_test"))
-    return findings
+        beats_kaggle = compare(network["test"]["accuracy"], results["original"]["kaggle"])
+        findings.append(Finding({HOLDS: "cnn_test_above", FAILS: "cnn_test_below",
+                                 OPEN: "cnn_test_same"}[beats_kaggle]))
+    end, lowest_loss = network["end"], network["lowest_loss"]
+    error = standard_error(end["val_accuracy"], network["validation_rows"])
+    overfits = end["gap"] > 2 * error and lowest_loss["epoch"] < end["epoch"]
+    findings += [Finding("overfitting", decide(overfits, end["gap"] <= 0)),
+                 Finding("oversampling", is_better(oversampled["against_cnn"]))]
+    return findings + [Finding("oversampling_test")] * bool(oversampled["test"])
 
 
 def dnn_findings(results):
     matched, original = results["models"]["dnn"], results["models"]["report_dnn"]
-    best, end = (original[epoch]["validation_accuracy"] for epoch in ("best", "end"))
-    error, fall = standard_error(end, original["validation_rows"]), best - end
+    best, end = (original[epoch]["val_accuracy"] for epoch in ("best", "end"))
+    falls = best - end > standard_error(end, original["validation_rows"])
     is_same_size = original["parameters"] == results["original"]["dnn_parameters"]
     return [
-        Finding("dnn_size", HOLDS if is_same_size else FAILS),
+        Finding("dnn_size", decide(is_same_size, not is_same_size)),
         Finding("dnn_matched", is_better(matched["cnn_against"])),
         Finding("dnn_report", is_better(original["cnn_against"])),
-        Finding("dnn_end", HOLDS if fall > error else FAILS if fall <= 0 else OPEN),
+        Finding("dnn_end", decide(falls, best <= end)),
     ]
 
 
-def confusion_findings(confusion):
-    findings = [Finding("accuracy"), Finding("calibration")]
+def confusion_findings(confusion, data):
     recall = {name: interval for name, interval in confusion["recall"].items() if interval[0] is not None}
-    if "surprise" in recall:
-        findings.append(class_finding("best_class", confusion["best"]["class"], "surprise", recall))
-    if "sad" in recall:
-        negative = {name: [-value, -high, -low] for name, (value, low, high) in recall.items()}
-        findings.append(class_finding("worst_class", confusion["worst"]["class"], "sad", negative))
-    if confusion["sad_taken_for"]:
-        shares = {pair["predicted"]: pair["share"] for pair in confusion["pairs"] if pair["true"] == "sad"}
-        shares["fear"] = confusion["sad_taken_for_fear"]["share"]
-        findings.append(class_finding("sad_for_fear", confusion["sad_taken_for"]["class"], "fear", shares))
+    negative = {name: [-value, -high, -low] for name, (value, low, high) in recall.items()}
+    findings = [Finding("accuracy"), Finding("calibration")]
+    for key, claimed, shares in (("best_class", "surprise", recall), ("worst_class", "sad", negative),
+                                 ("sad_for_fear", "fear", confusion["sad_as"])):
+        if claimed in shares:
+            leader = max(shares, key=lambda name: shares[name][0])
+            findings.append(Finding(key + "_same" * (leader == claimed), has_highest(claimed, shares)))
     if confusion["errors"]:
-        key = "fear_attracts_same" if confusion["attracts"]["class"] == "fear" else "fear_attracts"
+        key = "fear_attracts" + "_same" * (confusion["attracts"]["class"] == "fear")
         findings.append(Finding(key, has_most("fear", confusion["wrong_predictions"])))
-    largest, smallest = confusion["largest_class"], confusion["smallest_class"]
-    if largest["recall"][0] is not None:
-        findings.append(Finding("largest_not_best", OPPOSITE[has_highest(largest["class"], recall)]))
-    if smallest["recall"][0] is not None:
-        (_, low, high), mean = smallest["recall"], confusion["mean_recall"]
-        findings.append(Finding("smallest_not_bad", FAILS if high < mean else HOLDS if low >= mean else OPEN))
-    pairs = range(len(confusion["top_pairs"]))
-    return [*findings, *(Finding("pair", where={"pair": f"confusion.top_pairs.{i}"}) for i in pairs)]
+    largest, smallest = data["largest"]["class"], data["smallest"]["class"]
+    if largest in recall:
+        findings.append(Finding("largest_not_best", OPPOSITE[has_highest(largest, recall)]))
+    if smallest in recall:
+        (_, low, high), mean = confusion["smallest_class"]["recall"], confusion["mean_recall"]
+        findings.append(Finding("smallest_not_bad", decide(low >= mean, high < mean)))
+    return findings + [Finding("pair", part=f"confusion.pairs.{i}")
+                       for i in range(min(TOP_PAIRS, len(confusion["pairs"])))]
 
 
 def saliency_findings(saliency):
@@ -126,23 +121,23 @@ def saliency_findings(saliency):
 
 
 def filter_findings(layers):
-    findings = []
-    for i, layer in enumerate(layers):
-        where = {"layer": f"filters.{i}"}
-        findings.append(Finding("filters_some" if layer["left_out"] else "filters_all", where=where))
-        if layer["eta_squared"] is not None:
-            findings.append(Finding("filters_classes", where=where))
-        findings.append(Finding("filters_outputs", where=where))
-    return findings
+    return [Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers)
+            for key in ("filters_some" if layer["left_out"] else "filters_all",
+                        "filters_classes", "filters_outputs")]
 
 
 # ---- verdicts ----------------------------------------------------------------------------------------------
 
 
+def decide(holds, fails):
+    """The verdict on a claim, given whether the results show that it holds and that it fails."""
+    return HOLDS if holds else FAILS if fails else OPEN
+
+
 def compare(interval, threshold):
     """Whether [value, low, high] lies above a threshold."""
     _, low, high = interval
-    return HOLDS if low > threshold else FAILS if high < threshold else OPEN
+    return decide(low > threshold, high < threshold)
 
 
 def standard_error(share, rows):
@@ -150,34 +145,17 @@ def standard_error(share, rows):
     return math.sqrt(max(share * (1 - share), 1e-9) / rows)
 
 
-def overfits(network):
-    """Validation accuracy is below training accuracy by twice its error, and the loss past its lowest."""
-    end = network["end"]
-    error = standard_error(end["validation_accuracy"], network["validation_rows"])
-    if end["gap"] > 2 * error and network["lowest_loss"]["epoch"] < end["epoch"]:
-        return HOLDS
-    return FAILS if end["gap"] <= 0 else OPEN
-
-
 def is_better(paired):
-    """Whether the first of two networks is better on the same faces."""
-    if paired["p"] >= SIGNIFICANCE:
-        return OPEN
-    return HOLDS if paired["difference"] > 0 else FAILS
-
-
-def class_finding(key, measured, claimed, intervals):
-    """The finding that the class `claimed` leads, in other words where it is the class `measured`."""
-    return Finding(f"{key}_same" if measured == claimed else key, has_highest(claimed, intervals))
+    """Whether the first of two networks is better on the same faces, by McNemar's test."""
+    is_significant = paired["p"] < SIGNIFICANCE
+    return decide(is_significant and paired["difference"] > 0, is_significant)
 
 
 def has_highest(name, intervals):
     """Whether `name` has the highest of {name: [value, low, high]}; open where intervals overlap."""
     _, low, high = intervals[name]
     others = [interval for other, interval in intervals.items() if other != name]
-    if any(other[1] > high for other in others):
-        return FAILS
-    return HOLDS if all(other[2] < low for other in others) else OPEN
+    return decide(all(other[2] < low for other in others), any(other[1] > high for other in others))
 
 
 def has_most(name, counts):
@@ -185,6 +163,5 @@ def has_most(name, counts):
     from scipy.stats import binomtest
 
     other = max(count for key, count in counts.items() if key != name)
-    if binomtest(counts[name], max(counts[name] + other, 1)).pvalue >= SIGNIFICANCE:
-        return OPEN
-    return HOLDS if counts[name] > other else FAILS
+    is_significant = binomtest(counts[name], max(counts[name] + other, 1)).pvalue < SIGNIFICANCE
+    return decide(is_significant and counts[name] > other, is_significant)

@@ -1,9 +1,12 @@
 """A made-up report, every number different, with figures and pictures: what the tests of words and page are
 shown."""
 
-import numpy as np
+import io
 
-from reporting import page
+import numpy as np
+from PIL import Image
+
+from reporting import page, pictures
 from reporting.text import ORIGINAL
 from utils.data import CLASSES
 
@@ -15,32 +18,27 @@ def triple(rng, value):
 
 def network(rng, name, accuracy, parameters):
     return {
-        "file": f"models/{name}.h5", "name": name, "network": name,
-        "command": f"python train_cnn.py --name {name} --data <a&b>",
-        "parameters": parameters, "million_multiply_adds": 32.41, "epochs": 10, "batch_size": 80, "seed": 0,
-        "keep": "best",
-        "hardware": "two cores", "precision": "float32", "trained_on": "data/train.csv",
-        "training_rows": 25836,
-        "validation_rows": 2873, "seconds_per_epoch": 53.92, "saved_epoch": 8,
-        "training_accuracy": accuracy + 0.11,
-        "validation_accuracy": accuracy, "best": {"epoch": 7, "validation_accuracy": accuracy},
-        "lowest_loss": {"epoch": 6, "loss": 1.1807}, "evaluated": triple(rng, accuracy),
-        "end": {"epoch": 10, "training_accuracy": accuracy + 0.18, "validation_accuracy": accuracy - 0.004,
-                "gap": 0.184,
-                "loss": 1.2204},
-        "test": {"source": "data/test.csv", "rows": 3589, "accuracy": triple(rng, accuracy + 0.02)},
+        "name": name, "network": name, "command": f"python train_cnn.py --name {name} --data <a&b>",
+        "parameters": parameters, "million_multiply_adds": 32.41, "batch_size": 80, "seed": 0,
+        "keep": "best", "hardware": "two cores", "precision": "float32", "data": "data/train.csv",
+        "training_rows": 25836, "validation_rows": 2873, "seconds_per_epoch": 53.92, "saved_epoch": 8,
+        "training_accuracy": accuracy + 0.11, "validation_accuracy": accuracy,
+        "best": {"epoch": 7, "val_accuracy": accuracy}, "lowest_loss": {"epoch": 6, "val_loss": 1.1807},
+        "evaluated": triple(rng, accuracy),
+        "end": {"epoch": 10, "accuracy": accuracy + 0.18, "val_accuracy": accuracy - 0.004, "gap": 0.184,
+                "val_loss": 1.2204},
+        "test": {"data": "data/test.csv", "rows": 3589, "accuracy": triple(rng, accuracy + 0.02)},
     }
 
 
 def results():
-    """Results as `reporting.results.collect` gives them."""
+    """Results as report.py measures them."""
     rng = np.random.default_rng(0)
-    models = {"cnn": network(rng, "cnn", 0.5687, 6_615_495), "oversampled": network(rng, "cnn-oversampled",
-                                                                                    0.5764, 6_615_495),
-              "dnn": network(rng, "dnn", 0.369, 6_617_735), "report_dnn": network(rng, "dnn-report", 0.2698,
-                                                                                  156_263)}
-    models["cnn"]["layers"] = [{"name": "conv1", "kind": "Conv2D", "what": "32 filters 3x3",
-                                "output": "46x46x32",
+    models = {"cnn": network(rng, "cnn", 0.5687, 6_615_495),
+              "oversampled": network(rng, "cnn-oversampled", 0.5764, 6_615_495),
+              "dnn": network(rng, "dnn", 0.369, 6_617_735),
+              "report_dnn": network(rng, "dnn-report", 0.2698, 156_263)}
+    models["cnn"]["layers"] = [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
                                 "parameters": 320}]
     models["oversampled"]["against_cnn"] = {"difference": 0.0077, "only_first": 342, "only_second": 320,
                                             "p": 0.41}
@@ -50,95 +48,79 @@ def results():
         models[role]["share_of_cnn"] = models[role]["parameters"] / models["cnn"]["parameters"]
     shares = (0.445, 0.1136, 0.3488, 0.8366, 0.4897, 0.7066, 0.4879)
     recall = {name: triple(rng, value) for name, value in zip(CLASSES, shares)}
-    counts = np.arange(49).reshape(7, 7) + 11
+    counts = np.full((7, 7), 9)
+    counts[:, 6] = 0
     wrong = {"angry": 201, "disgust": 17, "fear": 168, "happy": 222, "sad": 300, "surprise": 101,
              "neutral": 231}
     pairs = [{"true": "fear", "predicted": "sad", "count": 93, "share": triple(rng, 0.2268)},
              {"true": "neutral", "predicted": "sad", "count": 94, "share": triple(rng, 0.1875)},
              {"true": "sad", "predicted": "neutral", "count": 79, "share": triple(rng, 0.1632)}]
-    claims = [{"key": key, "words": claim, "says": "helps", "changed": "train_cnn.py --oversample",
-               "baseline": "train_cnn.py",
-               "score": {"mean": 0.571, "sd": 0.0042, "values": [0.57]}, "difference": [0.012, 0.004, 0.02],
-               "baseline_score": {"mean": 0.559, "sd": 0.0031, "values": [0.56]}, "verdict": verdict}
+    claims = [{"key": key, "claim": claim["en"], "configuration": "train_cnn.py --oversample",
+               "baseline": "train_cnn.py", "mean": 0.571, "sd": 0.0042, "baseline_mean": 0.559,
+               "baseline_sd": 0.0031, "difference": 0.012, "low": 0.004, "high": 0.02, "verdict": verdict}
               for (key, claim), verdict in zip(ORIGINAL["claims"].items(), ["holds", "fails", "open"] * 4)]
     return {
         "data": {"source": "data/train.csv", "faces": 28709, "fingerprint": "abc",
-                 "counts": dict.fromkeys(CLASSES, 1),
-                 "largest": {"class": "happy", "faces": 7215}, "smallest": {"class": "disgust", "faces": 436},
-                 "is_sample": False, "is_limited": True, "limit": 500},
+                 "counts": dict.fromkeys(CLASSES, 1), "largest": {"class": "happy", "faces": 7215},
+                 "smallest": {"class": "disgust", "faces": 436}, "is_sample": False, "limit": 500},
         "evaluated": {"source": "the validation split of data/train.csv", "rows": 2873,
                       "on_other_data": False},
         "original": ORIGINAL["results"],
         "models": models,
         "confusion": {
-            "model": "cnn", "data": "x", "rows": 2873, "accuracy": triple(rng, 0.5684),
-            "macro_f1": triple(rng, 0.4944),
+            "rows": 2873, "accuracy": triple(rng, 0.5684), "macro_f1": triple(rng, 0.4944),
             "ece": triple(rng, 0.0519), "recall": recall, "counts": counts.tolist(),
             "best": {"class": "happy", "recall": recall["happy"]},
             "worst": {"class": "disgust", "recall": recall["disgust"]},
             "sad_taken_for": {"class": "neutral", "share": pairs[2]["share"]}, "wrong_predictions": wrong,
-            "sad_taken_for_fear": {"count": 45, "share": triple(rng, 0.0931)}, "errors": 1240,
-            "attracts": {"class": "sad", "errors": 300, "share": 0.2419},
-            "fear_attracts": {"errors": 168, "share": 0.1355},
-            "largest_class": {"class": "happy", "faces": 7215, "recall": recall["happy"]},
-            "smallest_class": {"class": "disgust", "faces": 436, "recall": recall["disgust"]},
-            "mean_recall": 0.4897, "pairs": pairs, "top_pairs": pairs},
+            "sad_as": {"neutral": pairs[2]["share"], "fear": triple(rng, 0.0931)}, "errors": 1240,
+            "attracts": {"class": "sad", "share": 0.2419}, "fear_attracts": {"share": 0.1355},
+            "largest_class": {"class": "happy", "recall": recall["happy"]},
+            "smallest_class": {"class": "disgust", "recall": recall["disgust"]},
+            "mean_recall": 0.4897, "pairs": pairs},
         "saliency": {
-            "image": {"number": 16, "index": 15, "true": "fear", "predicted": "surprise", "whole": 0.52,
-                      "kept": 0.46,
-                      "random": 0.07},
+            "image": {"number": 16, "index": 15, "true": "fear", "predicted": "surprise", "p_whole": 0.52,
+                      "p_kept": 0.46, "p_kept_random": 0.07},
             "faces": 200, "kept_area": 0.2, "centre": triple(rng, 0.383), "centre_area": 0.25,
-            "centre_pixels": 24,
-            "ring_width": 4, "ring_area": 0.306, "ring_to_centre": triple(rng, 0.219),
-            "whole": triple(rng, 0.536),
-            "kept": triple(rng, 0.297), "random": triple(rng, 0.183),
+            "centre_pixels": 24, "ring_width": 4, "ring_to_centre": triple(rng, 0.219),
+            "whole": triple(rng, 0.536), "kept": triple(rng, 0.297), "random": triple(rng, 0.183),
             "kept_above_random": [0.114, 0.09, 0.14]},
         "filters": [{"layer": "conv2_relu", "filters": 32, "in_figure": 32, "left_out": 0, "faces": 2000,
-                     "times_data": 5.61,
-                     "eta_squared": 0.036, "most_telling": {"filter": 20, "eta_squared": 0.058},
-                     "image_share_active": 0.241,
-                     "image_silent": 0},
+                     "times_data": 5.61, "eta_squared": 0.036,
+                     "most_telling": {"filter": 20, "eta_squared": 0.058},
+                     "image_share_active": 0.241, "image_silent": 0},
                     {"layer": "conv3_relu", "filters": 64, "in_figure": 61, "left_out": 3, "faces": 2000,
-                     "times_data": 8.52,
-                     "eta_squared": 0.038, "most_telling": {"filter": 7, "eta_squared": 0.247},
-                     "image_share_active": 0.076,
-                     "image_silent": 8}],
-        "claims": {"data": "data/train.csv", "rows": 28709, "seeds": 3, "margin": 0.01, "margin_points": 1.0,
-                   "level": 0.95,
+                     "times_data": 8.52, "eta_squared": 0.038,
+                     "most_telling": {"filter": 7, "eta_squared": 0.247},
+                     "image_share_active": 0.076, "image_silent": 8}],
+        "claims": {"data": "data/train.csv", "rows": 28709, "seeds": 3, "margin_points": 1.0, "level": 0.95,
                    "score": "validation", "claims": claims},
     }
 
 
-def pictures():
+def interactive():
     """Pictures as `reporting.pictures` makes them, of noise."""
-    from reporting import pictures
-
-    rng = np.random.default_rng(1)
-    strip = pictures.picture(rng.uniform(0, 255, (48, 96)))
-    face = {"height": 48, "width": 48, "number": 16, "label": "fear", "target": "surprise",
+    rng, strip = np.random.default_rng(1), io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (48, 96), np.uint8)).save(strip, "PNG")
+    face = {"number": 16, "label": "fear", "target": "surprise",
             "grey": pictures.to_base64(rng.integers(0, 256, (48, 48), np.uint8)),
             "strength": pictures.to_base64(rng.integers(0, 256, (48, 48), np.uint8)),
             "rank": pictures.to_base64(rng.permutation(2304).astype("<u2")),
             "kept": {share: share / 100 for share in pictures.SHARES}}
-    tile = {"filter": 7, "tile": pictures.picture(rng.uniform(0, 255, (48, 48))), "patches": strip,
-            "activations": [0.91, 0.82]}
-    cell = {"count": 9, "strip": strip, "confidence": [93, 71]}
+    cell = {"count": 9, "strip": pictures.to_base64(strip.getvalue()), "confidence": [93, 71]}
     return {"confusion": {f"{i}-{j}": cell for i in range(7) for j in range(6)},
-            "saliency": [face, face | {"number": 3, "label": "happy"}],
-            "filters": [{"layer": "conv3_relu", "tiles": [tile, tile | {"filter": 8}]}]}
+            "saliency": [face, face | {"number": 3, "label": "happy"}]}
 
 
 def report(folder, language):
     """A report as report.py writes it; its one figure lies in `folder`."""
-    from PIL import Image
-
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "a figure.png"
     Image.new("L", (900, 400), 200).save(path)
     figure = {"path": path, "label": "A <figure> & its label", "alt": "Best is \"happy\" & <worst> disgust",
               "command": "python plot_confusion.py --data <a&b>"}
     commands = {"cnn": "python train_cnn.py", "dnn": "python train_cnn.py",
-                "confusion": "python plot_confusion.py",
-                "saliency": "python plot_confusion.py", "filters": "python plot_confusion.py"}
-    return page.compose(results(), commands, language) | {
-        "figures": {section: [figure] for section in ("cnn", "dnn", "confusion", "saliency", "filters")}}
+                **dict.fromkeys(("confusion", "saliency", "filters"), "python plot_confusion.py")}
+    return page.compose(results(), commands, language) | {"figures": {
+        **{section: [figure] for section in ("cnn", "dnn", "confusion", "saliency", "filters")},
+        "data": [], "claims": []}}

@@ -68,8 +68,8 @@ def check_numbers(sentence, results):
     for name in names:
         text = text.replace(name, "")
     for bound in re.findall("p\u00a0<\u00a0([\\d.]+)", text):
-        assert any(path.endswith(".p") and value < float(bound) for path,
-                   value in sentence["values"].items()), text
+        assert any(path.endswith(".p") and value < float(bound)
+                   for path, value in sentence["values"].items()), text
         text = text.replace(f"p\u00a0<\u00a0{bound}", "")
     for number, places, is_power in numbers(text):
         near = 0.05 * abs(number) if is_power else 0.5000001 * 10 ** -places
@@ -102,8 +102,8 @@ def test_no_sentence_holds_a_number_of_its_own():
 def test_every_number_in_the_sentences_is_a_result(language):
     results = report_example.results()
     results["tally"] = tally(all_findings(results))
-    written = [sentence(one, results, language) for listed in [*all_findings(results).values(),
-                                                               [Finding("tally")]] for one in listed]
+    listed = [*all_findings(results).values(), [Finding("tally")]]
+    written = [sentence(one, results, language) for one in itertools.chain(*listed)]
     assert len(written) > 30
     for one in written:
         check_numbers(one, results)
@@ -129,8 +129,7 @@ def test_verdicts_on_the_example():
         assert found[key] == "holds", key
     assert found["oversampling"] == "open"
     for key in ("best_class", "worst_class", "sad_for_fear", "fear_attracts", "largest_not_best",
-                "smallest_not_bad",
-                "saliency_ring"):
+                "smallest_not_bad", "saliency_ring"):
         assert found[key] == "fails", key
     counted = tally(all_findings(report_example.results()))
     assert counted == {"claims": 15, "holds": 6, "fails": 7, "open": 2}
@@ -146,9 +145,9 @@ def test_verdicts_on_the_example():
     ({"confusion.worst.class": "sad", "confusion.recall.sad": [0.05, 0.03, 0.08]}, "worst_class_same",
      "holds"),
     ({"confusion.worst.class": "sad", "confusion.recall.sad": [0.1, 0.05, 0.15]}, "worst_class_same", "open"),
-    ({"confusion.sad_taken_for.class": "fear", "confusion.sad_taken_for_fear.share": [0.37, 0.3, 0.4]},
+    ({"confusion.sad_taken_for.class": "fear", "confusion.sad_as.fear": [0.37, 0.3, 0.4]},
      "sad_for_fear_same", "holds"),
-    ({"confusion.sad_taken_for_fear.share": [0.15, 0.12, 0.18]}, "sad_for_fear", "open"),
+    ({"confusion.sad_as.fear": [0.15, 0.12, 0.18]}, "sad_for_fear", "open"),
     ({"confusion.attracts.class": "fear", "confusion.wrong_predictions.fear": 400}, "fear_attracts_same",
      "holds"),
     ({"confusion.attracts.class": "fear", "confusion.wrong_predictions.fear": 310}, "fear_attracts_same",
@@ -165,8 +164,8 @@ def test_verdicts_on_the_example():
     ({"models.cnn.lowest_loss.epoch": 10}, "overfitting", "open"),
     ({"models.report_dnn.parameters": 157_000}, "dnn_size", "fails"),
     ({"models.cnn.keep": "last"}, "evaluated_on_split", None),
-    ({"models.report_dnn.end.validation_accuracy": 0.2}, "dnn_end", "holds"),
-    ({"models.report_dnn.best.validation_accuracy": 0.2658}, "dnn_end", "fails"),
+    ({"models.report_dnn.end.val_accuracy": 0.2}, "dnn_end", "holds"),
+    ({"models.report_dnn.best.val_accuracy": 0.2658}, "dnn_end", "fails"),
     ({"saliency.ring_to_centre": [0.05, 0.04, 0.06]}, "saliency_ring", "holds"),
     ({"saliency.centre": [0.2, 0.19, 0.21]}, "saliency_centre", "fails"),
     ({"saliency.kept_above_random": [-0.1, -0.2, -0.05]}, "saliency_kept", "fails"),
@@ -243,7 +242,7 @@ def options(**changes):
 def test_interrupted_claims_continue(workspace, monkeypatch, capsys):
     trained = []
 
-    def train(script, arguments, checkpoint):
+    def train(script, arguments):
         if len(trained) == 5:
             raise KeyboardInterrupt
         trained.append(arguments)
@@ -256,7 +255,7 @@ def test_interrupted_claims_continue(workspace, monkeypatch, capsys):
 
     faces = data.Faces(np.zeros((100, 48, 48), np.uint8), np.arange(100) % 7)
     monkeypatch.setattr(data, "find_data", lambda path, classes=None: faces)
-    monkeypatch.setattr(claims, "train", train)
+    monkeypatch.setattr(claims, "run_script", train)
     monkeypatch.setattr(claims, "score_model", score)
     with pytest.raises(KeyboardInterrupt):
         claims.rerun(options())
@@ -283,20 +282,6 @@ def test_interrupted_claims_continue(workspace, monkeypatch, capsys):
     assert "earlier result" not in capsys.readouterr().out
 
 
-def test_a_damaged_checkpoint_costs_one_run(workspace, monkeypatch):
-    calls, checkpoint = [], workspace / "x.checkpoint.npz"
-    checkpoint.touch()
-
-    def run_script(script, arguments):
-        calls.append(arguments)
-        if "--resume" in arguments:
-            raise UserError("damaged")
-
-    monkeypatch.setattr(claims, "run_script", run_script)
-    claims.train("train_cnn.py", ["--seed", "1"], checkpoint)
-    assert calls == [["--seed", "1", "--resume"], ["--seed", "1"]] and not checkpoint.exists()
-
-
 def test_a_claim_is_trained_scored_and_cleared_away(workspace):
     test = data.load_faces("sample").take(slice(200, 260))
     result = claims.train_once("train_dnn.py --network report", 0, options(limit=120), ["x", "y"], test)
@@ -319,21 +304,20 @@ def released(workspace):
     return path, card
 
 
-def leaves(fields, above=()):
-    for key, value in fields.items():
-        yield from leaves(value, (*above, key)) if isinstance(value, dict) else [(*above, key)]
-
-
 def test_a_card_of_the_right_types_is_read(released):
     network = results.read_network(released[0])
-    assert network["parameters"] == 6_615_495 and network["epochs"] == 10 and network["test"]["rows"] == 3589
+    assert network["parameters"] == 6_615_495 and network["end"]["epoch"] == 10
+    assert network["test"]["rows"] == 3589
 
 
-@pytest.mark.parametrize("wrong", [None, [], True])
-@pytest.mark.parametrize("keys", [*leaves(results.CARD), ("evaluations",), ("split",), ("arguments",)])
+@pytest.mark.parametrize("wrong", [None, []])
+@pytest.mark.parametrize("keys", [
+    "network", "command", "hardware", "precision", "parameters", "multiply_adds", "seconds", "saved_epoch",
+    "metrics.training_accuracy", "metrics.validation_accuracy", "split.data", "split.training_rows",
+    "split.validation_rows", "arguments.batch_size", "arguments.keep", "evaluations", "split", "arguments"])
 def test_a_card_with_a_value_of_the_wrong_type_is_one_line(released, keys, wrong):
     path, card = released
-    *above, last = keys
+    *above, last = keys.split(".")
     part = card
     for key in above:
         part = part[key]
@@ -343,9 +327,8 @@ def test_a_card_with_a_value_of_the_wrong_type_is_one_line(released, keys, wrong
         results.read_network(path)
 
 
-@pytest.mark.parametrize("entry", [None, {"tta": "none"}, {"tta": "none", "data": "x", "rows": 3,
-                                                           "accuracy": [1, "2", 3]},
-                                   {"tta": "none", "data": "x", "rows": 3, "accuracy": [1, 2]}])
+@pytest.mark.parametrize("entry", [None, {"tta": "none", "data": "x", "rows": "3", "accuracy": [1, 2, 3]},
+                                   {"tta": "none", "data": "x", "rows": 3, "accuracy": 2}])
 def test_a_damaged_evaluation_in_a_card_is_one_line(released, entry):
     path, card = released
     path.with_suffix(".json").write_text(json.dumps(card | {"evaluations": {"x, none": entry}}))
@@ -385,16 +368,16 @@ def test_markdown_has_every_sentence_table_and_command(tmp_path, language):
     made = report_example.report(tmp_path, language)
     for figure in itertools.chain(*made["figures"].values()):
         figure["command"] = "python x.py --name ``a` # b\n\n# c"
-    text = page.markdown(made, tmp_path)
+    text = page.render("page.md", made, folder=tmp_path)
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     inline = [token for token in tokens if token.type == "inline"]
     assert {child.content for token in inline for child in token.children if child.type == "code_inline"} == {
         "python x.py --name ``a` # b # c"}
-    assert [token.type for token in tokens].count("heading_open") == 1 + len(page.SECTIONS)
+    assert [token.type for token in tokens].count("heading_open") == 1 + len(made["sections"])
     blocks = [token.content.strip() for token in tokens if token.type == "html_block"]
     assert blocks == ["<!-- FER2013 Keras suite -->"]
-    paragraphs = {"".join(child.content for child in token.children).replace("\u00a0",
-                                                                             " ") for token in inline}
+    paragraphs = {"".join(child.content for child in token.children).replace("\u00a0", " ")
+                  for token in inline}
     for listed in made["sections"].values():
         for one in listed:
             verdict = f" {WORDS['verdicts'][one['verdict']][language]}" if one["verdict"] else ""
@@ -448,8 +431,8 @@ def test_a_script_leaves_the_process_as_it_was(workspace, monkeypatch):
 
 def test_missing_networks_are_trained_with_the_options_given(workspace, monkeypatch):
     commands = []
-    monkeypatch.setattr(report, "run", lambda *arguments, quiet: commands.append(" ".join(map(str,
-                                                                                              arguments))))
+    monkeypatch.setattr(report, "run",
+                        lambda *arguments, quiet: commands.append(" ".join(map(str, arguments))))
     for ending in (".h5", ".json"):
         (workspace / "models" / f"dnn{ending}").touch()
     report.find_networks(SimpleNamespace(models="own", data=Path("sample"), limit=120, epochs=None,
