@@ -107,11 +107,12 @@ class Study:
         return models.FIGURES / f"{self.name}_{kind.replace('/', '_')}{suffix}"
 
     def save(self, kind, table):
-        """Write a DataFrame, its numbers with six significant digits, and return it as written."""
-        def rounded(column):
-            return column.map("{:.6g}".format, na_action="ignore") if column.dtype.kind == "f" else column
+        """Write columns or rows as CSV, numbers with six significant digits; returns what is written."""
+        import pandas as pd
 
-        table = table.apply(rounded)
+        table = pd.DataFrame(table)
+        for name in table.select_dtypes("floating"):
+            table[name] = table[name].map("{:.6g}".format, na_action="ignore")
         files.write_table(self.path(kind, ".csv"), table)
         return table
 
@@ -224,10 +225,10 @@ def show_maximized(study, layer, order, answers, eta):
     if args.progress:
         show_progress(study, layer, order, canvas.crop(ascents[0].snapshots), ascents[0].steps)
 
-    captions = []
+    captions, labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
         reached, times = map("{:.3g}".format, rows.activation), map("{:.1f}".format, rows.times_data)
-        share = "" if np.isnan(eta[c]) else f"  η² {eta[c]:.2f}"
+        share = f"  η² {eta[c]:.2f}" if labelled else ""
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
     what = {"channel": "mean of the map", "neuron": "middle unit"}[args.objective]
     goal = " and ".join(f"{sign}imum" for sign in args.signs)
@@ -237,7 +238,8 @@ def show_maximized(study, layer, order, answers, eta):
         f"{study.name}, {layer}: images of each filter's {goal} ({what})\n"
         f"{args.steps} steps of ascent ({args.parametrization}); each unit sees {field_text(study, layer)}\n"
         f"{len(order)} of {len(eta)} filters; {dead} are dead on all {len(study.faces):,} faces\n"
-        f"#filter: activation; ×: times the data's {goal}; η²: share of variance that the classes explain",
+        f"#filter: activation; ×: times the data's {goal}"
+        + "; η²: share of its variance that the classes explain" * labelled,
         np.stack([canvas.crop(ascent.images) for ascent in ascents], 1), captions)
     return study.save(f"filters_{layer}", table)
 
@@ -246,7 +248,6 @@ def show_outputs(study, layer, order):
     """What the same filters answer to one face: part (b) of the question."""
     import keras
     import numpy as np
-    import pandas as pd
 
     from utils import models
 
@@ -256,15 +257,14 @@ def show_outputs(study, layer, order):
     draw_sheet(study.path(f"outputs_{layer}"), f"{study.name}, {layer}: outputs for {study.caption}, "
                f"{maps.shape[2]}x{maps.shape[1]} each", maps[:, None], captions, "activation", study.face,
                cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
-    return study.save(f"outputs_{layer}", pd.DataFrame({
+    return study.save(f"outputs_{layer}", {
         "filter": order, "mean": maps.mean((1, 2)), "maximum": maps.max((1, 2)),
-        "share_above_zero": [f"{share:.4f}" for share in (maps > 0).mean((1, 2))]}))
+        "share_above_zero": [f"{share:.4f}" for share in (maps > 0).mean((1, 2))]})
 
 
 def show_patches(study, layer, order, answers):
     """The data's best patches of each filter beside the image synthesised for its middle unit."""
     import numpy as np
-    import pandas as pd
 
     from explain import activation_maximization as maximization
     from explain.receptive_field import patch
@@ -273,7 +273,7 @@ def show_patches(study, layer, order, answers):
     canvas = maximization.canvas(study.model, layer, "neuron")
     ascent = maximization.ascend(canvas, order, label=layer, **study.options)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
-    cells, captions, tables = [], [], []
+    cells, captions, table = [], [], []
     for c, image, reached in zip(order, canvas.crop(ascent.images), ascent.activations):
         rows, units = maximization.best_images(answers, c, study.args.patches, groups)
         values = answers.peak[rows, c]
@@ -283,15 +283,14 @@ def show_patches(study, layer, order, answers):
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])
         captions.append(f"#{c}: synthesised {reached:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
-        tables.append(pd.DataFrame({
-            "filter": c, "rank": range(1, len(rows) + 1), "face": rows,
-            "label": "" if labels is None else labels[rows], "activation": values,
-            "y": units[:, 0], "x": units[:, 1]}))
+        table += [{"filter": c, "rank": rank, "face": row, "label": "" if labels is None else labels[row],
+                   "activation": value, "y": y, "x": x}
+                  for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
     draw_sheet(study.path(f"patches_{layer}"), (
         f"{study.name}, {layer}: the image synthesised for the middle unit, then the patches\nof "
         f"{len(study.faces)} faces that excite the filter most; each unit sees {field_text(study, layer)} "
         "(blue: outside the face)"), np.array(cells), captions, columns=2)
-    return study.save(f"patches_{layer}", pd.concat(tables))
+    return study.save(f"patches_{layer}", table)
 
 
 def show_progress(study, layer, order, frames, steps):
@@ -323,34 +322,31 @@ def show_progress(study, layer, order, frames, steps):
 def show_classes(study):
     """The image that maximises each class's logit, beside the face of the data that does."""
     import numpy as np
-    import pandas as pd
 
     from explain import activation_maximization as maximization
     from explain import faithfulness
     from utils import models
 
-    args, logits = study.args, models.logits_model(study.model)
+    signs, logits = study.args.signs, models.logits_model(study.model)
     names, canvas = models.class_names(logits), maximization.Canvas(logits)
     on_data = models.predict(logits, study.faces.images, 64)
-    tiles, tables = [], []
-    for sign in args.signs:
+    tiles, rows = [], []
+    for sign in signs:
         ascent = maximization.ascend(canvas, range(len(names)), SIGNS[sign], label="classes", **study.options)
         best = (SIGNS[sign] * on_data).argmax(0)
         tiles += [ascent.images, models.prepare(study.faces.images[best], logits)[..., 0]]
-        tables.append(pd.DataFrame({
-            "class": names, "sign": sign, "logit": ascent.activations,
-            "probability": [faithfulness.probabilities(logits, image[None])[0, code]
-                            for code, image in enumerate(ascent.images)],
-            "best_face": best, "its_logit": on_data.max(0) if sign == "max" else on_data.min(0)}))
-    table = pd.concat(tables).sort_index(kind="stable")
-    captions = [f"{name}: " + "; ".join(f"logit {row.logit:.3g}, face {row.its_logit:.3g}"
-                                        for row in rows.itertuples())
-                for name, rows in table.groupby("class", sort=False)]
-    goal = " and ".join(f"{sign}imum" for sign in args.signs)
+        rows += [{"class": name, "sign": sign, "logit": ascent.activations[code],
+                  "probability": faithfulness.probabilities(logits, ascent.images[[code]])[0, code],
+                  "best_face": best[code], "its_logit": on_data[best[code], code]}
+                 for code, name in enumerate(names)]
+    rows.sort(key=lambda row: names.index(row["class"]))
+    captions = [f"{name}: " + "; ".join(f"logit {row['logit']:.3g}, face {row['its_logit']:.3g}"
+                                        for row in rows if row["class"] == name) for name in names]
+    goal = " and ".join(f"{sign}imum" for sign in signs)
     draw_sheet(study.path("classes"), f"{study.name}: images of the {goal} of each class's logit,\n"
                f"each beside the most extreme of {len(study.faces)} faces", np.stack(tiles, 1), captions,
-               columns=4 // len(args.signs))
-    table = study.save("classes", table)
+               columns=4 // len(signs))
+    table = study.save("classes", rows)
     cli.print_table(table.rename(columns=lambda name: name.replace("_", " ")))
     return table
 
@@ -358,7 +354,6 @@ def show_classes(study):
 def show_adversarial(study):
     """The smallest change of one face that turns its class, and its size."""
     import numpy as np
-    import pandas as pd
 
     from explain import faithfulness
     from explain.adversarial import adversarial
@@ -376,7 +371,7 @@ def show_adversarial(study):
                          "L2": f"{np.linalg.norm(change):.2f}", "RMS": f"{np.sqrt((change ** 2).mean()):.3f}",
                          "Linf": f"{np.abs(change).max():.2f}", "p before": f"{before[old]:.3f}",
                          "p after": f"{after[old]:.3f}", "p of the new class": f"{after.max():.3f}"})
-    table = study.save("adversarial", pd.DataFrame(rows))
+    table = study.save("adversarial", rows)
     cli.print_table(table)
     whole = models.predict(logits, np.rint(smallest)[None])[0].argmax()
     print(f"Rounded to whole grey levels the face is {names[whole]}.")
@@ -387,7 +382,6 @@ def show_adversarial(study):
 def show_kernels(study):
     """The first convolution's kernels as they are, on one symmetric scale."""
     import numpy as np
-    import pandas as pd
 
     from explain import receptive_field
 
@@ -401,7 +395,7 @@ def show_kernels(study):
                f"{weights.shape[1]}x{weights.shape[0]}{several}", tiles[:, None], captions, "weight",
                cmap="RdBu_r", vmin=-limit, vmax=limit)
     filters, y, x = np.indices(tiles.shape).reshape(3, -1)
-    return study.save("kernels", pd.DataFrame({"filter": filters, "y": y, "x": x, "weight": tiles.ravel()}))
+    return study.save("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()})
 
 
 # ---- figures -----------------------------------------------------------------------------------------------

@@ -308,9 +308,8 @@ def responses(model, names, images, batch_size=64):
                for start in cli.track(range(0, len(images), size), "responses")]
     results = {}
     for name, parts in zip(names, zip(*batches)):
-        node = nodes[name]
-        rectified = node.before is not node.output and not isinstance(node.layer, keras.layers.LeakyReLU)
-        results[name] = Responses(*map(np.concatenate, zip(*parts)), node.before.shape[2], rectified)
+        before, output = nodes[name].before, nodes[name].output
+        results[name] = Responses(*map(np.concatenate, zip(*parts)), before.shape[2], before is not output)
     return results
 
 
