@@ -76,6 +76,7 @@ def parse_args(argv):
     if args.parametrization != "pixel" and (args.tv or args.l2 or args.jitter):
         raise cli.UserError("--tv, --l2 and --jitter belong to --parametrization pixel")
     args.signs = list(SIGNS) if args.sign == "both" else [args.sign]
+    args.goal = " and ".join(f"{sign}imum" for sign in args.signs)
     return args
 
 
@@ -231,14 +232,13 @@ def show_maximized(study, layer, order, answers, eta):
         share = f"  η² {eta[c]:.2f}" if labelled else ""
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
     what = {"channel": "mean of the map", "neuron": "middle unit"}[args.objective]
-    goal = " and ".join(f"{sign}imum" for sign in args.signs)
     dead = maximization.dead_filters(answers).sum()
     draw_sheet(
         study.path(f"filters_{layer}"),
-        f"{study.name}, {layer}: images of each filter's {goal} ({what})\n"
+        f"{study.name}, {layer}: images of each filter's {args.goal} ({what})\n"
         f"{args.steps} steps of ascent ({args.parametrization}); each unit sees {field_text(study, layer)}\n"
         f"{len(order)} of {len(eta)} filters; {dead} are dead on all {len(study.faces):,} faces\n"
-        f"#filter: activation; ×: times the data's {goal}"
+        f"#filter: activation; ×: times the data's {args.goal}"
         + "; η²: share of its variance that the classes explain" * labelled,
         np.stack([canvas.crop(ascent.images) for ascent in ascents], 1), captions)
     return study.save(f"filters_{layer}", table)
@@ -327,11 +327,11 @@ def show_classes(study):
     from explain import faithfulness
     from utils import models
 
-    signs, logits = study.args.signs, models.logits_model(study.model)
+    args, logits = study.args, models.logits_model(study.model)
     names, canvas = models.class_names(logits), maximization.Canvas(logits)
     on_data = models.predict(logits, study.faces.images, 64)
     tiles, rows = [], []
-    for sign in signs:
+    for sign in args.signs:
         ascent = maximization.ascend(canvas, range(len(names)), SIGNS[sign], label="classes", **study.options)
         best = (SIGNS[sign] * on_data).argmax(0)
         tiles += [ascent.images, models.prepare(study.faces.images[best], logits)[..., 0]]
@@ -342,10 +342,9 @@ def show_classes(study):
     rows.sort(key=lambda row: names.index(row["class"]))
     captions = [f"{name}: " + "; ".join(f"logit {row['logit']:.3g}, face {row['its_logit']:.3g}"
                                         for row in rows if row["class"] == name) for name in names]
-    goal = " and ".join(f"{sign}imum" for sign in signs)
-    draw_sheet(study.path("classes"), f"{study.name}: images of the {goal} of each class's logit,\n"
+    draw_sheet(study.path("classes"), f"{study.name}: images of the {args.goal} of each class's logit,\n"
                f"each beside the most extreme of {len(study.faces)} faces", np.stack(tiles, 1), captions,
-               columns=4 // len(signs))
+               columns=4 // len(args.signs))
     table = study.save("classes", rows)
     cli.print_table(table.rename(columns=lambda name: name.replace("_", " ")))
     return table

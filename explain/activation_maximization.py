@@ -174,8 +174,7 @@ def normalised(x):
 
 
 def transform_params(rng, steps, n, size, parametrization):
-    """Random affine transforms about the centre, one an image and step: float32 (steps, n, 8), as TensorFlow
-    takes them."""
+    """Random affine transforms about the centre, as TensorFlow takes them: float32 (steps, n, 8)."""
     angle = np.deg2rad(rng.uniform(-parametrization.degrees, parametrization.degrees, (steps, n)))
     zoom = rng.uniform(1 - parametrization.scale, 1 + parametrization.scale, (steps, n))
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
@@ -203,12 +202,10 @@ class Ascent:
 
 def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, label="ascent", batch_size=None):
     """Images that drive each of `channels` (int, n) to its maximum (sign 1) or minimum (-1) on a Canvas.
-    Returns Ascent.
 
-    parametrization: `Fourier` (the default) or `Pixel`. All channels are climbed in batches of `batch_size`
-    (default: what memory allows); activations are measured without transforms. Where the processor multiplies
-    bfloat16 natively the climb is in bfloat16, nearly twice as fast; what is measured and returned is float32
-    everywhere.
+    parametrization: `Fourier` (the default) or `Pixel`; batch_size: by default what memory allows. Where the
+    processor multiplies bfloat16 natively the climb is in bfloat16, nearly twice as fast; activations are
+    measured in float32 and without transforms. Returns Ascent.
     """
     parametrization = parametrization or Fourier()
     channels, count = np.asarray(channels, np.int32), len(channels)
@@ -223,8 +220,8 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
         chosen, state = tf.constant(channels[rows]), tf.constant(start[rows])
         mean, square, snapshots = tf.zeros_like(state), tf.zeros_like(state), [measure(state, chosen)]
         for first, last in cli.track(list(itertools.pairwise(marks)), label):
-            span = tf.constant(first), tf.constant(last)
-            state, mean, square = climb(*span, state, mean, square, chosen, moves[:, rows])
+            state, mean, square = climb(tf.constant(first), tf.constant(last), state, mean, square, chosen,
+                                        moves[:, rows])
             snapshots.append(measure(state, chosen))
         parts.append([np.stack(column)[:, :count - begin] for column in zip(*snapshots)])
     snapshots, reached = (np.concatenate(column, 1) for column in zip(*parts))
@@ -233,8 +230,7 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
 
 
 def compiled_ascent(place, parametrization, sign, seed):
-    """Two compiled functions: steps `first` to `last` of the climb from a state, and a state's images and
-    activations."""
+    """Compiled functions: steps `first` to `last` of the climb, and the images and activations of a state."""
     climbed = models.export(place.network, "mixed_bfloat16") if has_native_bfloat16() else place.network
     depth = place.network.input_shape[-1]
 
@@ -288,8 +284,7 @@ class Responses:
 
 
 def responses(model, names, images, batch_size=64):
-    """Responses of every filter of the layers `names` to images (n, h, w) 0-255, in one pass: {name:
-    Responses}."""
+    """{name: Responses} of every filter of the layers `names` to images (n, h, w), 0-255, in one pass."""
     image, nodes = trace(model, split=names)
     network = keras.Model(image, [nodes[name].before for name in names])
 
@@ -329,8 +324,7 @@ def dead_filters(answers):
 
 
 def rare_filters(answers):
-    """Filters that are not dead, but let through something of less than 1 % of the images: boolean
-    (filters,)."""
+    """Filters, boolean, that are not dead, but let through something of less than 1 % of the images."""
     return answers.rectified & ~dead_filters(answers) & ((answers.peak > 0).mean(0) < 0.01)
 
 
