@@ -1,6 +1,6 @@
 """Question 5: which image excites each filter most? Gradient ascent, beside the data that excite it.
 
-    python filter_vis.py                                    the filters that end each stage, and their outputs
+    python filter_vis.py                                    each stage's filters, and their outputs for a face
     python filter_vis.py --layer conv2_relu --sign both     one layer, the minimum beside the maximum
     python filter_vis.py --objective neuron --patches       the filters' middle units, the data's best patches
     python filter_vis.py --parametrization pixel            the plain ascent of the homework
@@ -411,9 +411,9 @@ def draw_sheet(path, title, cells, captions, label=None, face=None, columns=None
     grey = {"cmap": plt.get_cmap("gray").with_extremes(bad=OUTSIDE_COLOR), "vmin": 0, "vmax": 255}
     n, k, height, width = cells.shape
     columns = min(n, columns or max(2, 8 // k))
-    side = min(7.2 / (columns * (k * 1.06 + 0.12)), 1.1)  # width of a tile in inches, as everything below
-    tall = side * height / width
-    across = side * (k * 25 / 24 + 1 / 12)
+    tiles = k * 25 / 24 + 1 / 12  # a cell and the gaps in it and beside it
+    side = min(7.2 / (columns * tiles), 1.1)  # width of a tile in inches, as everything below
+    across, tall = side * tiles, side * height / width
     down = tall + 0.105 * (1 + max(caption.count("\n") for caption in captions)) + 0.03 + side / 8
     top = 0.16 * (1.5 + title.count("\n"))
     right, bottom = columns * across, top + -(-n // columns) * down
@@ -441,17 +441,16 @@ def draw_sheet(path, title, cells, captions, label=None, face=None, columns=None
 
 def draw_adversarial(study, changed, row):
     """The face, the magnified change and the changed face."""
-    import numpy as np
-
     from utils.figures import plt, save_figure
 
     change = changed - study.face
-    limit = np.abs(change).max()
+    limit = abs(change).max()
     grey, signed = {"cmap": "gray", "vmin": 0, "vmax": 255}, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     before, after, new = (100 * float(row[key]) for key in ("p before", "p after", "p of the new class"))
     panels = (
         (study.face, grey, f"{study.caption}:\n{row['class']} {before:.1f} %"),
-        (change, signed, f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']}, L∞ {row['Linf']}"),
+        (change, signed,
+         f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']}, L∞ {row['Linf']} of 255"),
         (changed, grey, f"changed face:\n{row['turned to']} {new:.1f} %, {row['class']} {after:.1f} %"))
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
     for ax, (image, style, title) in zip(axes, panels):

@@ -1,9 +1,10 @@
 """Adversarial faces: the smallest change of an image that turns its class."""
 
 import numpy as np
-import tensorflow as tf
 from scipy.special import softmax
 
+from explain.attribution import gradient_pass
+from utils import models
 from utils.cli import UserError
 
 LOW, HIGH = 0.0, 255.0  # grey levels that a changed face keeps to
@@ -30,28 +31,21 @@ class Borders:
     """The borders between the class of a face, float32 (h, w), and the other classes."""
 
     def __init__(self, logits, image):
-        classes, depth = logits.output_shape[-1], logits.input_shape[-1]
+        self.logits, self.image = logits, image
+        self.own = self.values(image).argmax()
 
-        @tf.function
-        def values_and_gradients(grey):
-            batch = tf.repeat(grey[None], classes, 0)  # the gradient of one logit for each
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(batch)
-                values = tf.cast(logits(tf.repeat(batch[..., None], depth, -1), training=False), tf.float32)
-                total = tf.linalg.trace(values)
-            return values[0], tape.gradient(total, batch)
+    def values(self, grey):
+        """Logits (classes,) of a face (h, w)."""
+        return models.predict(self.logits, grey[None])[0]
 
-        self.values_and_gradients = values_and_gradients
-        self.image = image
-        self.own = self.forward(image)[0].argmax()
-
-    def forward(self, grey):
-        """Logits (classes,) of a face (h, w) and their gradients (classes, h, w)."""
-        return [x.numpy() for x in self.values_and_gradients(tf.constant(grey))]
+    def gradients(self, grey):
+        """Gradients (classes, h, w) of the logits of a face (h, w)."""
+        each = np.eye(self.logits.output_shape[-1], dtype=np.float32)
+        return gradient_pass(self.logits)(np.repeat(grey[None], len(each), 0), each).numpy()
 
     def is_turned(self, grey):
         """Whether another class is ahead: by more than rounding, or another batch size turns it back."""
-        values = self.forward(grey)[0]
+        values = self.values(grey)
         return np.delete(values, self.own).max() - values[self.own] > 1e-4 * np.ptp(values)
 
     def bisect(self, path):
@@ -69,7 +63,7 @@ class Borders:
     def step_over(self, point, overshoot):
         """The point nearest to the image beyond the nearest border as linearised at `point` (the paper's
         equation 8)."""
-        values, gradients = self.forward(point)
+        values, gradients = self.values(point), self.gradients(point)
         normals = (gradients - gradients[self.own]).astype(np.float64)
         lengths = np.linalg.norm(normals, axis=(1, 2))
         gaps = values[self.own] - values + (normals * (point - self.image)).sum((1, 2))
@@ -111,8 +105,8 @@ def refined(borders, point):
 
 def fgsm(borders):
     """The smallest turned step along the sign of the cross-entropy's gradient, float32 (h, w), or None."""
-    values, gradients = borders.forward(borders.image)
-    direction = np.sign(np.tensordot(softmax(values), gradients, 1) - gradients[borders.own])
+    gradients, probabilities = borders.gradients(borders.image), softmax(borders.values(borders.image))
+    direction = np.sign(np.tensordot(probabilities, gradients, 1) - gradients[borders.own])
 
     def step(size):
         return (borders.image + size * direction).clip(LOW, HIGH)
