@@ -252,7 +252,8 @@ def show_outputs(study, layer, order):
     from utils import models
 
     part = keras.Model(study.model.inputs[0], study.model.get_layer(layer).output)
-    maps = np.moveaxis(models.predict(part, study.face[None])[0], -1, 0)[order]
+    maps = np.asarray(part(models.prepare(study.face[None], study.model), training=False), np.float32)
+    maps = np.moveaxis(maps[0], -1, 0)[order]
     captions = [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)]
     draw_sheet(study.path(f"outputs_{layer}"), f"{study.name}, {layer}: outputs for {study.caption}, "
                f"{maps.shape[2]}x{maps.shape[1]} each", maps[:, None], captions, "activation", study.face,
