@@ -13,6 +13,7 @@ import pandas as pd
 import tensorflow as tf
 
 from explain import batch_limit
+from explain.attribution import in_channels
 from explain.receptive_field import trace
 from utils import cli, models
 from utils.machine import has_native_bfloat16
@@ -232,10 +233,9 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
 def compiled_ascent(place, parametrization, sign, seed):
     """Compiled functions: steps `first` to `last` of the climb, and the images and activations of a state."""
     climbed = models.export(place.network, "mixed_bfloat16") if has_native_bfloat16() else place.network
-    depth = place.network.input_shape[-1]
 
     def value_of(network, image, chosen, climbing):
-        features = network(tf.repeat(image[..., None], depth, -1), training=False)
+        features = network(in_channels(network, image), training=False)
         return activation(features, chosen, place.objective, sign, place.unit, climbing)
 
     @tf.function
