@@ -1,11 +1,10 @@
 """Question 5: which image excites each filter most? Gradient ascent, beside the data that excite it.
 
-    python filter_vis.py                                     every convolution stage: filters, and outputs for
-    one image python filter_vis.py --layer conv2_relu --sign both      one layer, the minimum beside the
-    maximum python filter_vis.py --layer --objective neuron --patches   middle unit of each filter, beside the
-    data's best patches python filter_vis.py --parametrization pixel             the plain ascent of the
-    homework (and --tv, --l2, --jitter) python filter_vis.py --classes --adversarial --kernels   an image of
-    each class; the smallest change of class; kernels
+    python filter_vis.py                                    each stage's filters, and their outputs for a face
+    python filter_vis.py --layer conv2_relu --sign both     one layer, the minimum beside the maximum
+    python filter_vis.py --objective neuron --patches       the filters' middle units, the data's best patches
+    python filter_vis.py --parametrization pixel            the plain ascent of the homework
+    python filter_vis.py --classes --adversarial --kernels  class images, the least change of class, kernels
 
 Under each tile: the filter's number, the activation reached, how many times the data's maximum that is, and
 the share of the filter's variance over the data that the classes explain (eta squared), by which tiles are
@@ -20,8 +19,8 @@ from utils import cli, files
 
 PATCH_FILTERS = 24  # of a layer at most, on the sheet of patches
 STRIP_FILTERS, STRIP_FRAMES = 8, 8
-OUTSIDE = -1.0  # the value of pixels beyond the border of a face
-OUTSIDE_COLOR = "#BBDDF2"
+SIGNS = {"max": 1, "min": -1}
+OUTSIDE_COLOR = "#BBDDF2"  # beyond the border of a face
 
 
 def main(argv=None):
@@ -29,16 +28,19 @@ def main(argv=None):
     args = parse_args(argv)
     cli.start_keras()
     study = load_study(args)
+    files.check_outputs(output_paths(study, study.layers))
+    tables = {}
     if args.kernels:
-        show_kernels(study)
+        tables["kernels"] = show_kernels(study)
     if study.layers:
-        show_filters(study)
+        tables |= show_filters(study)
     if args.classes:
-        show_classes(study)
+        tables["classes"] = show_classes(study)
     if args.adversarial:
-        show_adversarial(study)
-    print("Wrote " + ", ".join(files.relative_path(path) for path in study.written))
-    return study.tables
+        tables["adversarial"] = show_adversarial(study)
+    shown = [layer for layer in study.layers if f"filters_{layer}" in tables]
+    print("Wrote " + ", ".join(map(files.relative_path, output_paths(study, shown))))
+    return tables
 
 
 def parse_args(argv):
@@ -57,9 +59,9 @@ def parse_args(argv):
     option("--sign", choices=("max", "min", "both"), default="max", help="what excites, what inhibits")
     option("--parametrization", choices=("fourier", "pixel"), default="fourier",
            help="climb a smooth spectrum under random transforms, or plain pixels as in the homework")
-    option("--tv", type=cli.number(float, 0), help="pixel: weight of total variation (default 0)")
-    option("--l2", type=cli.number(float, 0), help="pixel: weight of the distance from mid-grey (default 0)")
-    option("--jitter", type=cli.number(int, 0, 24), help="pixel: random shift at each step (default 0)")
+    option("--tv", type=cli.number(float, 0), default=0, help="pixel: weight of total variation")
+    option("--l2", type=cli.number(float, 0), default=0, help="pixel: weight of the distance from mid-grey")
+    option("--jitter", type=cli.number(int, 0, 24), default=0, help="pixel: random shift at each step")
     option("--steps", type=cli.number(int, 1), default=200, help="of gradient ascent")
     option("--seed", type=cli.number(int, 0, 2 ** 31 - 1), default=0, help="of the noise and the transforms")
     option("--progress", choices=("strip", "gif"), help="also show the ascent on its way")
@@ -71,8 +73,10 @@ def parse_args(argv):
                       help="the smallest change of one face that turns its class")
     only.add_argument("--kernels", action="store_true", help="the first convolution's kernels as they are")
     args = parser.parse_args(argv)
-    if args.parametrization != "pixel" and (args.tv, args.l2, args.jitter) != (None, None, None):
+    if args.parametrization != "pixel" and (args.tv or args.l2 or args.jitter):
         raise cli.UserError("--tv, --l2 and --jitter belong to --parametrization pixel")
+    args.signs = list(SIGNS) if args.sign == "both" else [args.sign]
+    args.goal = " and ".join(f"{sign}imum" for sign in args.signs)
     return args
 
 
@@ -84,8 +88,8 @@ class Study:
     """A network and what it is studied with.
 
     model: keras.Model without nested models; nodes: its layers (see `receptive_field.trace`); layers: names
-    of those to show; faces: `utils.data.Faces` that filters are measured on; face: float32 (h, w, c), and its
-    caption; options: of the ascent; tables and written: results so far.
+    of those to show; faces: `utils.data.Faces` that filters are measured on; face: one as the network sees
+    it, grey float32 (h, w), and its caption; options: of `activation_maximization.ascend`.
     """
 
     args: object
@@ -96,31 +100,28 @@ class Study:
     faces: object
     face: object
     caption: str
-    options: object
-    tables: dict = dataclasses.field(default_factory=dict)
-    written: list = dataclasses.field(default_factory=list)
+    options: dict
 
     def path(self, kind, suffix=".png"):
-        """The path of a figure, noted as written."""
-        self.written.append(output_path(self.name, kind, suffix))
-        return self.written[-1]
-
-    def save(self, kind, table):
-        """Write a table and keep it as a result."""
-        self.tables[kind] = table
-        files.write_table(self.path(kind, ".csv"), table)
-
-    def grey(self, row):
-        """One of the faces as the network sees it: float32 (h, w)."""
         from utils import models
 
-        return models.prepare(self.faces.images[row:row + 1], self.model)[0, ..., 0]
+        return models.FIGURES / f"{self.name}_{kind.replace('/', '_')}{suffix}"
+
+    def save(self, kind, table):
+        """Write columns or rows as CSV, numbers with six significant digits; returns what is written."""
+        import pandas as pd
+
+        table = pd.DataFrame(table)
+        for name in table.select_dtypes("floating"):
+            table[name] = table[name].map("{:.6g}".format, na_action="ignore")
+        files.write_table(self.path(kind, ".csv"), table)
+        return table
 
 
 def load_study(args):
     """Everything that the options name. Raises UserError for layers and faces that do not exist."""
     from explain import receptive_field
-    from explain.activation_maximization import Options
+    from explain.activation_maximization import Fourier, Pixel
     from utils import data, models
 
     path = args.model or models.default_model()
@@ -133,73 +134,66 @@ def load_study(args):
         if name not in choices:
             problem = "gives no maps" if name in nodes else "does not exist"
             raise cli.UserError(f"layer {name} {problem}; choose from {', '.join(choices)}")
-    if args.kernels:
-        receptive_field.first_convolution(nodes)
-    files.check_outputs(output_paths(args, path.stem, layers))
     faces = data.training_part(data.find_data(args.data))
     if args.index >= len(faces):
         raise cli.UserError(f"--index {args.index} is out of range: there are {len(faces)} faces, "
                             f"0 to {len(faces) - 1}")
     label = "" if faces.labels is None else f" ({data.CLASSES[faces.labels[args.index]]})"
-    penalties = args.tv or 0, args.l2 or 0, args.jitter or 0
-    options = Options(args.parametrization, args.steps, args.seed, *penalties)
-    face = models.prepare(faces.images[args.index:args.index + 1], model)[0]
+    face = models.prepare(faces.images[[args.index]], model)[0, ..., 0]
+    pixels = args.parametrization == "pixel"
+    options = {"parametrization": Pixel(args.tv, args.l2, args.jitter) if pixels else Fourier(),
+               "steps": args.steps, "seed": args.seed}
     return Study(args, path.stem, model, nodes, layers, faces.take(slice(0, args.limit)), face,
                  f"face {args.index}{label}", options)
 
 
-def output_path(name, kind, suffix=".png"):
-    from utils import models
-
-    return models.FIGURES / f"{name}_{kind.replace('/', '_')}{suffix}"
-
-
-def output_paths(args, name, layers):
-    """All files that the command may write."""
+def output_paths(study, layers):
+    """All files that the command writes about these layers and whatever else was asked for."""
+    args = study.args
     kinds = ["filters", "outputs"] + ["patches"] * bool(args.patches)
     kinds = [f"{kind}_{layer}" for layer in layers for kind in kinds]
     kinds += [kind for kind in ("classes", "adversarial", "kernels") if getattr(args, kind)]
-    ascent = [output_path(name, f"progress_{layer}", ".gif" if args.progress == "gif" else ".png")
-              for layer in layers if args.progress]
-    return [output_path(name, kind, suffix) for kind in kinds for suffix in (".png", ".csv")] + ascent
+    suffix = ".gif" if args.progress == "gif" else ".png"
+    return [study.path(kind, suffix) for kind in kinds for suffix in (".png", ".csv")] + [
+        study.path(f"progress_{layer}", suffix) for layer in layers if args.progress]
 
 
 # ---- filters -----------------------------------------------------------------------------------------------
 
 
 def show_filters(study):
-    """Every figure about filters, and one summary row a layer."""
+    """Every figure about filters: {kind_layer: DataFrame}, and "summary" with one row a layer if any."""
     import numpy as np
     import pandas as pd
 
     from explain import activation_maximization as maximization
 
-    faces, rows = study.faces, []
-    answers_of = maximization.responses(study.model, study.layers, faces.images)
-    for layer in study.layers:
-        answers = answers_of[layer]
+    args, faces, tables, rows = study.args, study.faces, {}, []
+    measured = maximization.responses(study.model, study.layers, faces.images)
+    for layer, answers in measured.items():
         dead = maximization.dead_filters(answers)
         eta = np.full(len(dead), np.nan)
         if faces.labels is not None:
             eta = maximization.eta_squared(answers.mean, faces.labels)
         order = np.argsort(-np.nan_to_num(eta), kind="stable")
-        order = [c for c in order if not dead[c]][:study.args.filters]
-        if not order:
+        order = order[~dead[order]][:args.filters]
+        if not len(order):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(faces)} faces; nothing to show")
             continue
-        table = show_maximized(study, layer, order, answers, eta)
-        show_outputs(study, layer, order)
-        if study.args.patches:
-            show_patches(study, layer, order[:PATCH_FILTERS], answers, eta)
-        rows.append({"layer": layer, "filters": len(dead), "dead": int(dead.sum()),
-                     "rare": int(maximization.rare_filters(answers).sum()),
+        table = tables[f"filters_{layer}"] = show_maximized(study, layer, order, answers, eta)
+        tables[f"outputs_{layer}"] = show_outputs(study, layer, order)
+        if args.patches:
+            tables[f"patches_{layer}"] = show_patches(study, layer, order[:PATCH_FILTERS], answers)
+        rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
+                     "rare": maximization.rare_filters(answers).sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
-                     "median of data": f"{table.times_data.median():.1f}x",
+                     "median of data": f"{pd.to_numeric(table.times_data).median():.1f}x",
                      "median eta²": "-" if faces.labels is None else f"{np.median(eta[order]):.3f}"})
     if rows:
-        study.tables["summary"] = pd.DataFrame(rows)
+        tables["summary"] = pd.DataFrame(rows)
         print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 % of the images")
-        cli.print_table(study.tables["summary"])
+        cli.print_table(tables["summary"])
+    return tables
 
 
 def field_text(study, layer):
@@ -218,334 +212,254 @@ def show_maximized(study, layer, order, answers, eta):
     from explain import activation_maximization as maximization
 
     args = study.args
-    signs = {"max": ["max"], "min": ["min"], "both": ["max", "min"]}[args.sign]
     extremes = {("channel", "max"): answers.mean.max(0), ("channel", "min"): answers.low_mean.min(0),
                 ("neuron", "max"): answers.peak.max(0), ("neuron", "min"): answers.low_peak.min(0)}
-    canvas = maximization.canvas(study.model, layer, args.objective)
-    ascents = {sign: maximization.ascend(canvas, order, 1 if sign == "max" else -1, study.options, layer)
-               for sign in signs}
-    table = pd.concat([pd.DataFrame({
-        "filter": order, "objective": args.objective, "sign": sign, "activation": ascent.activations,
-        "data_extreme": extremes[args.objective, sign][order], "eta_squared": eta[order], "steps": args.steps,
-        "seed": args.seed}) for sign, ascent in ascents.items()])
-    table.insert(5, "times_data", table.activation / table.data_extreme.where(table.data_extreme != 0))
-    study.save(f"filters_{layer}", table.apply(rounded))
+    canvas, ascents, tables = maximization.canvas(study.model, layer, args.objective), [], []
+    for sign in args.signs:
+        ascents.append(maximization.ascend(canvas, order, SIGNS[sign], label=layer, **study.options))
+        reached, extreme = ascents[-1].activations, extremes[args.objective, sign][order]
+        tables.append(pd.DataFrame({
+            "filter": order, "objective": args.objective, "sign": sign, "activation": reached,
+            "data_extreme": extreme, "times_data": reached / np.where(extreme == 0, np.nan, extreme),
+            "eta_squared": eta[order], "steps": args.steps, "seed": args.seed}))
+    table = pd.concat(tables)
     if args.progress:
-        show_progress(study, layer, order, ascents[signs[0]], canvas)
+        show_progress(study, layer, order, canvas.crop(ascents[0].snapshots), ascents[0].steps)
 
-    captions = []
+    captions, labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
-        share = "" if np.isnan(eta[c]) else f"  η² {eta[c]:.2f}"
-        captions.append(f"#{c}: {' | '.join(map(compact, rows.activation))}\n"
-                        f"{' | '.join(map('{:.1f}'.format, rows.times_data))}×{share}")
-    alive = len(eta) - maximization.dead_filters(answers).sum()
+        reached, times = map("{:.3g}".format, rows.activation), map("{:.1f}".format, rows.times_data)
+        share = f"  η² {eta[c]:.2f}" if labelled else ""
+        captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
     what = {"channel": "mean of the map", "neuron": "middle unit"}[args.objective]
-    aim = {"max": "most", "min": "least", "both": "most (left) and least (right)"}[args.sign]
-    missing = ""
-    if alive < len(eta):
-        missing = (f"\nleft out: {len(eta) - alive} of {len(eta)} filters, "
-                   f"dead on all {len(study.faces):,} faces")
-    explained = "" if np.isnan(eta).all() else "; η²: share of its variance that the classes explain"
-    more = f" of {len(eta)}" if len(order) < alive else ""
-    images = np.stack([canvas.crop(ascent.images) for ascent in ascents.values()], 1)
-    draw_sheet(images, captions, study.path(f"filters_{layer}"), (
-        f"{study.name}, {layer}: the images that excite each filter {aim}\n"
-        f"{what}, {args.steps} steps of ascent ({args.parametrization}); {len(order)}{more} filters, "
-        f"each unit sees {field_text(study, layer)}"
-        f"{missing}\n"
-        f"#filter: activation; ×: times the data's {args.sign.replace('both', 'max or min')}imum{explained}"))
-    return table
+    dead = maximization.dead_filters(answers).sum()
+    draw_sheet(
+        study.path(f"filters_{layer}"),
+        f"{study.name}, {layer}: images of each filter's {args.goal} ({what})\n"
+        f"{args.steps} steps of ascent ({args.parametrization}); each unit sees {field_text(study, layer)}\n"
+        f"{len(order)} of {len(eta)} filters; {dead} are dead on all {len(study.faces):,} faces\n"
+        f"#filter: activation; ×: times the data's {args.goal}"
+        + "; η²: share of its variance that the classes explain" * labelled,
+        np.stack([canvas.crop(ascent.images) for ascent in ascents], 1), captions)
+    return study.save(f"filters_{layer}", table)
 
 
 def show_outputs(study, layer, order):
     """What the same filters answer to one face: part (b) of the question."""
     import keras
     import numpy as np
-    import pandas as pd
+
+    from utils import models
 
     part = keras.Model(study.model.inputs[0], study.model.get_layer(layer).output)
-    maps = np.asarray(part(study.face[None], training=False), np.float32)[0]
-    maps = np.moveaxis(maps, -1, 0)[order]
-    captions = [f"#{c}: mean {compact(m.mean())}\nmax {compact(m.max())}" for c, m in zip(order, maps)]
-    draw_sheet(maps[:, None], captions, study.path(f"outputs_{layer}"), f"{study.name}, {layer}: outputs for "
-               f"{study.caption}, {maps.shape[2]}x{maps.shape[1]} each", scale="activation",
-               face=study.face[..., 0])
-    study.save(f"outputs_{layer}", pd.DataFrame({
-        "filter": order, "mean": rounded(maps.mean((1, 2))), "maximum": rounded(maps.max((1, 2))),
-        "share_above_zero": [f"{share:.4f}" for share in (maps > 0).mean((1, 2))]}))
+    maps = np.asarray(part(models.prepare(study.face[None], study.model), training=False), np.float32)
+    maps = np.moveaxis(maps[0], -1, 0)[order]
+    captions = [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)]
+    draw_sheet(study.path(f"outputs_{layer}"), f"{study.name}, {layer}: outputs for {study.caption}, "
+               f"{maps.shape[2]}x{maps.shape[1]} each", maps[:, None], captions, "activation", study.face,
+               cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
+    return study.save(f"outputs_{layer}", {
+        "filter": order, "mean": maps.mean((1, 2)), "maximum": maps.max((1, 2)),
+        "share_above_zero": [f"{share:.4f}" for share in (maps > 0).mean((1, 2))]})
 
 
-def show_patches(study, layer, order, answers, eta):
+def show_patches(study, layer, order, answers):
     """The data's best patches of each filter beside the image synthesised for its middle unit."""
     import numpy as np
-    import pandas as pd
 
     from explain import activation_maximization as maximization
-    from utils import data
+    from explain.receptive_field import patch
+    from utils import data, models
 
     canvas = maximization.canvas(study.model, layer, "neuron")
-    ascent = maximization.ascend(canvas, order, 1, study.options, layer)
+    ascent = maximization.ascend(canvas, order, label=layer, **study.options)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
-    field = study.nodes[layer].field
-    cells, captions, tables = [], [], []
+    cells, captions, table = [], [], []
     for c, image, reached in zip(order, canvas.crop(ascent.images), ascent.activations):
-        rows, values, parts = maximization.top_patches(answers, c, study.args.patches, field, study.grey,
-                                                       groups)
-        share = "" if np.isnan(eta[c]) else f"; η² {eta[c]:.2f}"
-        captions.append(f"#{c}: synthesised {compact(reached)}; data {compact(values[0])} to "
-                        f"{compact(values[-1])}{share}")
-        cells.append([image, *parts])
-        y, x = np.divmod(answers.at[rows, c], answers.width)
-        tables.append(pd.DataFrame({
-            "filter": c, "rank": range(1, len(rows) + 1), "face": rows,
-            "label": "" if labels is None else labels[rows], "activation": rounded(values), "y": y, "x": x}))
-    study.save(f"patches_{layer}", pd.concat(tables))
-    draw_sheet(padded(cells), captions, study.path(f"patches_{layer}"), (
+        rows, units = maximization.best_images(answers, c, study.args.patches, groups)
+        values = answers.peak[rows, c]
+        faces = models.prepare(study.faces.images[rows], study.model)[..., 0]
+        patches = [patch(face, study.nodes[layer].field, unit) for face, unit in zip(faces, units)]
+        missing = np.subtract(patches[0].shape, image.shape)
+        image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
+        cells.append([image, *patches])
+        captions.append(f"#{c}: synthesised {reached:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
+        table += [{"filter": c, "rank": rank, "face": row, "label": "" if labels is None else labels[row],
+                   "activation": value, "y": y, "x": x}
+                  for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
+    draw_sheet(study.path(f"patches_{layer}"), (
         f"{study.name}, {layer}: the image synthesised for the middle unit, then the patches\nof "
         f"{len(study.faces)} faces that excite the filter most; each unit sees {field_text(study, layer)} "
-        "(blue: outside the face)"), columns=2)
+        "(blue: outside the face)"), np.array(cells), captions, columns=2)
+    return study.save(f"patches_{layer}", table)
 
 
-def show_progress(study, layer, order, ascent, canvas):
-    """The ascent on its way: a strip of the first filters, or a GIF of all."""
+def show_progress(study, layer, order, frames, steps):
+    """The ascent on its way, frames (k, n, h, w) after `steps`: a strip of the first filters, or a GIF of
+    all that stays on the last for two seconds."""
     import numpy as np
+    from PIL import Image, ImageOps
 
-    frames = canvas.crop(ascent.snapshots)
-    if study.args.progress == "gif":
-        write_animation(frames, study.path(f"progress_{layer}", ".gif"))
+    if study.args.progress == "strip":
+        times = np.arange(0, len(frames), -(-(len(frames) - 1) // STRIP_FRAMES) or 1)
+        cells = frames[times][:, :STRIP_FILTERS].swapaxes(0, 1).reshape(-1, 1, *frames.shape[2:])
+        captions = [f"#{c}, step {steps[k]}" for c in order[:STRIP_FILTERS] for k in times]
+        title = f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective)"
+        draw_sheet(study.path(f"progress_{layer}"), title, cells, captions, columns=len(times))
         return
-    times = np.arange(0, len(frames), -(-(len(frames) - 1) // STRIP_FRAMES) or 1)
-    cells = frames[times][:, :STRIP_FILTERS].swapaxes(0, 1).reshape(-1, 1, *frames.shape[2:])
-    captions = [f"#{c}, step {ascent.steps[k]}" for c in order[:STRIP_FILTERS] for k in times]
-    title = f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective)"
-    draw_sheet(cells, captions, study.path(f"progress_{layer}"), title, columns=len(times))
+    _, n, height, width = frames.shape
+    columns, gap = min(n, 8), max(1, width // 8)
+    tiles = np.pad(frames, [(0, 0), (0, -n % columns), (0, gap), (0, gap)], constant_values=255)
+    tiles = tiles.astype(np.uint8).reshape(len(tiles), -1, columns, *tiles.shape[2:])
+    sheets = [Image.fromarray(np.vstack([np.hstack(row) for row in rows])) for rows in tiles]
+    first, *rest = [ImageOps.scale(sheet, max(1, 96 // height), Image.NEAREST) for sheet in sheets]
+    with files.replacing(study.path(f"progress_{layer}", ".gif")) as temporary:
+        first.save(temporary, save_all=True, append_images=rest, duration=[200] * len(rest) + [2000], loop=0)
 
 
 # ---- classes, the smallest change, kernels -----------------------------------------------------------------
 
 
 def show_classes(study):
-    """The image that maximises each class's logit, above the face of the data that does."""
+    """The image that maximises each class's logit, beside the face of the data that does."""
     import numpy as np
-    import pandas as pd
 
     from explain import activation_maximization as maximization
     from explain import faithfulness
     from utils import models
 
     args, logits = study.args, models.logits_model(study.model)
-    names = models.class_names(logits)
-    chosen = range(min(len(names), args.filters))
-    signs = {"max": [1], "min": [-1], "both": [1, -1]}[args.sign]
-    place = maximization.Canvas(logits, logits.input_shape[1:3])
-    ascents = [maximization.ascend(place, chosen, sign, study.options, "classes") for sign in signs]
+    names, canvas = models.class_names(logits), maximization.Canvas(logits)
     on_data = models.predict(logits, study.faces.images, 64)
-    cells, captions, rows = [], [], []
-    for c in chosen:
-        parts = []
-        for sign, ascent in zip(signs, ascents):
-            share = faithfulness.probabilities(logits, ascent.images[c:c + 1])[0, c]
-            best = int((sign * on_data[:, c]).argmax())
-            parts += [ascent.images[c], study.grey(best)]
-            rows.append({"class": names[c], "sign": "max" if sign > 0 else "min",
-                         "logit": ascent.activations[c], "probability": share, "best_face": best,
-                         "its_logit": on_data[best, c]})
-        cells.append(parts)
-        captions.append(f"{names[c]}: " + "; ".join(
-            f"logit {compact(row['logit'])}, face {compact(row['its_logit'])}" for row in rows[-len(signs):]))
-    table = pd.DataFrame(rows).apply(rounded)
-    study.save("classes", table)
+    tiles, rows = [], []
+    for sign in args.signs:
+        ascent = maximization.ascend(canvas, range(len(names)), SIGNS[sign], label="classes", **study.options)
+        best = (SIGNS[sign] * on_data).argmax(0)
+        tiles += [ascent.images, models.prepare(study.faces.images[best], logits)[..., 0]]
+        rows += [{"class": name, "sign": sign, "logit": ascent.activations[code],
+                  "probability": faithfulness.probabilities(logits, ascent.images[[code]])[0, code],
+                  "best_face": best[code], "its_logit": on_data[best[code], code]}
+                 for code, name in enumerate(names)]
+    rows.sort(key=lambda row: names.index(row["class"]))
+    captions = [f"{name}: " + "; ".join(f"logit {row['logit']:.3g}, face {row['its_logit']:.3g}"
+                                        for row in rows if row["class"] == name) for name in names]
+    draw_sheet(study.path("classes"), f"{study.name}: images of the {args.goal} of each class's logit,\n"
+               f"each beside the most extreme of {len(study.faces)} faces", np.stack(tiles, 1), captions,
+               columns=4 // len(args.signs))
+    table = study.save("classes", rows)
     cli.print_table(table.rename(columns=lambda name: name.replace("_", " ")))
-    aim = {"max": "maximises", "min": "minimises", "both": "maximises, then minimises,"}[args.sign]
-    title = (f"{study.name}: the image that {aim} each class's logit,\n"
-             f"beside the face of {len(study.faces)} that does")
-    draw_sheet(np.array(cells), captions, study.path("classes"), title, columns=4 // len(signs))
+    return table
 
 
 def show_adversarial(study):
     """The smallest change of one face that turns its class, and its size."""
     import numpy as np
-    import pandas as pd
 
     from explain import faithfulness
     from explain.adversarial import adversarial
     from utils import models
 
-    logits = models.logits_model(study.model)
-    names, face = models.class_names(logits), study.face[..., 0]
-    result = adversarial(logits, face)
-    old, rows = int(result.before.argmax()), []
-    for method, image in (("DeepFool with bisection", result.image), ("FGSM, smallest step", result.fgsm)):
+    logits, face = models.logits_model(study.model), study.face
+    names = models.class_names(logits)
+    smallest, fgsm = adversarial(logits, face)
+    before = faithfulness.probabilities(logits, face[None])[0]
+    old, rows = before.argmax(), []
+    for method, image in (("DeepFool with bisection", smallest), ("FGSM, smallest step", fgsm)):
         if image is not None:
-            share = faithfulness.probabilities(logits, image[None])[0]
-            change = image - face
-            rows.append({"method": method, "class": names[old], "turned to": names[int(share.argmax())],
+            after, change = faithfulness.probabilities(logits, image[None])[0], image - face
+            rows.append({"method": method, "class": names[old], "turned to": names[after.argmax()],
                          "L2": f"{np.linalg.norm(change):.2f}", "RMS": f"{np.sqrt((change ** 2).mean()):.3f}",
-                         "Linf": f"{np.abs(change).max():.2f}", "p before": f"{result.before[old]:.3f}",
-                         "p after": f"{share[old]:.3f}", "p of the new class": f"{share.max():.3f}"})
-    study.save("adversarial", pd.DataFrame(rows))
-    cli.print_table(study.tables["adversarial"])
-    whole = int(models.predict(logits, np.rint(result.image)[None])[0].argmax())
+                         "Linf": f"{np.abs(change).max():.2f}", "p before": f"{before[old]:.3f}",
+                         "p after": f"{after[old]:.3f}", "p of the new class": f"{after.max():.3f}"})
+    table = study.save("adversarial", rows)
+    cli.print_table(table)
+    whole = models.predict(logits, np.rint(smallest)[None])[0].argmax()
     print(f"Rounded to whole grey levels the face is {names[whole]}.")
-    draw_adversarial(study, result, names)
+    draw_adversarial(study, smallest, rows[0])
+    return table
 
 
 def show_kernels(study):
     """The first convolution's kernels as they are, on one symmetric scale."""
     import numpy as np
-    import pandas as pd
 
     from explain import receptive_field
 
     layer = receptive_field.first_convolution(study.nodes)
     weights = np.asarray(layer.get_weights()[0], np.float32)  # (height, width, inputs, filters)
     tiles = weights.sum(2).transpose(2, 0, 1)  # a grey face is the same in every input channel, so they add
-    captions = [f"#{i}: {compact(tile.min())}\nto {compact(tile.max())}" for i, tile in enumerate(tiles)]
+    captions = [f"#{i}: {tile.min():.3g}\nto {tile.max():.3g}" for i, tile in enumerate(tiles)]
     several = f", summed over {weights.shape[2]} channels" if weights.shape[2] > 1 else ""
-    size = f"{weights.shape[1]}x{weights.shape[0]}"
-    draw_sheet(tiles[:, None], captions, study.path("kernels"),
-               f"{study.name}, {layer.name}: {len(tiles)} kernels of {size}{several}", scale="weight")
-    index = np.indices(tiles.shape).reshape(3, -1)
-    study.save("kernels", pd.DataFrame({"filter": index[0], "y": index[1], "x": index[2],
-                                        "weight": rounded(tiles.ravel())}))
+    limit = np.abs(tiles).max() or 1.0
+    draw_sheet(study.path("kernels"), f"{study.name}, {layer.name}: {len(tiles)} kernels of "
+               f"{weights.shape[1]}x{weights.shape[0]}{several}", tiles[:, None], captions, "weight",
+               cmap="RdBu_r", vmin=-limit, vmax=limit)
+    filters, y, x = np.indices(tiles.shape).reshape(3, -1)
+    return study.save("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()})
 
 
 # ---- figures -----------------------------------------------------------------------------------------------
 
 
-def rounded(values):
-    """Numbers with six significant digits as text; anything else as it is."""
-    import numpy as np
+def draw_sheet(path, title, cells, captions, label=None, face=None, columns=None, **style):
+    """Draw cells (n, k, h, w), the k tiles of each side by side, in a grid at the size of a report's page.
 
-    values = np.asarray(values)
-    return ["" if np.isnan(v) else f"{v:.6g}" for v in values] if values.dtype.kind == "f" else values
-
-
-def compact(value):
-    """A number in about four characters."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}" if abs(value) >= 1 else f"{value:.2f}"
-
-
-def mosaic(cells, columns, below=0):
-    """Cells (n, k, h, w), the k tiles of a cell side by side, as one image with NaN between and `below` rows
-    under each; and the corner (x, y) of each caption in it."""
-    import numpy as np
-
-    n, k, height, width = cells.shape
-    gap, seam = max(1, round(width / 8)), max(1, round(width / 24))
-    across, down = k * (width + seam) - seam + gap, height + below + gap
-    image = np.full((-(-n // columns) * down - gap, columns * across - gap), np.nan, np.float32)
-    corners = []
-    for i, cell in enumerate(cells):
-        y, x = i // columns * down, i % columns * across
-        corners.append((x, y + height))
-        for j, tile in enumerate(cell):
-            left = x + j * (width + seam)
-            image[y:y + height, left:left + width] = tile
-    return image, corners
-
-
-def padded(cells):
-    """Lists of tiles of different sizes (float (h, w), NaN outside the face) as one array (n, k, H, W), each
-    in the middle of its place: what is NaN in a tile is marked as outside, the rest of a place stays
-    empty."""
-    import numpy as np
-
-    height, width = np.max([tile.shape for cell in cells for tile in cell], 0)
-    result = np.full((len(cells), max(map(len, cells)), height, width), np.nan, np.float32)
-    for places, cell in zip(result, cells):
-        for place, tile in zip(places, cell):
-            y, x = (height - tile.shape[0]) // 2, (width - tile.shape[1]) // 2
-            place[y:y + tile.shape[0], x:x + tile.shape[1]] = np.nan_to_num(tile, nan=OUTSIDE)
-    return result
-
-
-def write_animation(frames, path):
-    """Write grey frames (k, n, h, w) as a GIF of sheets that stays on the last for two seconds."""
-    import numpy as np
-    from PIL import Image
-
-    zoom = max(1, 96 // frames.shape[2])
-    sheets = [np.nan_to_num(mosaic(frame[:, None], 8)[0], nan=255).astype(np.uint8) for frame in frames]
-    first, *rest = [Image.fromarray(sheet.repeat(zoom, 0).repeat(zoom, 1)) for sheet in sheets]
-    with files.replacing(path) as temporary:
-        first.save(temporary, save_all=True, append_images=rest, duration=[200] * len(rest) + [2000], loop=0)
-
-
-def draw_sheet(cells, captions, path, title, columns=None, scale=None, face=None):
-    """Draw cells (n, k, h, w) in a grid with a caption under each, at the size of a report's page.
-
-    scale: None for grey images 0-255; else the colour bar's label, "activation" or "weight" (symmetric).
-    face: a grey image above the colour bar.
+    Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. label: of a colour bar;
+    face: a grey image above it.
     """
-    import numpy as np
-
     from utils.figures import plt, save_figure
 
-    enlarge = max(1, round(48 / cells.shape[3]))  # gaps and captions do not depend on the size of the tiles
-    cells = cells.repeat(enlarge, 2).repeat(enlarge, 3)
-    n, k, _, width = cells.shape
+    grey = {"cmap": plt.get_cmap("gray").with_extremes(bad=OUTSIDE_COLOR), "vmin": 0, "vmax": 255}
+    n, k, height, width = cells.shape
     columns = min(n, columns or max(2, 8 // k))
-    unit = width / min(7.2 / (columns * (k * 1.06 + 0.12)), 1.1)  # pixels an inch
-    lines = 1 + max(caption.count("\n") for caption in captions)
-    image, corners = mosaic(cells, columns, round((0.105 * lines + 0.03) * unit))
-    high, wide = np.array(image.shape) / unit
-    total = wide + (0.75 if scale else 0.0), high + 0.16 * (1.5 + title.count("\n"))
-    figure = plt.figure(figsize=total)
-
-    def axes_at(left, bottom, width, height):  # in inches
-        return figure.add_axes((left / total[0], bottom / total[1], width / total[0], height / total[1]))
-
-    finite = cells[np.isfinite(cells)]
-    low, top, cmap = 0.0, 255.0, plt.get_cmap("gray").with_extremes(under=OUTSIDE_COLOR)
-    if scale == "activation":
-        low, top, cmap = min(0.0, float(finite.min())), float(np.percentile(finite, 99.5)) or 1.0, "viridis"
-    elif scale == "weight":
-        top, cmap = float(np.abs(finite).max()) or 1.0, "RdBu_r"
-        low = -top
-    ax = axes_at(0, 0, wide, high)
-    drawn = ax.imshow(image, cmap=cmap, vmin=low, vmax=top, aspect="equal",
-                      extent=(0, image.shape[1], image.shape[0], 0))
+    tiles = k * 25 / 24 + 1 / 12  # a cell and the gaps in it and beside it
+    side = min(7.2 / (columns * tiles), 1.1)  # width of a tile in inches, as everything below
+    across, tall = side * tiles, side * height / width
+    down = tall + 0.105 * (1 + max(caption.count("\n") for caption in captions)) + 0.03 + side / 8
+    top = 0.16 * (1.5 + title.count("\n"))
+    right, bottom = columns * across, top + -(-n // columns) * down
+    size = right + (0.7 if label else 0), bottom
+    figure = plt.figure(figsize=size)
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(bottom, 0))
     ax.set_axis_off()
-    for (x, y), caption in zip(corners, captions):
-        ax.text(x, y + 0.02 * unit, caption, fontsize=6, va="top", linespacing=1.1)
-    if scale:
-        room = high - 0.25 - (0.1 if face is None else 0.8)
-        bar = axes_at(total[0] - 0.62, 0.2, 0.1, min(1.6, max(0.4, room)))
-        figure.colorbar(drawn, cax=bar, extend="max" if scale == "activation" else "neither")
-        bar.set_ylabel(scale, fontsize=7)
+    ax.text(0, 0, title, fontsize=8.5, va="top")
+    for i, (cell, caption) in enumerate(zip(cells, captions)):
+        x, y = i % columns * across, top + i // columns * down
+        ax.text(x, y + tall + 0.02, caption, fontsize=6, va="top", linespacing=1.1)
+        for tile in cell:
+            drawn = ax.imshow(tile, extent=(x, x + side, y + tall, y), aspect="auto", **grey | style)
+            x += side * 25 / 24
+    if label:
+        high = min(1.6, max(0.4, bottom - top - (0.35 if face is None else 1.05)))
+        bar = figure.add_axes(((right + 0.08) / size[0], 0.2 / bottom, 0.1 / size[0], high / bottom))
+        figure.colorbar(drawn, cax=bar, extend="max" if cells.max() > drawn.norm.vmax else "neither")
+        bar.set_ylabel(label, fontsize=7)
         bar.tick_params(labelsize=6)
     if face is not None:
-        inset = axes_at(total[0] - 0.66, high - 0.62, 0.62, 0.62)
-        inset.imshow(face, cmap="gray", vmin=0, vmax=255)
-        inset.set_axis_off()
-    figure.text(0, 1, title, fontsize=8.5, va="top")
+        ax.imshow(face, extent=(right + 0.04, right + 0.66, top + 0.62, top), aspect="auto", **grey)
     save_figure(figure, path)
 
 
-def draw_adversarial(study, result, names):
+def draw_adversarial(study, changed, row):
     """The face, the magnified change and the changed face."""
-    import numpy as np
-
     from utils.figures import plt, save_figure
 
-    face = study.face[..., 0]
-    change = result.image - face
-    limit = np.abs(change).max()
-    old, new = int(result.before.argmax()), int(result.after.argmax())
+    change = changed - study.face
+    limit = abs(change).max()
+    grey, signed = {"cmap": "gray", "vmin": 0, "vmax": 255}, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    before, after, new = (100 * float(row[key]) for key in ("p before", "p after", "p of the new class"))
+    panels = (
+        (study.face, grey, f"{study.caption}:\n{row['class']} {before:.1f} %"),
+        (change, signed,
+         f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']}, L∞ {row['Linf']} of 255"),
+        (changed, grey, f"changed face:\n{row['turned to']} {new:.1f} %, {row['class']} {after:.1f} %"))
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
-    axes[0].imshow(face, cmap="gray", vmin=0, vmax=255)
-    drawn = axes[1].imshow(change, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes[2].imshow(result.image, cmap="gray", vmin=0, vmax=255)
-    figure.colorbar(drawn, ax=axes[1], label="grey levels", shrink=0.8)
-    before, after = 100 * result.before, 100 * result.after
-    titles = (f"{study.caption}:\n{names[old]} {before[old]:.1f} %",
-              f"the change, {127 / max(limit, 1e-9):.0f}× magnified:\n"
-              f"L2 {np.linalg.norm(change):.2f}, L∞ {limit:.2f} of 255",
-              f"changed face:\n{names[new]} {after[new]:.1f} %, {names[old]} {after[old]:.1f} %")
-    for ax, title in zip(axes, titles):
+    for ax, (image, style, title) in zip(axes, panels):
+        drawn = ax.imshow(image, **style)
         ax.set_title(title, fontsize=8.5)
         ax.set_axis_off()
+        if style is signed:
+            figure.colorbar(drawn, ax=ax, label="grey levels", shrink=0.8)
     figure.suptitle(f"{study.name}: the smallest change found that turns the class", fontsize=10)
     save_figure(figure, study.path("adversarial"))
 

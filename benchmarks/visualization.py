@@ -140,7 +140,7 @@ def ours(args):
 
     def maximize():
         canvas = maximization.canvas(logits, layer, "channel")
-        return maximization.ascend(canvas, channels, 1, maximization.Options(steps=args.steps))
+        return maximization.ascend(canvas, channels, steps=args.steps)
 
     return {method: attribute(method) for method in FUNCTIONS} | {"maximize": {"": (maximize, 1)}}
 

@@ -1,70 +1,52 @@
 """Adversarial faces: the smallest change of an image that turns its class."""
 
-import dataclasses
-
 import numpy as np
-import tensorflow as tf
 from scipy.special import softmax
 
+from explain.attribution import gradient_pass
+from utils import models
 from utils.cli import UserError
 
 LOW, HIGH = 0.0, 255.0  # grey levels that a changed face keeps to
-CANDIDATES = 10  # likeliest classes whose borders are tried
 MAX_STEPS = 50  # of DeepFool until the class turns
 REFINEMENTS = 20  # steps along the border towards the image
 BISECTIONS = 18
 OVERSHOOT = 0.02
 
 
-@dataclasses.dataclass
-class Adversarial:
-    """An image on the other side of the nearest class border: float32 (h, w), and the probabilities (k,)
-    before and after.
+def adversarial(logits, image):
+    """The smallest changes of a grey image that turn its class: (in the L2 norm, by FGSM), float32 (h, w).
 
-    fgsm: the smallest sign-of-gradient step that turns the class, float32 (h, w), or None when none within
-    the range does.
+    logits: keras.Model giving logits; image: float (h, w), 0-255. DeepFool (Moosavi-Dezfooli et al. 2016)
+    steps over the nearest of the linearised borders; bisection then returns to the border, and steps along it
+    towards the image keep what is nearer (as in Croce & Hein 2020). FGSM (Goodfellow et al. 2015) is bisected
+    likewise, for comparison; it is None where no step along the sign of the gradient turns the class. Raises
+    UserError when no border is found, as where all gradients vanish.
     """
-
-    image: np.ndarray
-    before: np.ndarray
-    after: np.ndarray
-    fgsm: np.ndarray | None
+    borders = Borders(logits, np.asarray(image, np.float32))
+    return refined(borders, deep_fool(borders)), fgsm(borders)
 
 
 class Borders:
-    """The borders between a face's class and the others: logits, their gradients, and the ways over a
-    border."""
+    """The borders between the class of a face, float32 (h, w), and the other classes."""
 
     def __init__(self, logits, image):
-        self.image = np.asarray(image, np.float32)
-        depth = logits.input_shape[-1]
+        self.logits, self.image = logits, image
+        self.own = self.values(image).argmax()
 
-        @tf.function(reduce_retracing=True)
-        def values_and_gradients(grey, classes):
-            batch = tf.repeat(grey[None], tf.shape(classes)[0], 0)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(batch)
-                values = tf.cast(logits(tf.repeat(batch[..., None], depth, -1), training=False), tf.float32)
-                picked = tf.reduce_sum(values * tf.one_hot(classes, values.shape[-1]))
-            return values[0], tape.gradient(picked, batch)
+    def values(self, grey):
+        """Logits (classes,) of a face (h, w)."""
+        return models.predict(self.logits, grey[None])[0]
 
-        self.values_and_gradients = values_and_gradients
-        self.classes = np.zeros(1, np.int32)
-        self.classes = np.argsort(-self.forward(self.image)[0]).astype(np.int32)[:CANDIDATES]
-        self.own = int(self.classes[0])
-
-    def forward(self, grey):
-        """Logits (k,) of a face (h, w), and the gradients (candidates, h, w) of the candidates' logits."""
-        values, gradients = self.values_and_gradients(tf.constant(grey), tf.constant(self.classes))
-        return values.numpy(), gradients.numpy()
-
-    def probabilities(self, grey):
-        return softmax(self.forward(grey)[0].astype(np.float64))
+    def gradients(self, grey):
+        """Gradients (classes, h, w) of the logits of a face (h, w)."""
+        each = np.eye(self.logits.output_shape[-1], dtype=np.float32)
+        return gradient_pass(self.logits)(np.repeat(grey[None], len(each), 0), each).numpy()
 
     def is_turned(self, grey):
         """Whether another class is ahead: by more than rounding, or another batch size turns it back."""
-        values = self.forward(grey)[0]
-        return np.delete(values, self.own).max() - values[self.own] > 1e-4 * (values.max() - values.min())
+        values = self.values(grey)
+        return np.delete(values, self.own).max() - values[self.own] > 1e-4 * np.ptp(values)
 
     def bisect(self, path):
         """The nearest turned point of path(t), 0 < t <= 1, whose end is turned."""
@@ -76,39 +58,22 @@ class Borders:
 
     def bisect_to(self, end):
         """The nearest turned point on the straight way from the image to `end`."""
-        return self.bisect(lambda t: (self.image + t * (end - self.image)).astype(np.float32))
+        return self.bisect(lambda t: self.image + t * (end - self.image))
 
     def step_over(self, point, overshoot):
         """The point nearest to the image beyond the nearest border as linearised at `point` (the paper's
         equation 8)."""
-        values, gradients = self.forward(point)
-        best = np.inf, None
-        for other, slope in zip(self.classes[1:], gradients[1:]):
-            normal = (slope - gradients[0]).astype(np.float64)
-            length = np.linalg.norm(normal)
-            gap = float(values[self.own] - values[other]) + float((normal * (point - self.image)).sum())
-            if length > 1e-12 and gap / length < best[0]:
-                best = gap / length, normal / length
-        distance, direction = best
-        if direction is None:
+        values, gradients = self.values(point), self.gradients(point)
+        normals = (gradients - gradients[self.own]).astype(np.float64)
+        lengths = np.linalg.norm(normals, axis=(1, 2))
+        gaps = values[self.own] - values + (normals * (point - self.image)).sum((1, 2))
+        others = np.flatnonzero(lengths > 1e-12)
+        if not len(others):
             raise UserError("the gradient of every logit is zero at this image: no way changes its class")
-        change = (1 + overshoot) * (max(distance, 0) + 1e-3) * direction
+        nearest = others[(gaps[others] / lengths[others]).argmin()]
+        distance = max(gaps[nearest] / lengths[nearest], 0) + 1e-3
+        change = (1 + overshoot) * distance * normals[nearest] / lengths[nearest]
         return np.clip(self.image + change, LOW, HIGH).astype(np.float32)
-
-
-def adversarial(logits, image):
-    """The smallest change of a grey image that turns its class, in the L2 norm.
-
-    logits: keras.Model giving logits; image: float (h, w), 0-255. DeepFool (Moosavi-Dezfooli et al. 2016)
-    steps over the nearest of the linearised borders to the likeliest classes; bisection then returns to the
-    border, and steps along it towards the image keep what is nearer (as in Croce & Hein 2020). FGSM
-    (Goodfellow et al. 2015) is bisected likewise, for comparison. Returns Adversarial. Raises UserError when
-    no border is found, as where all gradients vanish.
-    """
-    borders = Borders(logits, image)
-    best = refined(borders, deep_fool(borders))
-    before = borders.probabilities(borders.image)
-    return Adversarial(best, before, borders.probabilities(best), fgsm(borders, before[borders.classes]))
 
 
 def deep_fool(borders):
@@ -128,7 +93,7 @@ def refined(borders, point):
     for _ in range(REFINEMENTS):
         point = borders.step_over(best, OVERSHOOT)
         if not borders.is_turned(point):
-            point = (image + (point - image) * 1.1).clip(LOW, HIGH).astype(np.float32)
+            point = (image + (point - image) * 1.1).clip(LOW, HIGH)
             if not borders.is_turned(point):
                 break
         point = borders.bisect_to(point)
@@ -138,14 +103,13 @@ def refined(borders, point):
     return best
 
 
-def fgsm(borders, shares):
-    """The smallest turned step along the sign of the cross-entropy's gradient, or None; shares: the
-    candidates'."""
-    gradients = borders.forward(borders.image)[1]
-    direction = np.sign(np.tensordot(shares, gradients, 1) - gradients[0]).astype(np.float32)
+def fgsm(borders):
+    """The smallest turned step along the sign of the cross-entropy's gradient, float32 (h, w), or None."""
+    gradients, probabilities = borders.gradients(borders.image), softmax(borders.values(borders.image))
+    direction = np.sign(np.tensordot(probabilities, gradients, 1) - gradients[borders.own])
 
     def step(size):
-        return (borders.image + size * direction).clip(LOW, HIGH).astype(np.float32)
+        return (borders.image + size * direction).clip(LOW, HIGH)
 
-    reach = next((size for size in 2.0 ** np.arange(-6, 9) if borders.is_turned(step(size))), None)
+    reach = next((2.0 ** n for n in range(-6, 9) if borders.is_turned(step(2.0 ** n))), None)
     return None if reach is None else borders.bisect(lambda t: step(t * reach))

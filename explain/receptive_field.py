@@ -1,12 +1,10 @@
-"""Which pixels of the image the units of a feature map see (Araujo et al. 2019), in a network laid open layer
-by layer.
+"""Which pixels of the image the units of a feature map see (Araujo et al. 2019).
 
-Class activation maps are placed over the face, canvases of activation maximization cut to size and patches
-cut out of the data by the same `Field`. Networks are functional and without nested models, as
-`utils.models.flat_copy` gives them.
+Networks are functional and without nested models, as `utils.models.flat_copy` gives them.
 """
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -46,16 +44,14 @@ class Field:
         return bool(np.isfinite(self.size).all())
 
     def box(self, unit):
-        """Pixels that `unit` (y, x) of a local field sees, also beyond the border: ((top, left), (bottom,
-        right)), int."""
+        """Pixels that `unit` (y, x) of a local field sees, also beyond the border: from (y, x) to (y, x)."""
         start = self.centre + np.multiply(unit, self.jump) - (self.size - 1) / 2
         return np.rint(start).astype(int), np.rint(start + self.size).astype(int)
 
 
 @dataclasses.dataclass
 class Node:
-    """One call of a layer: its symbolic output, the value before the ReLU that ends it, and the Field of a
-    map (or None)."""
+    """One call of a layer: its symbolic output, that before the ReLU that ends it, and the Field of a map."""
 
     layer: keras.Operation
     output: keras.KerasTensor
@@ -83,9 +79,10 @@ def trace(model, size=None, split=(), keep_crops=True):
                             "layers on accelerators only; build the model with data_format channels_last")
         if not keep_crops and isinstance(layer, CROPS):
             return inputs[0]
-        output = before = layer(*args, **kwargs) if layer.name not in split else None
-        if output is None:
+        if layer.name in split:
             before, output = split_activation(layer, *args, **kwargs)
+        else:
+            before = output = layer(*args, **kwargs)
         if isinstance(output, keras.KerasTensor):
             field = propagate(layer, inputs, output, [fields.get(id(x)) for x in inputs])
             fields[id(output)] = fields[id(before)] = field
@@ -99,9 +96,10 @@ def trace(model, size=None, split=(), keep_crops=True):
 
 def split_activation(layer, *args, **kwargs):
     """Call a layer: its output before a ReLU that ends it (or is all of it), and its output."""
-    if is_relu(layer):
+    activation = getattr(layer, "activation", None)
+    if isinstance(layer, layers.ReLU) or (activation in RECTIFIERS and not layer.weights):
         return args[0], layer(*args, **kwargs)
-    if getattr(layer, "activation", None) is not keras.activations.relu or not layer.weights:
+    if activation is not keras.activations.relu:
         return (layer(*args, **kwargs),) * 2
     linear = models.stock_copy(layer, activation="linear")
     linear.build(args[0].shape)
@@ -110,15 +108,8 @@ def split_activation(layer, *args, **kwargs):
     return before, keras.ops.relu(before)
 
 
-def is_relu(layer):
-    """Whether a layer is a rectifier and nothing else."""
-    return isinstance(layer, (layers.ReLU, layers.LeakyReLU)) or (
-        isinstance(layer, layers.Activation) and layer.activation in RECTIFIERS)
-
-
 def propagate(layer, inputs, output, fields):
-    """The Field of a layer's output from those of its inputs; None where the output is no map (n, h, w,
-    channels)."""
+    """The Field of a layer's output from those of its inputs; None where it is no map (n, h, w, channels)."""
     maps = [(x.shape[1:3], field) for x, field in zip(inputs, fields) if field is not None]
     if len(output.shape) != 4 or not maps:
         return None
@@ -155,8 +146,7 @@ def after_crop(layer, before, after, field):
 
 
 def after_merge(fields, largest):
-    """The Field of a value that depends on one unit of each of `fields`: what they see together, where they
-    are in step."""
+    """The Field of a value that depends on one unit of each of `fields`: what they see together."""
     in_step = all((field.jump == largest.jump).all() and (field.low == largest.low).all() for field in fields)
     if not in_step or not all(field.is_local for field in fields):
         return dataclasses.replace(largest, size=np.full(2, np.inf))
@@ -169,8 +159,7 @@ def after_merge(fields, largest):
 
 
 def interpolation(field, cells, pixels, axis):
-    """Weights of a map's `cells` rows (axis 0) or columns (1) in each of the image's `pixels`: float32
-    (pixels, cells).
+    """Weights of a map's rows (axis 0) or columns (1) in the image's pixels: float32 (pixels, cells).
 
     Linear between the centres of units. A map that is simply stretched to the whole face lies askew by
     several pixels where a network crops its input or convolves without padding. Pixels that a crop removes
@@ -186,15 +175,13 @@ def interpolation(field, cells, pixels, axis):
 
 
 def upsample(maps, field, size):
-    """Maps (n, rows, columns) at their places over an image of `size` (height, width): float32 (n, height,
-    width)."""
+    """Maps (n, rows, columns) at their places over an image: float32 (n, *size), size (height, width)."""
     rows, columns = (interpolation(field, maps.shape[axis + 1], size[axis], axis) for axis in (0, 1))
     return rows @ maps @ columns.T
 
 
 def patch(image, field, unit):
-    """What `unit` (y, x) sees of an image (h, w): float32, NaN beyond its border; all of it where the field
-    is not local."""
+    """What `unit` (y, x) sees of an image (h, w): float32, NaN beyond its border; all where not local."""
     image = np.asarray(image, np.float32)
     if not field.is_local:
         return image
@@ -229,19 +216,20 @@ def stage_ends(nodes):
     without any convolution.
     """
     stages, height = [], np.inf
-    for name, node in nodes.items():
-        if len(node.output.shape) != 4 or node.output.shape[1] == 1:
-            continue
-        if node.output.shape[1] * 3 <= height * 2:
-            height = node.output.shape[1]
-            stages.append({})
-        stage = stages[-1]
-        if isinstance(node.layer, CONVOLUTIONS) or (
-                isinstance(node.layer, layers.BatchNormalization) and "convolution" in stage):
-            stage["convolution"] = name
-        if "convolution" in stage and has_activation(node.layer):
-            stage["activation"] = name
-    ends = [stage.get("activation", stage["convolution"]) for stage in stages if "convolution" in stage]
+    for name in feature_layers(nodes):
+        rows = nodes[name].output.shape[1]
+        if rows * 3 <= height * 2 and rows > 1:
+            height = rows
+            stages.append([])
+        if rows > 1:
+            stages[-1].append((name, nodes[name].layer))
+    ends = []
+    for stage in stages:
+        stage = list(itertools.dropwhile(lambda pair: not isinstance(pair[1], CONVOLUTIONS), stage))
+        activations = [name for name, layer in stage if has_activation(layer)]
+        others = [name for name, layer in stage
+                  if isinstance(layer, (*CONVOLUTIONS, layers.BatchNormalization))]
+        ends += (activations or others)[-1:]
     return ends or [first_convolution(nodes).name]  # which says what is missing
 
 

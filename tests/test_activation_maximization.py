@@ -14,8 +14,8 @@ if keras.backend.backend() != "tensorflow":
     pytest.skip("gradients are TensorFlow's", allow_module_level=True)
 
 from explain import activation_maximization as maximization
-from explain import adversarial, receptive_field
-from explain.activation_maximization import Options
+from explain import adversarial, faithfulness, receptive_field
+from explain.activation_maximization import Fourier, Pixel
 
 EDGE = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 0, -1, -1], [0, -1, -1, -1, -1],
                  [-1, -1, -1, -1, -1]], np.float32)
@@ -47,11 +47,10 @@ def edge_network():
     return model
 
 
-def climb(model, name, objective="channel", channels=(0, 1, 2), sign=1, batch_size=None, **options):
+def climb(model, name, objective="channel", channels=(0, 1, 2), sign=1, **options):
     canvas = maximization.canvas(models.flat_copy(model), name, objective)
     assert canvas.objective == objective
-    options = Options(**{"steps": 60} | options)
-    return maximization.ascend(canvas, channels, sign, options, batch_size=batch_size), canvas
+    return maximization.ascend(canvas, channels, sign, **{"steps": 60} | options), canvas
 
 
 def score(canvas, images, channel, objective="channel"):
@@ -76,7 +75,7 @@ def test_a_planted_edge_is_recovered():
     assert np.corrcoef(ascent.images[1].ravel(), EDGE.ravel())[0, 1] > 0.8
 
 
-@pytest.mark.parametrize("parametrization", ["fourier", "pixel"])
+@pytest.mark.parametrize("parametrization", [Fourier(), Pixel()])
 def test_the_minimum_is_below_the_maximum(parametrization):
     high, _ = climb(network(), "relu1", "neuron", parametrization=parametrization)
     low, _ = climb(network(), "relu1", "neuron", parametrization=parametrization, sign=-1)
@@ -110,7 +109,7 @@ def test_batches_bound_memory_and_do_not_change_the_start():
 
 def test_pixel_penalties_smooth():
     def roughness(**options):
-        images = climb(network(), "relu1", parametrization="pixel", **options)[0].images
+        images = climb(network(), "relu1", parametrization=Pixel(**options))[0].images
         return np.abs(np.diff(images, axis=1)).mean()
 
     assert roughness(total_variation=1.5) < 0.8 * roughness()
@@ -235,13 +234,14 @@ def test_responses_patches_and_dead_filters():
     answers["conv1"].peak[:] -= 100  # without a ReLU, what is always negative may still tell images apart
     answers["conv1"].low_peak[:] -= 100
     np.testing.assert_array_equal(maximization.dead_filters(answers["conv1"]), [False, False, True, False])
-    rows, values, patches = maximization.top_patches(
-        found, 0, 3, nodes["relu1"].field, lambda row: images[row], np.array([0, 1, 2, 3, 4, 4, 6, 7, 8]))
+    rows, units = maximization.best_images(found, 0, 3, np.array([0, 1, 2, 3, 4, 4, 6, 7, 8]))
     peaks = maps[..., 0].max((1, 2))
-    assert rows[0] == peaks.argmax() and (np.diff(values) <= 0).all() and not {4, 5} <= set(rows)
+    assert rows[0] == peaks.argmax() and (np.diff(peaks[rows]) <= 0).all() and not {4, 5} <= set(rows)
     y, x = np.unravel_index(maps[rows[0], ..., 0].argmax(), maps.shape[1:3])
+    assert tuple(units[0]) == (y, x)
     padded = np.pad(images[rows[0]].astype(np.float32), 1, constant_values=np.nan)
-    np.testing.assert_array_equal(patches[0], padded[y:y + 3, x:x + 3])
+    patch = receptive_field.patch(images[rows[0]], nodes["relu1"].field, units[0])
+    np.testing.assert_array_equal(patch, padded[y:y + 3, x:x + 3])
 
 
 def test_rare_filters_answer_to_few_images():
@@ -257,12 +257,13 @@ def test_rare_filters_answer_to_few_images():
 def test_adversarial_turns_the_class_by_less_than_the_sign_of_the_gradient(seed):
     logits = models.logits_model(network())
     image = np.random.default_rng(seed).uniform(40, 215, (24, 24)).astype(np.float32)
-    found = adversarial.adversarial(logits, image)
-    assert found.image.min() >= 0 and found.image.max() <= 255
-    assert found.before.argmax() != found.after.argmax()
-    assert abs(np.sort(found.after)[-1] - np.sort(found.after)[-2]) < 0.01  # on the border, no further
-    assert found.fgsm is not None
-    assert np.linalg.norm(found.image - image) < np.linalg.norm(found.fgsm - image)
+    smallest, fgsm = adversarial.adversarial(logits, image)
+    assert smallest.min() >= 0 and smallest.max() <= 255
+    before, after = faithfulness.probabilities(logits, np.stack([image, smallest]))
+    assert before.argmax() != after.argmax()
+    assert abs(np.sort(after)[-1] - np.sort(after)[-2]) < 0.01  # on the border, no further
+    assert fgsm is not None
+    assert np.linalg.norm(smallest - image) < np.linalg.norm(fgsm - image)
 
 
 def test_adversarial_of_a_linear_model_is_the_distance_to_the_plane():
@@ -273,8 +274,8 @@ def test_adversarial_of_a_linear_model_is_the_distance_to_the_plane():
     normal = weights[:, 1] - weights[:, 0]
     bias = np.array([normal @ image.ravel() + 20, 0], np.float32)
     model.layers[-1].set_weights([weights, bias])
-    found = adversarial.adversarial(keras.Model(model.inputs, model.outputs), image)
-    np.testing.assert_allclose(np.linalg.norm(found.image - image), 20 / np.linalg.norm(normal), rtol=1e-2)
+    smallest, _ = adversarial.adversarial(keras.Model(model.inputs, model.outputs), image)
+    np.testing.assert_allclose(np.linalg.norm(smallest - image), 20 / np.linalg.norm(normal), rtol=1e-2)
 
 
 def test_adversarial_without_any_gradient_says_so():

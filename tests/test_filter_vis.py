@@ -58,8 +58,7 @@ def test_filters_outputs_patches_and_progress(folder, capsys):
 
 def test_gif_pixels_and_neurons(folder):
     tables = folder.run(*TINY, "--layer", "conv1", "--objective", "neuron", "--parametrization", "pixel",
-                        "--tv", 0.2,
-                        "--l2", 0.1, "--jitter", 1, "--progress", "gif")
+                        "--tv", 0.2, "--l2", 0.1, "--jitter", 1, "--progress", "gif")
     assert Image.open(folder.folder / "figures" / "tiny_progress_conv1.gif").n_frames == 2
     assert set(tables["filters_conv1"].objective) == {"neuron"}
 
