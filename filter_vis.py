@@ -124,7 +124,7 @@ def load_study(args):
     from utils import data, models
 
     path = args.model or models.default_model()
-    model = models.flat_copy(models.load(path))
+    model = models.load(path)
     _, nodes = receptive_field.trace(model)
     filters_too = args.layer is not None or not (args.classes or args.adversarial or args.kernels)
     layers = list(dict.fromkeys(args.layer or receptive_field.stage_ends(nodes))) if filters_too else []
@@ -331,9 +331,9 @@ def show_classes(study):
 
     from explain import activation_maximization as maximization
     from explain import faithfulness
-    from utils import models
+    from utils import models, structure
 
-    args, logits = study.args, models.logits_model(study.model)
+    args, logits = study.args, structure.logits_model(study.model)
     names = models.class_names(logits)
     chosen = range(min(len(names), args.filters))
     signs = {"max": [1], "min": [-1], "both": [1, -1]}[args.sign]
@@ -369,9 +369,9 @@ def show_adversarial(study):
 
     from explain import faithfulness
     from explain.adversarial import adversarial
-    from utils import models
+    from utils import models, structure
 
-    logits = models.logits_model(study.model)
+    logits = structure.logits_model(study.model)
     names, face = models.class_names(logits), study.face[..., 0]
     result = adversarial(logits, face)
     old, rows = int(result.before.argmax()), []

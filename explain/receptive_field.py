@@ -3,7 +3,7 @@ by layer.
 
 Class activation maps are placed over the face, canvases of activation maximization cut to size and patches
 cut out of the data by the same `Field`. Networks are functional and without nested models, as
-`utils.models.flat_copy` gives them.
+`utils.structure.flat_copy` gives them.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils import models
+from utils import structure
 from utils.cli import UserError
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
@@ -103,7 +103,7 @@ def split_activation(layer, *args, **kwargs):
         return args[0], layer(*args, **kwargs)
     if getattr(layer, "activation", None) is not keras.activations.relu or not layer.weights:
         return (layer(*args, **kwargs),) * 2
-    linear = models.stock_copy(layer, activation="linear")
+    linear = structure.stock_copy(layer, activation="linear")
     linear.build(args[0].shape)
     linear.set_weights(layer.get_weights())
     before = linear(*args, **kwargs)

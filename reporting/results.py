@@ -8,7 +8,7 @@ import pandas as pd
 from explain import attribution, faithfulness
 from reporting.text import ORIGINAL
 from training.figures import layer_text
-from utils import evaluation, metrics, models
+from utils import evaluation, metrics, models, structure
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE, Faces
 from utils.files import read_json, relative_path
@@ -46,8 +46,8 @@ class Subject:
         networks = {role: evaluation.load_networks([path]) for role, path in self.paths.items()}
         self.probabilities = {role: evaluation.probabilities(network, self.evaluated.images)
                               for role, network in networks.items()}
-        self.cnn = models.flat_copy(networks["cnn"][0])
-        self.logits = models.logits_model(self.cnn)
+        self.cnn = networks["cnn"][0]
+        self.logits = structure.logits_model(self.cnn)
 
 
 def collect(subject, networks, drawn):
