@@ -116,7 +116,7 @@ def probabilities(networks, images, tta="none"):
     for network, chunk in cli.track(list(itertools.product(networks, chunks)), "predicting"):
         answers = [models.predict(network, view) for view in views(chunk, tta, crop_shift(network))]
         outputs.append(np.mean([to_probabilities(answer) for answer in answers], axis=0))
-    return np.concatenate(outputs).reshape(len(networks), len(images), -1).mean(axis=0)
+    return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
 
 
 def crop_shift(network):
