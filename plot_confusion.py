@@ -71,7 +71,7 @@ def main(argv=None):
     estimates = metrics.estimates(answers[0], faces.labels)
     counts = metrics.confusion(faces.labels, answers[0].argmax(axis=1))
     classes = pd.DataFrame({"class": metrics.CLASSES, "support": counts.sum(axis=1),
-                            **{key: metrics.as_lists(estimates[key]) for key in SCORES}})
+                            **{key: estimates[key] for key in SCORES}})
     cells = cell_table("share", estimates["share"])
     cells.insert(2, "faces", counts.ravel())
     pairs = confused_pairs(cells)
@@ -105,13 +105,15 @@ def main(argv=None):
 
 
 def cell_table(name, estimates):
-    """Estimates (7, 7, 3) of a matrix's cells as a DataFrame: true, predicted, `name`, low, high."""
+    """7x7 lists of [value, low, high] as a DataFrame, a row a cell: true, predicted, `name`, low, high."""
+    import numpy as np
     import pandas as pd
 
     from utils.metrics import CLASSES
 
     cells = pd.MultiIndex.from_product([CLASSES, CLASSES], names=["true", "predicted"])
-    return pd.DataFrame(estimates.reshape(-1, 3), cells, [name, "low", "high"]).reset_index()
+    values = np.array(estimates, float).reshape(-1, 3)
+    return pd.DataFrame(values, cells, [name, "low", "high"]).reset_index()
 
 
 def confused_pairs(cells):
@@ -275,15 +277,15 @@ def draw_comparison(answers, labels, comparison):
         counts = metrics.confusion(labels, probabilities.argmax(axis=1))
         shares.append(metrics.scores(counts)["share"])
         samples.append(metrics.scores(metrics.bootstrap(probabilities, labels)[0])["share"])
-    estimates = metrics.with_interval(shares[1] - shares[0], samples[1] - samples[0])
-    table = cell_table("difference", estimates)
+    table = cell_table("difference",
+                       metrics.with_interval(shares[1] - shares[0], samples[1] - samples[0]))
+    values = 100 * table["difference"].to_numpy().reshape(7, 7)
     limit = max(100 * table["difference"].abs().max(), 1)
     figure, ax = plt.subplots(figsize=(5.6, 4.9), layout="constrained")
     title = (f"{comparison['models'][1]}\nminus {comparison['models'][0]}\nright where the other is wrong: "
              f"{comparison['only_second_right']:,} against {comparison['only_first_right']:,} faces, "
              f"McNemar p = {comparison['p']:.2g}")
-    texts = cell_texts(table, "{:+.0f}")
-    image = draw_matrix(ax, 100 * estimates[..., 0], texts, title, "PuOr", (-limit, limit))
+    image = draw_matrix(ax, values, cell_texts(table, "{:+.0f}"), title, "PuOr", (-limit, limit))
     figure.colorbar(image, ax=ax, shrink=0.75, label="difference (points of the true class)")
     return figure, table
 

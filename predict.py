@@ -171,8 +171,6 @@ def submit(path, slug, message):
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace")
     except subprocess.TimeoutExpired as error:
         raise UserError(f"Kaggle did not answer within {SUBMISSION_TIMEOUT} s{advice}") from error
-    except OSError as error:
-        raise UserError(f"{client} does not start: {error.strerror}{advice}") from error
     if done.returncode or re.search(SUBMISSION_FAILED, done.stdout):
         raise UserError(submission_error(f"{done.stdout}\n{done.stderr}", slug) + advice)
     return done.stdout.strip()

@@ -116,12 +116,20 @@ def mcnemar(right_a, right_b):
 # ---- results for people and JSON ---------------------------------------------------------------------------
 
 
-def estimates(probabilities, labels):
-    """Every score with its bootstrap 95 % interval: {name: float64 (..., 3)}, value, low and high.
+def measure(probabilities, labels):
+    """The main scores, ready for JSON: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high],
+    "recall": {class: [value, low, high]}}; see `estimates`."""
+    found = estimates(probabilities, labels)
+    return {"rows": len(labels), **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
+            "recall": dict(zip(CLASSES, found["recall"]))}
 
-    probabilities: (n, 7); labels: int (n,). The scores of `scores`, and ece, the expected calibration error;
-    nan where undefined. A resample's ECE is biased upwards, so that interval is moved to have the estimate
-    as its centre of mass. Raises UserError when there is no face.
+
+def estimates(probabilities, labels):
+    """All of `scores` and ece, the expected calibration error, with bootstrap 95 % intervals: a dict.
+
+    probabilities: (n, 7); labels: int (n,). Each is [value, low, high] or a nested list of such, None where
+    undefined. A resample's ECE is biased upwards, so that interval is moved to have the estimate as its
+    centre of mass. Raises UserError when there is no face.
     """
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
@@ -133,21 +141,12 @@ def estimates(probabilities, labels):
 
 
 def with_interval(value, samples):
-    """Value, low and high of bootstrap samples: float64 (..., 3), rounded; value (...), samples (n, ...)."""
-    return np.stack([value, *interval(samples)], axis=-1).round(5)
+    """[value, low, high] of bootstrap samples, rounded for JSON, or a nested list of such; None for nan.
 
-
-def as_lists(estimate):
-    """An array of estimates as nested lists for JSON, None for nan."""
-    return np.where(np.isnan(estimate), None, estimate).tolist()
-
-
-def measure(probabilities, labels):
-    """The main ones of `estimates`, ready for JSON: {"rows": n, "accuracy", "macro_f1", "ece": [value, low,
-    high], "recall": {class: [value, low, high]}}; None where undefined."""
-    found = {name: as_lists(estimate) for name, estimate in estimates(probabilities, labels).items()}
-    return {"rows": len(labels), **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
-            "recall": dict(zip(CLASSES, found["recall"]))}
+    value: a number or an array (...); samples: (replicates, ...).
+    """
+    numbers = np.stack([value, *interval(samples)], axis=-1)
+    return np.where(np.isnan(numbers), None, numbers.round(5)).tolist()
 
 
 def percent(estimate):

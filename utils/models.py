@@ -32,12 +32,12 @@ CARD = {  # types of what the scripts read from a model card, where it is there;
 def default_model():
     """The model that analysis scripts use without --model: the user's own CNN, else the released one."""
     own = MODELS / "cnn.h5"
-    for path in (own, RELEASED_CNN):
-        if path.exists():
-            note = "" if path == own else " (released; train_cnn.py would make models/cnn.h5)"
-            print(f"Using {relative_path(path)}{note}")
-            return path
-    raise UserError(f"no model at {relative_path(own)}; run train_cnn.py first or name one with --model")
+    path = own if own.exists() else RELEASED_CNN
+    if not path.exists():
+        raise UserError(f"no model at {relative_path(own)}; run train_cnn.py first or name one with --model")
+    note = "" if path == own else " (released; train_cnn.py would make models/cnn.h5)"
+    print(f"Using {relative_path(path)}{note}")
+    return path
 
 
 def load(path):
