@@ -54,7 +54,7 @@ def main(argv=None):
     cli.start_keras()
     import pandas as pd
 
-    from utils import data, evaluation, machine, models, structure
+    from utils import data, evaluation, machine, metrics, models, structure
     from utils.figures import save_figure
 
     # ---- Models and faces
@@ -75,15 +75,20 @@ def main(argv=None):
           + (f"; {new.sum():,} of them not in {args.without_duplicates_of}" if new is not None else ""))
 
     # ---- Measurements: a dict a model, as it goes into the JSON file and the model card
+    names = [path.stem for path in paths]
     outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
-    results = []
-    all_times = forward_times(networks, faces.images)
-    for path, network, output, times in zip(paths, networks, outputs, all_times):
-        size = {"parameters": network.count_params(), "multiply_adds": structure.multiply_adds(network)}
-        scores = measure(output, faces.labels, new)
-        results.append({"model": path.stem, **size, **scores, "ms_per_image": times})
+    times = forward_times(networks, faces.images)
+    costs = [{"parameters": network.count_params(), "multiply_adds": structure.multiply_adds(network),
+              "ms_per_image": ms} for network, ms in zip(networks, times)]
     if args.ensemble:
-        results.append(ensemble_costs(results) | measure(sum(outputs) / len(outputs), faces.labels, new))
+        names.append(f"ensemble of {len(names)}")
+        outputs.append(sum(outputs) / len(outputs))
+        costs.append(ensemble_costs(costs))
+    results = []
+    for name, output, cost in zip(names, outputs, costs):
+        results.append({"model": name, **cost, **metrics.measure(output, faces.labels)})
+        if new is not None:
+            results[-1]["without_duplicates"] = metrics.measure(output[new], faces.labels[new])
 
     # ---- Results
     flat = pd.json_normalize(results, sep="_")
@@ -107,16 +112,6 @@ def main(argv=None):
 # ---- measurements ------------------------------------------------------------------------------------------
 
 
-def measure(probabilities, labels, new=None):
-    """`metrics.measure` on all faces and, where `new` (bool (n,)) marks some, on those too."""
-    from utils import metrics
-
-    result = metrics.measure(probabilities, labels)
-    if new is not None:
-        result["without_duplicates"] = metrics.measure(probabilities[new], labels[new])
-    return result
-
-
 def forward_times(networks, images):
     """Milliseconds an image of each network's forward pass, median of ROUNDS: a list of {batch size: ms}."""
     import numpy as np
@@ -138,9 +133,8 @@ def forward_times(networks, images):
 
 
 def ensemble_costs(members):
-    """Name, size and time of the averaged models: it costs the sum of its members."""
-    return {"model": f"ensemble of {len(members)}",
-            **{key: sum(member[key] for member in members) for key in ("parameters", "multiply_adds")},
+    """Size and time of the averaged models: the sums of their members'."""
+    return {**{key: sum(member[key] for member in members) for key in ("parameters", "multiply_adds")},
             "ms_per_image": {size: round(sum(member["ms_per_image"][size] for member in members), 4)
                              for size in members[0]["ms_per_image"]}}
 
@@ -152,8 +146,7 @@ def print_tables(flat):
     """Print the models, and their recall of each class. flat: the results, a DataFrame of nested names."""
     import pandas as pd
 
-    from utils.data import CLASSES
-    from utils.metrics import percent
+    from utils.metrics import CLASSES, percent
 
     table = pd.DataFrame({"model": flat["model"], "parameters": flat["parameters"].map("{:,}".format),
                           "mult-adds": (flat["multiply_adds"] / 1e6).map("{:,.1f} M".format)})
@@ -172,15 +165,13 @@ def results_table(flat, circumstances):
     """What is written as CSV: a DataFrame, one row a model, the intervals of the main scores in columns."""
     import pandas as pd
 
-    from utils.data import CLASSES
     from utils.metrics import interval_columns
 
-    flat = flat.assign(data=circumstances["data"], tta=circumstances["tta"])
     columns = ["model", "data", "tta", "rows", "parameters", "multiply_adds",
                *(f"ms_per_image_{size}" for size in BATCHES), "accuracy", "macro_f1", "ece"]
+    flat = flat.assign(data=circumstances["data"], tta=circumstances["tta"])
     table = pd.DataFrame(map(interval_columns, flat[columns].to_dict("records")))
-    for name in CLASSES:
-        table[f"recall_{name}"] = flat[f"recall_{name}"].str[0]
+    table = table.join(flat.filter(regex="^recall_").map(lambda estimate: estimate[0]))
     new = flat.get("without_duplicates_accuracy", pd.Series(dtype=object))
     return table.assign(accuracy_without_duplicates=new.str[0])
 
