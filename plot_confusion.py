@@ -149,10 +149,11 @@ def compare(names, answers, labels):
 # ---- figures: each function returns the figure and the table of what it shows ------------------------------
 
 
-def draw_matrix(ax, values, texts, title, cmap, limits):
-    """One 7x7 matrix, rows true, columns predicted, with a colour bar's image as result.
+def draw_matrix(ax, values, texts, title, label, cmap="Blues", limits=(0, None)):
+    """One 7x7 matrix, rows true, columns predicted, and its colour bar; returns the image.
 
-    values: float (7, 7); texts: of the 49 cells, a second line is written small; limits: of the colours.
+    values: float (7, 7); texts: of the 49 cells, a second line is written small; label: of the colour bar;
+    limits: of the colours.
     """
     import numpy as np
 
@@ -170,6 +171,7 @@ def draw_matrix(ax, values, texts, title, cmap, limits):
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, shrink=0.75, label=label)
     return image
 
 
@@ -189,12 +191,9 @@ def draw_matrices(cells, title):
 
     share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
-    image = draw_matrix(axes[0], 100 * share, cell_texts(cells),
-                        "Share of the true class (%), 95 % interval below", "Blues", (0, 100))
-    figure.colorbar(image, ax=axes[0], shrink=0.75, label="% of the true class")
-    texts = cells["faces"].map("{:,}".format)
-    image = draw_matrix(axes[1], counts, texts, "Faces", "Blues", (0, counts.max()))
-    figure.colorbar(image, ax=axes[1], shrink=0.75, label="faces")
+    draw_matrix(axes[0], 100 * share, cell_texts(cells), "Share of the true class (%), 95 % interval below",
+                "% of the true class", limits=(0, 100))
+    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "Faces", "faces")
     figure.suptitle(title, fontsize=10.5)
     return figure, cells
 
@@ -285,8 +284,8 @@ def draw_comparison(answers, labels, comparison):
     title = (f"{comparison['models'][1]}\nminus {comparison['models'][0]}\nright where the other is wrong: "
              f"{comparison['only_second_right']:,} against {comparison['only_first_right']:,} faces, "
              f"McNemar p = {comparison['p']:.2g}")
-    image = draw_matrix(ax, values, cell_texts(table, "{:+.0f}"), title, "PuOr", (-limit, limit))
-    figure.colorbar(image, ax=ax, shrink=0.75, label="difference (points of the true class)")
+    draw_matrix(ax, values, cell_texts(table, "{:+.0f}"), title, "difference (points of the true class)",
+                "PuOr", (-limit, limit))
     return figure, table
 
 

@@ -427,6 +427,7 @@ def test_a_compiled_and_trained_model_loads(tmp_path, suffix):
     outer = keras.Sequential([keras.Input((12, 12, 1)), model, layers.Rescaling(2.0)])  # compiled inside, too
     for name, network in (("one", model), ("two", outer)):
         loaded = models.load(saved(tmp_path / f"{name}{suffix}", network))
+        assert not any(isinstance(layer, keras.Model) for layer in loaded.layers)  # nested ones are unfolded
         np.testing.assert_allclose(models.predict(loaded, images), scores(network, images), atol=1e-6)
 
 

@@ -125,7 +125,7 @@ def crop_shift(network):
     A network that sees the centre 40x40 then sees the four corners (4); one without such a layer gets
     DEFAULT_SHIFT.
     """
-    size = network.input_shape[1] or data.SIZE
+    size = network.input_shape[1]
     crop = next((layer for layer in network.layers if isinstance(layer, keras.layers.CenterCrop)), None)
     return DEFAULT_SHIFT if crop is None else max(round((size - crop.height) / 2 * data.SIZE / size), 0)
 

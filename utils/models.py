@@ -18,7 +18,7 @@ CARD = {  # types of what the scripts read from a model card, where it is there;
     "name": str, "command": str, "network": str, "parameters": int, "multiply_adds": int, "saved_epoch": int,
     "seconds": int | float, "precision": str, "hardware": str,
     "split": {"data": str, "fingerprint": str, "validation": str | int | float, "seed": int, "rows": int,
-              "training_rows": int, "validation_rows": int, "classes": list},
+              "training_rows": int, "validation_rows": int, "classes": list | None},
     "metrics": {...: int | float | None},
     "arguments": {"limit": int | None, "validation_labels": str | None, "batch_size": int, "seed": int,
                   "keep": str},
