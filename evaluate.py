@@ -80,10 +80,11 @@ def main(argv=None):
     times = forward_times(networks, faces.images)
     costs = [{"parameters": network.count_params(), "multiply_adds": structure.multiply_adds(network),
               "ms_per_image": ms} for network, ms in zip(networks, times)]
-    if args.ensemble:
+    if args.ensemble:  # which costs as much as its members together
         names.append(f"ensemble of {len(names)}")
         outputs.append(sum(outputs) / len(outputs))
-        costs.append(ensemble_costs(costs))
+        costs.append({key: sum(cost[key] for cost in costs) for key in ("parameters", "multiply_adds")}
+                     | {"ms_per_image": pd.DataFrame(times).sum().round(4).to_dict()})
     results = []
     for name, output, cost in zip(names, outputs, costs):
         results.append({"model": name, **cost, **metrics.measure(output, faces.labels)})
@@ -130,13 +131,6 @@ def forward_times(networks, images):
             calls += 1
         row[str(size)].append(1000 * (time.perf_counter() - start) / calls / size)
     return [{size: round(float(np.median(ms)), 4) for size, ms in row.items()} for row in times]
-
-
-def ensemble_costs(members):
-    """Size and time of the averaged models: the sums of their members'."""
-    return {**{key: sum(member[key] for member in members) for key in ("parameters", "multiply_adds")},
-            "ms_per_image": {size: round(sum(member["ms_per_image"][size] for member in members), 4)
-                             for size in members[0]["ms_per_image"]}}
 
 
 # ---- tables ------------------------------------------------------------------------------------------------

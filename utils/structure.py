@@ -21,13 +21,6 @@ def flat_copy(model, **changes):
     """
     copies, taken = {}, {layer.name for layer in model.layers}
 
-    def copy_of(layer, outer):
-        name = layer.name
-        while outer and name in taken:
-            name = f"{outer}_{name}"
-        taken.add(name)
-        return stock_copy(layer, name=name, **changes)
-
     def run(part, inputs, outer):
         def call(operation, *args, **kwargs):
             if isinstance(operation, keras.Model):
@@ -35,7 +28,11 @@ def flat_copy(model, **changes):
             if not isinstance(operation, layers.Layer):  # without state, such as keras.ops.relu
                 return operation(*args, **kwargs)
             if operation not in copies:
-                copies[operation] = copy_of(operation, outer)
+                name = operation.name
+                while outer and name in taken:
+                    name = f"{outer}_{name}"
+                taken.add(name)
+                copies[operation] = stock_copy(operation, name=name, **changes)
             return copies[operation](*args, **kwargs)
 
         outputs = keras.Model(part.inputs, part.outputs)._run_through_graph(inputs, call_fn=call)
