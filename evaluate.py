@@ -20,6 +20,8 @@ from utils.cli import UserError
 BATCHES = (1, 64)
 ROUNDS = 7  # each model's speed is the median of so many turns, the models taking turns
 TURN = 0.15  # seconds
+PERCENTAGES = {"accuracy": "accuracy %", "without_duplicates_accuracy": "without duplicates %",
+               "macro_f1": "macro-F1 %", "ece": "calibration error %"}
 FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10}  # of an image, by --tta
 
 
@@ -50,7 +52,9 @@ def main(argv=None):
     table_path, report_path = args.out.with_suffix(".csv"), args.out.with_suffix(".json")
     files.check_outputs({args.out: "", table_path: "model", report_path: "data"})
     cli.start_keras()
-    from utils import data, evaluation, machine, models
+    import pandas as pd
+
+    from utils import data, evaluation, machine, metrics, models, structure
     from utils.figures import save_figure
 
     # ---- Models and faces
@@ -71,18 +75,25 @@ def main(argv=None):
           + (f"; {new.sum():,} of them not in {args.without_duplicates_of}" if new is not None else ""))
 
     # ---- Measurements: a dict a model, as it goes into the JSON file and the model card
+    names = [path.stem for path in paths]
     outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
+    times = forward_times(networks, faces.images)
+    costs = [{"parameters": network.count_params(), "multiply_adds": structure.multiply_adds(network),
+              "ms_per_image": ms} for network, ms in zip(networks, times)]
+    if args.ensemble:  # which costs as much as its members together
+        names.append(f"ensemble of {len(names)}")
+        outputs.append(sum(outputs) / len(outputs))
+        costs.append({key: sum(cost[key] for cost in costs) for key in ("parameters", "multiply_adds")}
+                     | {"ms_per_image": pd.DataFrame(times).sum().round(4).to_dict()})
     results = []
-    all_times = forward_times(networks, faces.images)
-    for path, network, output, times in zip(paths, networks, outputs, all_times):
-        size = {"parameters": network.count_params(), "multiply_adds": models.multiply_adds(network)}
-        scores = measure(output, faces.labels, new)
-        results.append({"model": path.stem, **size, **scores, "ms_per_image": times})
-    if args.ensemble:
-        results.append(ensemble_costs(results) | measure(sum(outputs) / len(outputs), faces.labels, new))
+    for name, output, cost in zip(names, outputs, costs):
+        results.append({"model": name, **cost, **metrics.measure(output, faces.labels)})
+        if new is not None:
+            results[-1]["without_duplicates"] = metrics.measure(output[new], faces.labels[new])
 
     # ---- Results
-    print_tables(results)
+    flat = pd.json_normalize(results, sep="_")
+    print_tables(flat)
     circumstances = {"data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
                      "hardware": machine.hardware()}
     for path, card, result in zip(paths, cards, results):
@@ -90,7 +101,7 @@ def main(argv=None):
         entry = {key: result[key] for key in result if key not in ("model", "parameters", "multiply_adds")}
         card.setdefault("evaluations", {})[name] = circumstances | entry
         files.write_json(models.card_path(path), card, is_update=True)
-    table = results_table(circumstances, results)
+    table = results_table(flat, circumstances)
     save_figure(draw(circumstances, results), args.out)
     files.write_table(table_path, table)
     files.write_json(report_path, circumstances | {"models": results})
@@ -100,16 +111,6 @@ def main(argv=None):
 
 
 # ---- measurements ------------------------------------------------------------------------------------------
-
-
-def measure(probabilities, labels, new=None):
-    """`metrics.measure` on all faces and, where `new` (bool (n,)) marks some, on those too."""
-    from utils import metrics
-
-    result = metrics.measure(probabilities, labels)
-    if new is not None:
-        result["without_duplicates"] = metrics.measure(probabilities[new], labels[new])
-    return result
 
 
 def forward_times(networks, images):
@@ -132,55 +133,41 @@ def forward_times(networks, images):
     return [{size: round(float(np.median(ms)), 4) for size, ms in row.items()} for row in times]
 
 
-def ensemble_costs(members):
-    """Name, size and time of the averaged models: it costs the sum of its members."""
-    return {"model": f"ensemble of {len(members)}",
-            **{key: sum(member[key] for member in members) for key in ("parameters", "multiply_adds")},
-            "ms_per_image": {size: round(sum(member["ms_per_image"][size] for member in members), 4)
-                             for size in members[0]["ms_per_image"]}}
-
-
 # ---- tables ------------------------------------------------------------------------------------------------
 
 
-def results_table(circumstances, results):
-    """The results as a DataFrame, one row a model, each interval in two columns."""
+def print_tables(flat):
+    """Print the models, and their recall of each class. flat: the results, a DataFrame of nested names."""
+    import pandas as pd
+
+    from utils.metrics import CLASSES, percent
+
+    table = pd.DataFrame({"model": flat["model"], "parameters": flat["parameters"].map("{:,}".format),
+                          "mult-adds": (flat["multiply_adds"] / 1e6).map("{:,.1f} M".format)})
+    for size in BATCHES:
+        table[f"ms/image at {size}"] = flat[f"ms_per_image_{size}"].map("{:.2f}".format)
+    for key, title in PERCENTAGES.items():
+        if key in flat:
+            table[title] = flat[key].map(percent)
+    cli.print_table(table)
+    print("\nRecall % of each class")
+    recall = pd.DataFrame({name: flat[f"recall_{name}"].map(percent) for name in CLASSES}).T
+    cli.print_table(recall.set_axis(flat["model"], axis=1).rename_axis("class").reset_index())
+
+
+def results_table(flat, circumstances):
+    """What is written as CSV: a DataFrame, one row a model, the intervals of the main scores in columns."""
     import pandas as pd
 
     from utils.metrics import interval_columns
 
-    rows = []
-    for result in results:
-        row = {"model": result["model"], "data": circumstances["data"], "tta": circumstances["tta"]}
-        row |= {key: result[key] for key in ("rows", "parameters", "multiply_adds")}
-        row |= {f"ms_per_image_{size}": ms for size, ms in result["ms_per_image"].items()}
-        row |= {key: result[key] for key in ("accuracy", "macro_f1", "ece")}
-        row |= {f"recall_{name}": recall for name, (recall, _, _) in result["recall"].items()}
-        row["accuracy_without_duplicates"] = result.get("without_duplicates", {}).get("accuracy", [None])[0]
-        rows.append(interval_columns(row))
-    return pd.DataFrame(rows)
-
-
-def print_tables(results):
-    """Print the models, and their recall of each class."""
-    import pandas as pd
-
-    from utils.metrics import percent
-
-    rows = []
-    for result in results:
-        row = {"model": result["model"], "parameters": f"{result['parameters']:,}",
-               "mult-adds": f"{result['multiply_adds'] / 1e6:,.1f} M"}
-        row |= {f"ms/image at {size}": f"{ms:.2f}" for size, ms in result["ms_per_image"].items()}
-        row["accuracy %"] = percent(result["accuracy"])
-        if "without_duplicates" in result:
-            row["without duplicates %"] = percent(result["without_duplicates"]["accuracy"])
-        row |= {"macro-F1 %": percent(result["macro_f1"]), "calibration error %": percent(result["ece"])}
-        rows.append(row)
-    cli.print_table(pd.DataFrame(rows))
-    print("\nRecall % of each class")
-    columns = [pd.Series(result["recall"], name=result["model"]).map(percent) for result in results]
-    cli.print_table(pd.concat(columns, axis=1).rename_axis("class").reset_index())
+    columns = ["model", "data", "tta", "rows", "parameters", "multiply_adds",
+               *(f"ms_per_image_{size}" for size in BATCHES), "accuracy", "macro_f1", "ece"]
+    flat = flat.assign(data=circumstances["data"], tta=circumstances["tta"])
+    table = pd.DataFrame(map(interval_columns, flat[columns].to_dict("records")))
+    table = table.join(flat.filter(regex="^recall_").map(lambda estimate: estimate[0]))
+    new = flat.get("without_duplicates_accuracy", pd.Series(dtype=object))
+    return table.assign(accuracy_without_duplicates=new.str[0])
 
 
 # ---- figure ------------------------------------------------------------------------------------------------
@@ -190,7 +177,7 @@ def draw(circumstances, results):
     """Accuracy with 95 % interval against the time of an image at the larger batch and against parameters."""
     from utils.figures import COLORS, plt
 
-    tta, batch, colors = circumstances["tta"], str(BATCHES[-1]), list(COLORS.values())
+    tta, batch = circumstances["tta"], str(BATCHES[-1])
     times = [result["ms_per_image"][batch] * FORWARD_PASSES[tta] for result in results]
     costs = {f"ms per image, batch {batch}, tta {tta}": times,
              "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
@@ -198,9 +185,9 @@ def draw(circumstances, results):
     for ax, (label, cost) in zip(axes, costs.items()):
         for i, (x, result) in enumerate(zip(cost, results)):
             value, low, high = (100 * number for number in result["accuracy"])
-            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // len(colors) % 5]
-            ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, color=colors[i % len(colors)],
-                        capsize=3, markersize=5, label=f"{result['model']}: {value:.1f} %")
+            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // len(COLORS) % 5]
+            ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, color=f"C{i}", capsize=3,
+                        markersize=5, label=f"{result['model']}: {value:.1f} %")
         ax.set(xlabel=label, xlim=(0, 1.25 * max(cost)), axisbelow=True)
         if max(cost) > 5 * min(cost):
             ax.set(xscale="log", xlim=(min(cost) / 1.6, max(cost) * 1.6))

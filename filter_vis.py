@@ -125,7 +125,7 @@ def load_study(args):
     from utils import data, models
 
     path = args.model or models.default_model()
-    model = models.flat_copy(models.load(path))
+    model = models.load(path)
     _, nodes = receptive_field.trace(model)
     filters_too = args.layer is not None or not (args.classes or args.adversarial or args.kernels)
     layers = list(dict.fromkeys(args.layer or receptive_field.stage_ends(nodes))) if filters_too else []
@@ -326,9 +326,9 @@ def show_classes(study):
 
     from explain import activation_maximization as maximization
     from explain import faithfulness
-    from utils import models
+    from utils import models, structure
 
-    args, logits = study.args, models.logits_model(study.model)
+    args, logits = study.args, structure.logits_model(study.model)
     names, canvas = models.class_names(logits), maximization.Canvas(logits)
     on_data = models.predict(logits, study.faces.images, 64)
     tiles, rows = [], []
@@ -357,9 +357,9 @@ def show_adversarial(study):
 
     from explain import faithfulness
     from explain.adversarial import adversarial
-    from utils import models
+    from utils import models, structure
 
-    logits, face = models.logits_model(study.model), study.face
+    logits, face = structure.logits_model(study.model), study.face
     names = models.class_names(logits)
     smallest, fgsm = adversarial(logits, face)
     before = faithfulness.probabilities(logits, face[None])[0]

@@ -10,7 +10,7 @@ pairs), with --compare NAME_comparison.png; a CSV beside each, NAME_classes.csv 
 Brackets are bootstrap 95 % intervals (2,000 resamples).
 """
 
-import itertools
+import math
 from pathlib import Path
 
 from utils import cli, files
@@ -19,6 +19,7 @@ from utils.cli import UserError
 PAIRS_PRINTED, PAIRS_DRAWN, FACES_DRAWN = 10, 6, 8
 NO_PAIR = "No class is taken for another."
 SCORES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
+FIRST_COLUMNS = {"": "true", "_reliability": "from", "_gallery": "id", "_comparison": "true"}  # of the CSVs
 
 
 def parse_args(argv):
@@ -40,13 +41,15 @@ def parse_args(argv):
 def main(argv=None):
     """Draw the confusions; returns what is written as JSON (dict)."""
     args = parse_args(argv)
-    parts = ["", "_reliability", "_gallery"] + ["_comparison"] * bool(args.compare)
-    figures = [args.out.with_name(f"{args.out.stem}{part}.png") for part in parts]
-    tables = [figure.with_suffix(".csv") for figure in figures]
-    classes_path = args.out.with_name(f"{args.out.stem}_classes.csv")
-    report_path = args.out.with_suffix(".json")
-    first_columns = dict(zip(tables, ("true", "from", "id", "true"))) | {classes_path: "class"}
-    files.check_outputs({**dict.fromkeys(figures, ""), **first_columns, report_path: "model"})
+    parts = [part for part in FIRST_COLUMNS if args.compare or part != "_comparison"]
+
+    def path(ending):
+        return args.out.with_name(args.out.stem + ending)
+
+    outputs = {path(f"{part}.png"): "" for part in parts}
+    outputs |= {path(f"{part}.csv"): FIRST_COLUMNS[part] for part in parts}
+    outputs |= {path("_classes.csv"): "class", path(".json"): "model"}
+    files.check_outputs(outputs)
     cli.start_keras()
     import pandas as pd
 
@@ -59,16 +62,18 @@ def main(argv=None):
     networks = evaluation.load_networks(paths)
     faces = evaluation.faces_to_evaluate(
         paths, args.data, args.labels, args.usage, args.training_data, args.classes)
-    outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
-    predicted, names = outputs[0].argmax(axis=1), [path.stem for path in paths]
+    answers = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
+    names = [path.stem for path in paths]
     source = f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
 
     # ---- Scores: of all faces, of each class, of each cell of the confusion matrix
-    result = metrics.measure(outputs[0], faces.labels)
-    counts = metrics.confusion(faces.labels, predicted)
-    samples = metrics.scores(metrics.bootstrap(outputs[0], faces.labels)[0])
-    classes = class_table(faces.labels, predicted, samples)
-    cells = cell_table("share", metrics.scores(counts)["share"], samples["share"], faces=counts)
+    result = metrics.measure(answers[0], faces.labels)
+    estimates = metrics.estimates(answers[0], faces.labels)
+    counts = metrics.confusion(faces.labels, answers[0].argmax(axis=1))
+    classes = pd.DataFrame({"class": metrics.CLASSES, "support": counts.sum(axis=1),
+                            **{key: estimates[key] for key in SCORES}})
+    cells = cell_table("share", estimates["share"])
+    cells.insert(2, "faces", counts.ravel())
     pairs = confused_pairs(cells)
     accuracy, macro_f1, ece = (percent(result[key]) for key in ("accuracy", "macro_f1", "ece"))
     print(f"{names[0]}: {source}\naccuracy {accuracy} %, macro-F1 {macro_f1} %, calibration error {ece} %\n")
@@ -80,55 +85,35 @@ def main(argv=None):
 
     # ---- Figures, each with the table that it is drawn from
     title = f"{names[0]}\n{source}\nexpected calibration error {ece} %"
-    drawn = [draw_matrices(cells, f"{names[0]}: accuracy {accuracy} %, {source}"),
-             draw_reliability(outputs[0], faces.labels, title),
-             draw_gallery(outputs[0], faces, pairs[:PAIRS_DRAWN], names[0])]
+    drawn = {"": draw_matrices(cells, f"{names[0]}: accuracy {accuracy} %, {source}"),
+             "_reliability": draw_reliability(answers[0], faces.labels, title),
+             "_gallery": draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], names[0])}
     if args.compare:
-        report["comparison"] = compare(names, outputs, faces.labels)
+        report["comparison"] = compare(names, answers, faces.labels)
         print("\n" + report["comparison"]["text"])
-        drawn.append(draw_comparison(outputs, faces.labels, report["comparison"]))
-    for (figure, table), figure_path, table_path in zip(drawn, figures, tables):
-        save_figure(figure, figure_path)
-        files.write_table(table_path, table)
-    files.write_table(classes_path, pd.DataFrame(map(metrics.interval_columns, report["classes"])))
-    files.write_json(report_path, report)
-    print("\nWrote " + ", ".join(map(files.relative_path, [*figures, *tables, classes_path, report_path])))
+        drawn["_comparison"] = draw_comparison(answers, faces.labels, report["comparison"])
+    for part, (figure, table) in drawn.items():
+        save_figure(figure, path(f"{part}.png"))
+        files.write_table(path(f"{part}.csv"), table)
+    files.write_table(path("_classes.csv"), pd.DataFrame(map(metrics.interval_columns, report["classes"])))
+    files.write_json(path(".json"), report)
+    print("\nWrote " + ", ".join(map(files.relative_path, outputs)))
     return report
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
 
 
-def class_table(labels, predicted, samples):
-    """Support, precision, recall and F1 of each class, the scores as [value, low, high]: a DataFrame.
-
-    labels, predicted: int (n,); samples: `metrics.scores` of bootstrap replicates.
-    """
-    import numpy as np
-    import pandas as pd
-    from sklearn.metrics import precision_recall_fscore_support
-
-    from utils.metrics import CLASSES, CODES, with_interval
-
-    *values, support = precision_recall_fscore_support(labels, predicted, labels=CODES, zero_division=np.nan)
-    scores = {key: with_interval(value, samples[key]) for key, value in zip(SCORES, values)}
-    return pd.DataFrame({"class": CLASSES, "support": support, **scores})
-
-
-def cell_table(name, values, samples, **columns):
-    """A 7x7 matrix as a DataFrame of its cells, row by row: true, predicted, `columns`, `name`, low, high.
-
-    values: float (7, 7); samples: its bootstrap replicates (n, 7, 7); columns: further matrices (7, 7).
-    """
+def cell_table(name, estimates):
+    """7x7 lists of [value, low, high] as a DataFrame, a row a cell: true, predicted, `name`, low, high."""
     import numpy as np
     import pandas as pd
 
-    from utils.metrics import CLASSES, with_interval
+    from utils.metrics import CLASSES
 
-    estimates = np.array(with_interval(values, samples), float).reshape(-1, 3)
-    table = pd.DataFrame(itertools.product(CLASSES, CLASSES), columns=["true", "predicted"])
-    columns = {key: column.ravel() for key, column in columns.items()}
-    return table.assign(**columns, **dict(zip((name, "low", "high"), estimates.T)))
+    cells = pd.MultiIndex.from_product([CLASSES, CLASSES], names=["true", "predicted"])
+    values = np.array(estimates, float).reshape(-1, 3)
+    return pd.DataFrame(values, cells, [name, "low", "high"]).reset_index()
 
 
 def confused_pairs(cells):
@@ -147,11 +132,11 @@ def confused_pairs(cells):
     return pairs
 
 
-def compare(names, outputs, labels):
+def compare(names, answers, labels):
     """McNemar's exact test (1947) of two models on the same faces, with a sentence on the result: a dict."""
     from utils.metrics import mcnemar
 
-    a, b = (output.argmax(axis=1) == labels for output in outputs)
+    a, b = (probabilities.argmax(axis=1) == labels for probabilities in answers)
     p, only_a, only_b = mcnemar(a, b), int((a & ~b).sum()), int((b & ~a).sum())
     verdict = "more than chance explains" if p < 0.05 else "no more than chance explains"
     text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
@@ -164,29 +149,30 @@ def compare(names, outputs, labels):
 # ---- figures: each function returns the figure and the table of what it shows ------------------------------
 
 
-def draw_matrix(ax, values, texts, title, cmap, limits):
-    """One 7x7 matrix, rows true, columns predicted; returns the image for a colour bar.
+def draw_matrix(ax, values, texts, title, label, cmap="Blues", limits=(0, None)):
+    """One 7x7 matrix, rows true, columns predicted, and its colour bar; returns the image.
 
-    values: float (7, 7); texts: of the 49 cells, a second line is written small; limits: of the colours.
+    values: float (7, 7); texts: of the 49 cells, a second line is written small; label: of the colour bar;
+    limits: of the colours.
     """
     import numpy as np
-    from sklearn.metrics import ConfusionMatrixDisplay
 
     from utils.metrics import CLASSES
 
-    display = ConfusionMatrixDisplay(np.nan_to_num(values), display_labels=CLASSES)
-    display.plot(ax=ax, cmap=cmap, colorbar=False, im_kw={"vmin": limits[0], "vmax": limits[1]})
-    colors = display.im_.cmap(display.im_.norm(display.confusion_matrix))[..., :3]
-    for ((i, j), cell), text in zip(np.ndenumerate(display.text_), texts):
+    image = ax.imshow(np.nan_to_num(values), cmap=cmap, vmin=limits[0], vmax=limits[1])
+    is_dark = image.to_rgba(image.get_array())[..., :3] @ (0.299, 0.587, 0.114) < 0.5
+    for (i, j), text in zip(np.ndindex(values.shape), texts):
         large, _, small = text.partition("\n")
-        color = "white" if colors[i, j] @ (0.299, 0.587, 0.114) < 0.5 else "black"
-        cell.set(text=large, y=i - 0.13 * bool(small), fontsize=9, color=color)
-        ax.text(j, i + 0.25, small, ha="center", va="center", fontsize=6, color=color)
+        style = {"ha": "center", "va": "center", "color": "white" if is_dark[i, j] else "black"}
+        ax.text(j, i - 0.13 * bool(small), large, fontsize=9, **style)
+        ax.text(j, i + 0.25, small, fontsize=6, **style)
     ax.set_xticks(range(len(CLASSES)), CLASSES, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(CLASSES)), CLASSES)
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    return display.im_
+    ax.figure.colorbar(image, ax=ax, shrink=0.75, label=label)
+    return image
 
 
 def cell_texts(table, form="{:.0f}"):
@@ -195,10 +181,8 @@ def cell_texts(table, form="{:.0f}"):
     def percent(number):
         return form.format(100 * number) if abs(number) >= 0.005 else "0"  # neither -0 nor +0
 
-    estimates = table.iloc[:, -3:]
-    texts = [f"{percent(value)}\n{percent(low)} to {percent(high)}"
-             for value, low, high in estimates.to_numpy()]
-    return ["-" if undefined else text for undefined, text in zip(estimates.isna().any(axis=1), texts)]
+    return ["-" if math.isnan(value) else f"{percent(value)}\n{percent(low)} to {percent(high)}"
+            for value, low, high in table.iloc[:, -3:].to_numpy()]
 
 
 def draw_matrices(cells, title):
@@ -207,12 +191,9 @@ def draw_matrices(cells, title):
 
     share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
-    image = draw_matrix(axes[0], 100 * share, cell_texts(cells),
-                        "Share of the true class (%), 95 % interval below", "Blues", (0, 100))
-    figure.colorbar(image, ax=axes[0], shrink=0.75, label="% of the true class")
-    texts = cells["faces"].map("{:,}".format)
-    image = draw_matrix(axes[1], counts, texts, "Faces", "Blues", (0, counts.max()))
-    figure.colorbar(image, ax=axes[1], shrink=0.75, label="faces")
+    draw_matrix(axes[0], 100 * share, cell_texts(cells), "Share of the true class (%), 95 % interval below",
+                "% of the true class", limits=(0, 100))
+    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "Faces", "faces")
     figure.suptitle(title, fontsize=10.5)
     return figure, cells
 
@@ -228,14 +209,13 @@ def draw_reliability(probabilities, labels, title):
 
     bins, _ = calibration(probabilities, labels)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    groups = pd.DataFrame({"bin": bins, "confidence": confidence, "right": right}).groupby("bin")
-    bin_number = groups["right"].size().index
-    table = pd.DataFrame({"from": bin_number / BINS, "to": (bin_number + 1) / BINS, "faces": groups.size(),
-                          "confidence": groups["confidence"].mean().round(5),
-                          "accuracy": groups["right"].mean().round(5)})
-    for i, hits in groups["right"].sum().items():
-        interval = binomtest(int(hits), int(table.at[i, "faces"])).proportion_ci(method="wilson")
-        table.loc[i, ["low", "high"]] = round(interval.low, 5), round(interval.high, 5)
+    groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins)
+    table = groups.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+    table[["low", "high"]] = [binomtest(int(hits), int(n)).proportion_ci(method="wilson")
+                              for hits, n in zip(groups["right"].sum(), table["faces"])]
+    table = table.round(5)
+    table.insert(0, "from", table.index / BINS)
+    table.insert(1, "to", (table.index + 1) / BINS)
 
     figure, (ax, below) = plt.subplots(2, 1, figsize=(4.6, 5.1), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
@@ -264,45 +244,48 @@ def draw_gallery(probabilities, faces, pairs, name):
     answers = pd.DataFrame({"id": rows if faces.ids is None else faces.ids, "row": rows, "true": faces.labels,
                             "predicted": probabilities.argmax(axis=1), "image": image_groups(faces.images),
                             "confidence": probabilities.max(axis=1).round(5)})
-    answers = answers.sort_values("confidence", ascending=False, kind="stable")
-    mistakes = answers.drop_duplicates(["image", "true"]).drop(columns="image").groupby(["true", "predicted"])
+    surest = answers.sort_values("confidence", ascending=False, kind="stable")
+    surest = surest.drop_duplicates(["image", "true"]).drop(columns="image").groupby(["true", "predicted"])
     figure, axes = plt.subplots(max(len(pairs), 1), FACES_DRAWN, squeeze=False, layout="constrained",
                                 figsize=(7.2, 0.4 + 1.0 * max(len(pairs), 1)))
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    drawn = [answers.drop(columns="image")[:0]]
+    drawn = [surest.head(0)]
     for line, pair in zip(axes, pairs):
-        chosen = mistakes.get_group((pair["true"], pair["predicted"])).head(FACES_DRAWN)
+        mistakes = surest.get_group((pair["true"], pair["predicted"])).head(FACES_DRAWN)
         true, predicted = CLASSES[pair["true"]], CLASSES[pair["predicted"]]
         line[0].set_ylabel(f"{true}\ntaken for\n{predicted}\n({100 * pair['share'][0]:.0f} %)", rotation=0,
                            ha="right", va="center", fontsize=8, labelpad=4)
-        for ax, mistake in zip(line, chosen.itertuples()):
-            ax.imshow(faces.images[mistake.row], cmap="gray", vmin=0, vmax=255)
-            ax.set_title(f"{100 * mistake.confidence:.0f} %", fontsize=7.5, pad=2)
-        drawn.append(chosen.assign(true=true, predicted=predicted))
+        for ax, row, confidence in zip(line, mistakes["row"], mistakes["confidence"]):
+            ax.imshow(faces.images[row], cmap="gray", vmin=0, vmax=255)
+            ax.set_title(f"{100 * confidence:.0f} %", fontsize=7.5, pad=2)
+        drawn.append(mistakes.assign(true=true, predicted=predicted))
     caption = "mistakes with the probability of the wrong class" if pairs else NO_PAIR.lower()
     figure.suptitle(f"{name}: {caption}", fontsize=10)
     return figure, pd.concat(drawn)
 
 
-def draw_comparison(outputs, labels, comparison):
+def draw_comparison(answers, labels, comparison):
     """Second model minus first in points of each true class; both are resampled on the same faces."""
     from utils import metrics
     from utils.figures import plt
 
-    counts = [metrics.confusion(labels, output.argmax(axis=1)) for output in outputs]
-    first, second = (metrics.scores(matrix)["share"] for matrix in counts)
-    samples = [metrics.scores(metrics.bootstrap(output, labels)[0])["share"] for output in outputs]
-    table = cell_table("difference", second - first, samples[1] - samples[0])
-    values = 100 * table["difference"].to_numpy().reshape(first.shape)
+    shares, samples = [], []
+    for probabilities in answers:
+        counts = metrics.confusion(labels, probabilities.argmax(axis=1))
+        shares.append(metrics.scores(counts)["share"])
+        samples.append(metrics.scores(metrics.bootstrap(probabilities, labels)[0])["share"])
+    table = cell_table("difference",
+                       metrics.with_interval(shares[1] - shares[0], samples[1] - samples[0]))
+    values = 100 * table["difference"].to_numpy().reshape(7, 7)
     limit = max(100 * table["difference"].abs().max(), 1)
     figure, ax = plt.subplots(figsize=(5.6, 4.9), layout="constrained")
     title = (f"{comparison['models'][1]}\nminus {comparison['models'][0]}\nright where the other is wrong: "
              f"{comparison['only_second_right']:,} against {comparison['only_first_right']:,} faces, "
              f"McNemar p = {comparison['p']:.2g}")
-    image = draw_matrix(ax, values, cell_texts(table, "{:+.0f}"), title, "PuOr", (-limit, limit))
-    figure.colorbar(image, ax=ax, shrink=0.75, label="difference (points of the true class)")
+    draw_matrix(ax, values, cell_texts(table, "{:+.0f}"), title, "difference (points of the true class)",
+                "PuOr", (-limit, limit))
     return figure, table
 
 

@@ -16,6 +16,7 @@ face and unreadable files are named and do not stop the rest; without any face t
 nothing is written.
 """
 
+import itertools
 import os
 import re
 import shlex
@@ -43,7 +44,6 @@ SUBMISSION_ERRORS = (  # pattern in the client's output -> what is wrong; the fi
     (r"\b404\b|Could not find competition",
      "Kaggle knows no competition {slug!r} that takes files (404); expected the last part of its address"),
     (r"\b429\b|Too Many Requests", "Kaggle takes no more submissions for now (429); try again tomorrow"),
-    (r"\b5\d\d Server Error", "Kaggle itself failed; try again later"),
 )
 
 
@@ -59,8 +59,8 @@ def parse_args(argv):
     cli.add_classes(parser)
     parser.add_argument("--cropped", action="store_true",
                         help="the --images contain nothing but one face: take them whole")
-    parser.add_argument("--out", type=Path, help="the CSV to write (default: predictions.csv; with --images "
-                                                 "predictions_photos.csv)")
+    parser.add_argument("--out", type=Path,
+                        help="default: predictions.csv; with --images predictions_photos.csv")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of each class, 0-1")
     parser.add_argument("--template", type=Path, metavar="SAMPLE.csv",
                         help="check that a sample submission has the same ids in the same order")
@@ -96,6 +96,7 @@ def predict_faces(args, out):
     """Predict the faces of --data: writes `out`, prints the frequency of each class, submits where asked."""
     files.check_outputs({out: "id"})
     cli.start_keras()
+    import numpy as np
     import pandas as pd
 
     from utils import data, evaluation, models
@@ -103,10 +104,10 @@ def predict_faces(args, out):
     networks = evaluation.load_networks(args.model or [models.default_model()])
     path = args.data or test_data()
     faces = data.load_faces(path, args.classes)
-    ids = pd.Series(range(len(faces)) if faces.ids is None else faces.ids).astype(str)
     data.check_ids(path, faces)
-    if args.template is not None:
-        check_template(ids, faces.source, args.template)
+    ids = np.arange(len(faces)) if faces.ids is None else faces.ids
+    if args.template:
+        check_template(ids.astype(str), faces.source, args.template)
     probabilities = evaluation.probabilities(networks, faces.images, args.tta)
 
     table = pd.DataFrame({"id": ids, "label": probabilities.argmax(axis=1)})
@@ -135,28 +136,18 @@ def test_data():
 
 
 def check_template(ids, source, template):
-    """Raise UserError when a sample submission has other ids or another order.
+    """Raise UserError when a sample submission, a CSV id,label, has other ids or another order.
 
-    ids: Series of str, of the faces in `source`; template: path of a CSV id,label.
+    ids: str (n,), of the faces in `source`.
     """
-    import pandas as pd
+    from utils import data, tables
 
-    if not os.path.isfile(template):
-        raise UserError(f"cannot read {template} as a sample submission, id,label: no such file")
-    try:
-        sample = pd.read_csv(template, dtype=str, keep_default_na=False, encoding="utf-8-sig",
-                             index_col=False, usecols=range(2))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {template} as a sample submission, id,label: {error}") from error
-    if [column.strip().lower() for column in sample.columns] != ["id", "label"]:
-        raise UserError(f"{template} row 1 is {','.join(sample.columns)[:40]}; "
-                        "expected a sample submission that starts with id,label")
-    if len(sample) != len(ids):
-        raise UserError(f"{template} has {len(sample):,} rows but {source} has {len(ids):,} faces; "
+    expected = tables.read_table(template, {"id": data.convert_ids}, ["id", "label"], {})["id"]
+    if len(expected) != len(ids):
+        raise UserError(f"{template} has {len(expected):,} rows but {source} has {len(ids):,} faces; "
                         "is it the right --data?")
-    expected = sample.iloc[:, 0].str.strip()
     if (expected != ids).any():
-        row = (expected != ids).idxmax()
+        row = (expected != ids).argmax()
         raise UserError(f"{template} row {row + 2} has id {expected[row][:20]} where {source} has "
                         f"{ids[row][:20]}; is it the right --data?")
 
@@ -180,8 +171,6 @@ def submit(path, slug, message):
                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, errors="replace")
     except subprocess.TimeoutExpired as error:
         raise UserError(f"Kaggle did not answer within {SUBMISSION_TIMEOUT} s{advice}") from error
-    except OSError as error:
-        raise UserError(f"{client} does not start: {error.strerror}{advice}") from error
     if done.returncode or re.search(SUBMISSION_FAILED, done.stdout):
         raise UserError(submission_error(f"{done.stdout}\n{done.stderr}", slug) + advice)
     return done.stdout.strip()
@@ -216,30 +205,29 @@ def predict_photos(args, out):
     from utils.figures import save_figure
 
     networks = evaluation.load_networks(args.model or [models.default_model()])
-    faces, problems = photos.find_faces(paths, args.cropped)
-    if not faces:
+    table, faces, problems = photos.find_faces(paths, args.cropped)
+    if not len(table):
         others = f" (and so for all {len(problems)} photos)" if len(problems) > 1 else ""
         raise UserError(problems[0] + others)
     print("\n".join(problems), end="\n" * bool(problems))
-    probabilities = evaluation.probabilities(networks, np.stack([face.image for face in faces]), args.tta)
+    probabilities = evaluation.probabilities(networks, faces, args.tta)
 
-    table = pd.DataFrame([[files.relative_path(face.path), face.number, *face.square] for face in faces],
-                         columns=["image", "face", "x", "y", "width", "height"])
     table["label"] = probabilities.argmax(axis=1)
-    table["class"] = table["label"].map(dict(enumerate(CLASSES)))
+    table["class"] = np.take(CLASSES, table["label"])
     table[list(CLASSES)] = probabilities.round(6)
-    printed = table[["image", "face", "width", "class"]].assign(probability=probabilities.max(axis=1))
-    cli.print_table(printed.round({"probability": 2}).rename(columns={"image": "photo", "width": "pixels"}))
+    printed = pd.DataFrame({"photo": table["image"], "face": table["face"], "pixels": table["width"],
+                            "class": table["class"], "probability": probabilities.max(axis=1).round(2)})
+    cli.print_table(printed)
     written = []
-    for path in cli.track(list(dict.fromkeys(face.path for face in faces)), "drawing"):
-        rows = [row for row, face in enumerate(faces) if face.path == path]
-        title = f"{path.name}: {len(rows)} face{'s' * (len(rows) > 1)}{' (taken whole)' * args.cropped}"
-        figure = draw_photo(photos.read_photo(path), [faces[row] for row in rows], probabilities[rows], title)
+    for path, rows in cli.track(list(table.groupby("image", sort=False)), "drawing"):
+        count = f"{len(rows)} face{'s' * (len(rows) > 1)}{' (taken whole)' * args.cropped}"
+        title = f"{os.path.basename(path)}: {count}"
+        figure = draw_photo(photos.read_photo(path), rows, faces[rows.index], title)
         written.append(save_figure(figure, figures[path]))
     files.write_table(out, table)
-    print(f"Wrote {files.relative_path(out)}: {len(faces):,} faces of {len(written):,} photos; "
-          f"{files.relative_path(written[0])}"
-          + (f" and {len(written) - 1:,} more" if len(written) > 1 else ""))
+    others = f" and {len(written) - 1:,} more" if len(written) > 1 else ""
+    print(f"Wrote {files.relative_path(out)}: {len(table):,} faces of {len(written):,} photos; "
+          f"{files.relative_path(written[0])}{others}")
     return table
 
 
@@ -249,23 +237,23 @@ def figure_paths(paths):
 
     figures, taken = {}, set()
     for path in paths:
-        name, number = path.stem[:50], 1  # a name can be as long as the system allows, and ours is longer
-        while name.casefold() in taken:
-            number += 1
-            name = f"{path.stem[:50]}_{number}"
+        stem = path.stem[:50]  # a name can be as long as the system allows, and ours is longer
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name.casefold() not in taken)
         taken.add(name.casefold())
-        figures[path] = FIGURES / f"photo_{name}.png"
+        figures[str(path)] = FIGURES / f"photo_{name}.png"
     return figures
 
 
-def draw_photo(photo, faces, probabilities, title):
+def draw_photo(photo, table, faces, title):
     """A photo with its faces in squares, each face as the network sees it, and its probabilities as bars.
 
-    photo: uint8 (height, width, 3); faces: its `photos.Face`s; probabilities: (len(faces), 7), rows sum to 1.
-    Returns the figure.
+    photo: uint8 (height, width, 3); table: the rows of its faces, as they are written; faces: uint8 (n, 48,
+    48). Returns the figure.
     """
     from utils.data import CLASSES
-    from utils.figures import plt
+    from utils.figures import COLORS, plt
+    from utils.photos import shrink
 
     across = 1 if len(faces) <= 3 else 2
     down = -(-min(len(faces), FACES_DRAWN) // across)
@@ -273,47 +261,40 @@ def draw_photo(photo, faces, probabilities, title):
     figure = plt.figure(figsize=(3.1 + 4.1 * across, height + 0.4), layout="constrained")
     figure.suptitle(title, fontsize=10)
     left, right = figure.subfigures(1, 2, width_ratios=[3.1, 4.1 * across])
-    draw_squares(left.subplots(), photo, faces)
+    small, scale = shrink(photo, PHOTO_SIDE)
+    ax = left.subplots()
+    ax.imshow(small, interpolation="antialiased")
+    ax.set_axis_off()
+    for row in table.itertuples():
+        x, y = scale * row.x, scale * row.y
+        ax.add_patch(plt.Rectangle((x, y), scale * row.width, scale * row.height, fill=False,
+                                   ec=COLORS["orange"], lw=1.6))
+        ax.text(max(x, 0), max(y, 0), row.face, fontsize=7, color="black", va="top",
+                bbox={"fc": COLORS["orange"], "ec": "none", "pad": 1.2})
+    ax.set(xlim=(0, small.shape[1]), ylim=(small.shape[0], 0))
+
     axes = right.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.5] * across)
     for ax in axes.flat:
         ax.set_axis_off()
-    for (crop, bars), face, p in zip(axes.reshape(-1, 2), faces, probabilities):
-        crop.imshow(face.image, cmap="gray", vmin=0, vmax=255)
-        crop.set_title(f"face {face.number}: {CLASSES[p.argmax()]}", fontsize=8.5)
-        draw_bars(bars, p)
+    for (crop, bars), face, (_, row) in zip(axes.reshape(-1, 2), faces, table.iterrows()):
+        crop.imshow(face, cmap="gray", vmin=0, vmax=255)
+        crop.set_title(f"face {row['face']}: {row['class']}", fontsize=8.5)
+        draw_bars(bars, row[list(CLASSES)].astype(float), row["label"])
     if len(faces) > FACES_DRAWN:
         right.supxlabel(f"and {len(faces) - FACES_DRAWN} more in the CSV", fontsize=8)
     return figure
 
 
-def draw_squares(ax, photo, faces):
-    """The photo with each face's square and number."""
-    from utils.figures import COLORS, plt
-    from utils.photos import shrink
-
-    small, scale = shrink(photo, PHOTO_SIDE)
-    ax.imshow(small, interpolation="antialiased")
-    ax.set_axis_off()
-    for face in faces:
-        x, y, width, height = (scale * v for v in face.square)
-        ax.add_patch(plt.Rectangle((x, y), width, height, fill=False, ec=COLORS["orange"], lw=1.6))
-        ax.text(max(x, 0), max(y, 0), face.number, fontsize=7, color="black", va="top",
-                bbox={"fc": COLORS["orange"], "ec": "none", "pad": 1.2})
-    ax.set(xlim=(0, small.shape[1]), ylim=(small.shape[0], 0))
-
-
-def draw_bars(ax, probabilities):
-    """The seven probabilities as horizontal bars, the predicted class in colour."""
-    from utils.data import CLASSES
+def draw_bars(ax, probabilities, best):
+    """The probability of each class (pandas.Series) as horizontal bars, number `best` in colour."""
     from utils.figures import COLORS
 
-    best = probabilities.argmax()
     ax.set_axis_on()
-    bars = ax.barh(CLASSES, probabilities, color="#BBBBBB", height=0.72)
+    bars = ax.barh(probabilities.index, probabilities, color="#BBBBBB", height=0.72)
     bars[best].set_color(COLORS["blue"])
     labels = ax.bar_label(bars, fmt="%.2f", padding=3, fontsize=7)
     labels[best].set_weight("bold")
-    ax.set(xlim=(0, 1.15), ylim=(len(CLASSES) - 0.5, -0.5), xticks=[])
+    ax.set(xlim=(0, 1.15), ylim=(len(probabilities) - 0.5, -0.5), xticks=[])
     ax.tick_params(axis="y", length=0, labelsize=7)
     ax.spines["bottom"].set_visible(False)
     ax.set_box_aspect(0.68)

@@ -35,7 +35,7 @@ def main(argv=None):
     cli.start_keras()
     from reporting import claims, page, pictures, results
     from reporting.text import ORIGINAL
-    from utils import evaluation, metrics, models
+    from utils import evaluation, metrics, models, structure
 
     test = evaluation.faces_to_evaluate([], args.test, args.test_labels) if args.test else None
     if args.claims:
@@ -59,9 +59,9 @@ def main(argv=None):
         for role, network in loaded.items():
             scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
             networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
-    cnn = models.flat_copy(loaded["cnn"][0])
+    cnn = structure.flat_copy(loaded["cnn"][0])
     networks["cnn"]["layers"] = results.layer_results(cnn)
-    logits = models.logits_model(cnn)
+    logits = structure.logits_model(cnn)
     trained_on = results.data_results(training, args.limit)
     claims_path = models.FIGURES / "claims.json"
     measured = {

@@ -125,10 +125,10 @@ class Faces:
 def load_network(args):
     """The Network that the options name, without methods that do not suit it where the user named none."""
     from explain import attribution
-    from utils import models
+    from utils import models, structure
 
     path = args.model or models.default_model()
-    logits = models.logits_model(models.load(path))
+    logits = structure.logits_model(models.load(path))
     classes = models.class_names(logits)
     if args.target not in ("predicted", "true", "contrastive", *classes):
         choices = ", ".join(["predicted", "true", "contrastive", *classes])

@@ -72,7 +72,7 @@ def train(args, build, argv=None):
     from training.augmentation import Augmentation
     from training.batches import Batches, rows_to_copy
     from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision, start_from
-    from utils import data, models
+    from utils import data, models, structure
 
     started = time.monotonic()
     with only_run(args.name):
@@ -116,7 +116,7 @@ def train(args, build, argv=None):
                           callbacks=[evaluation, progress, checkpoint])
 
         # ---- Results: what is measured is the file
-        final = models.export(network)
+        final = structure.flat_copy(network, dtype="float32")
         final.set_weights(evaluation.best["weights"])
         if args.ema:
             recompute_batch_norm(final, batches, model)
@@ -157,7 +157,7 @@ def only_run(name):
 def make_card(args, final, policy, split, evaluation, validation, argv):
     """The model card: everything needed to repeat and to assess the run; `final` is the saved network."""
     from training.callbacks import evaluate
-    from utils import data, machine, models
+    from utils import data, machine, structure
     from utils.evaluation import probabilities
 
     loss, accuracy = evaluate(final, validation)
@@ -171,7 +171,7 @@ def make_card(args, final, policy, split, evaluation, validation, argv):
         "command": " ".join(["python", Path(sys.argv[0]).name, *arguments]),
         "network": final.name,
         "parameters": final.count_params(),
-        "multiply_adds": models.multiply_adds(final),
+        "multiply_adds": structure.multiply_adds(final),
         "classes": list(data.CLASSES),
         "input": "uint8 or float (n, 48, 48, 1), grey, 0-255; rescaling is inside the model",
         "split": split,

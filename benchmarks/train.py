@@ -65,7 +65,7 @@ def run_one(args):
     import keras
 
     from training import networks
-    from utils import models
+    from utils import structure
     from utils.sample import sample_faces
 
     keras.utils.set_random_seed(0)
@@ -76,7 +76,7 @@ def run_one(args):
     epoch = WAYS[args.way](network, images, labels, BATCH[args.network], policy)
     epoch()  # traces, compiles
     rates = {kind: matmul_rate(kind) for kind in ("float32", "bfloat16")}
-    print(json.dumps({"multiply_adds": models.multiply_adds(network), "rates": rates}), flush=True)
+    print(json.dumps({"multiply_adds": structure.multiply_adds(network), "rates": rates}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         epoch()
@@ -88,9 +88,9 @@ def plain_fit(network, images, labels, batch, policy):
     import keras
     import numpy as np
 
-    from utils import models
+    from utils import structure
 
-    model = models.export(network)
+    model = structure.flat_copy(network, dtype="float32")
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     faces, targets = images[..., None].astype(np.float32), keras.utils.to_categorical(labels, 7)
     return lambda: model.fit(faces, targets, batch_size=batch, epochs=1, verbose=0)
@@ -117,9 +117,10 @@ def ours_augmented(*arguments):
 
 def pytorch(network, images, labels, batch, policy, compiled=False):
     from benchmarks import torch_twin
-    from utils import models
+    from utils import structure
 
-    return torch_twin.trainer(models.export(network), images, labels, batch, policy != "float32", compiled)
+    copy = structure.flat_copy(network, dtype="float32")
+    return torch_twin.trainer(copy, images, labels, batch, policy != "float32", compiled)
 
 
 def pytorch_compiled(*arguments):

@@ -43,8 +43,8 @@ import sys
 from utils import cli
 cli.start_keras()
 from explain import attribution
-from utils import models, sample
-model = models.logits_model(models.load(sys.argv[1]))
+from utils import models, sample, structure
+model = structure.logits_model(models.load(sys.argv[1]))
 faces, labels = sample.sample_faces(int(sys.argv[2]))
 attribution.attribute(model, faces, labels % model.output_shape[-1], sys.argv[3])
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
@@ -118,9 +118,9 @@ def memory(model, images, methods):
 def subject(args):
     """The model of logits, the layer that CAMs look at, and the filters to maximise."""
     from explain import attribution
-    from utils import models
+    from utils import models, structure
 
-    logits = models.logits_model(models.load(args.model))
+    logits = structure.logits_model(models.load(args.model))
     layer = attribution.cam_layer(logits)
     channels = list(range(min(args.filters, logits.get_layer(layer).output.shape[-1])))
     return logits, layer, channels

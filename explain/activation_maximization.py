@@ -1,7 +1,7 @@
 """Images synthesised to excite a filter or a class (Erhan et al. 2009), and the data that excite it.
 
 Images are grey, float32, 0-255; a network with several input channels sees the grey image in each. Networks
-are functional and without nested models, as `utils.models.flat_copy` gives them.
+are functional and without nested models, as `utils.structure.flat_copy` gives them.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import tensorflow as tf
 from explain import batch_limit
 from explain.attribution import in_channels
 from explain.receptive_field import trace
-from utils import cli, models
+from utils import cli, models, structure
 from utils.machine import has_native_bfloat16
 
 RANGE = 255.0
@@ -232,7 +232,9 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
 
 def compiled_ascent(place, parametrization, sign, seed):
     """Compiled functions: steps `first` to `last` of the climb, and the images and activations of a state."""
-    climbed = models.export(place.network, "mixed_bfloat16") if has_native_bfloat16() else place.network
+    climbed = place.network
+    if has_native_bfloat16():
+        climbed = structure.flat_copy(climbed, dtype="mixed_bfloat16")
 
     def value_of(network, image, chosen, climbing):
         features = network(in_channels(network, image), training=False)

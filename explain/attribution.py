@@ -1,6 +1,6 @@
 """Where a classifier looks: gradients, class activation maps and perturbations, on logits, batched, seeded.
 
-Every method takes a model of logits (`models.logits_model`), grey faces and targets, and gives a map a face:
+Every method takes a model of logits (`utils.structure`), grey faces and targets, and gives a map a face:
 
     maps = attribute(model, images, targets, "grad-cam")
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 
 from explain import attribution
-from utils import cli, models
+from utils import cli, models, structure
 
 STEPS = 16  # points of a deletion or insertion curve after the first
 FAILS = 0.5  # a method whose maps stay as similar without the upper half explains nothing that was learnt
@@ -164,7 +164,7 @@ def cascade(model, images, targets, methods, seed=0, **options):
     network sees: a margin that it crops is zero in every map. Returns (names of the layer that each stage
     ends with, {method: (rank correlations, ssims), float (stages, n) each}). `model` stays as it is.
     """
-    copy = models.flat_copy(model)
+    copy = structure.flat_copy(model)
     # Another seed, as its training's would give a network its first weights back; built anew, so that each
     # weight comes from its layer's own initialiser.
     keras.utils.set_random_seed(seed + 1_000_003)

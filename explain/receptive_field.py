@@ -1,6 +1,6 @@
 """Which pixels of the image the units of a feature map see (Araujo et al. 2019).
 
-Networks are functional and without nested models, as `utils.models.flat_copy` gives them.
+Networks are functional and without nested models, as `utils.structure.flat_copy` gives them.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from utils import models
+from utils import structure
 from utils.cli import UserError
 
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
@@ -101,7 +101,7 @@ def split_activation(layer, *args, **kwargs):
         return args[0], layer(*args, **kwargs)
     if activation is not keras.activations.relu:
         return (layer(*args, **kwargs),) * 2
-    linear = models.stock_copy(layer, activation="linear")
+    linear = structure.stock_copy(layer, activation="linear")
     linear.build(args[0].shape)
     linear.set_weights(layer.get_weights())
     before = linear(*args, **kwargs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from utils import models
+from utils import structure
 from utils.cli import UserError
 
 pytest.importorskip("tensorflow")
@@ -48,7 +48,7 @@ def edge_network():
 
 
 def climb(model, name, objective="channel", channels=(0, 1, 2), sign=1, **options):
-    canvas = maximization.canvas(models.flat_copy(model), name, objective)
+    canvas = maximization.canvas(structure.flat_copy(model), name, objective)
     assert canvas.objective == objective
     return maximization.ascend(canvas, channels, sign, **{"steps": 60} | options), canvas
 
@@ -255,7 +255,7 @@ def test_rare_filters_answer_to_few_images():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_adversarial_turns_the_class_by_less_than_the_sign_of_the_gradient(seed):
-    logits = models.logits_model(network())
+    logits = structure.logits_model(network())
     image = np.random.default_rng(seed).uniform(40, 215, (24, 24)).astype(np.float32)
     smallest, fgsm = adversarial.adversarial(logits, image)
     assert smallest.min() >= 0 and smallest.max() <= 255
@@ -290,7 +290,7 @@ def test_a_stock_network_with_colour_input_and_a_nested_one():
     face = keras.Input((32, 32, 3))
     x = layers.GlobalAveragePooling2D()(base(layers.Rescaling(1 / 127.5, offset=-1)(face)))
     model = keras.Model(face, layers.Dense(7, activation="softmax")(x))
-    model = models.flat_copy(model)
+    model = structure.flat_copy(model)
     _, nodes = receptive_field.trace(model)
     stages = receptive_field.stage_ends(nodes)
     assert "out_relu" in receptive_field.feature_layers(nodes) and len(stages) >= 4

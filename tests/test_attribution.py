@@ -7,7 +7,7 @@ from keras import layers
 
 from explain import attribution, receptive_field
 from explain import faithfulness as checks
-from utils import models
+from utils import models, structure
 from utils.cli import UserError
 
 SIZE = 16
@@ -54,7 +54,7 @@ def one_corner(channels=1):
 
 @pytest.fixture(scope="module")
 def logits():
-    return models.logits_model(small())
+    return structure.logits_model(small())
 
 
 def score(model, images, targets):
@@ -63,7 +63,7 @@ def score(model, images, targets):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_gradient_is_the_finite_difference(channels):
-    model = models.logits_model(small(channels=channels))
+    model = structure.logits_model(small(channels=channels))
     made = attribution.attribute(model, FACES, TARGETS, "gradient")
     assert made.shape == FACES.shape and made.dtype == np.float32
     way = np.random.default_rng(1).normal(size=FACES.shape).astype(np.float32)
@@ -108,7 +108,7 @@ def test_noisy_gradients_are_moments_of_gradients_and_do_not_depend_on_the_batch
 def test_a_single_sigmoid_becomes_two_logits_of_which_each_has_a_gradient():
     model = small()
     binary = keras.Model(model.inputs, layers.Dense(1, activation="sigmoid")(model.layers[-2].output))
-    logits = models.logits_model(binary)
+    logits = structure.logits_model(binary)
     p = binary.predict_on_batch(FACES[..., None])[:, 0]
     np.testing.assert_allclose(checks.probabilities(logits, FACES), np.stack([1 - p, p], 1), atol=1e-6)
     no, yes = (attribution.attribute(logits, FACES, np.full(5, code), "gradient") for code in (0, 1))
@@ -133,7 +133,7 @@ def test_chunks_change_nothing(logits, monkeypatch):
 @pytest.mark.parametrize("kind", [{"relu": "layer"}, {"relu": "relu"}, {"relu": "layer", "nested": True},
                                   {"relu": "relu", "nested": True}, {"relu": "relu6"}], ids=str)
 def test_guided_backprop_is_not_the_gradient_whatever_the_relu(kind):
-    model = models.logits_model(small(**kind))
+    model = structure.logits_model(small(**kind))
     guided, plain = (attribution.attribute(model, FACES, TARGETS, m) for m in ("guided-backprop", "gradient"))
     assert np.abs(guided - plain).max() > 0.05 * np.abs(plain).max()
     np.testing.assert_array_equal(plain, attribution.attribute(model, FACES, TARGETS, "gradient"))
@@ -152,7 +152,7 @@ def test_guided_backprop_by_hand():
 
 
 def test_guided_backprop_needs_a_relu():
-    model = models.logits_model(small(relu="tanh"))
+    model = structure.logits_model(small(relu="tanh"))
     with pytest.raises(UserError, match="has none; use gradient"):
         attribution.attribute(model, FACES, TARGETS, "guided-backprop")
 
@@ -288,7 +288,7 @@ def test_channel_weighting_methods_find_a_planted_patch(method):
 
 @pytest.mark.parametrize("method", attribution.METHODS)
 def test_blank_is_reported_and_never_nan(method):
-    model = models.logits_model(small())
+    model = structure.logits_model(small())
     for weight in model.weights:
         weight.assign(weight * 0)
     maps = attribution.attribute(model, np.zeros((2, SIZE, SIZE)), np.array([0, 1]), method, masks=20,
@@ -297,7 +297,7 @@ def test_blank_is_reported_and_never_nan(method):
 
 
 def test_stock_rgb_network():
-    model = models.logits_model(keras.applications.MobileNetV2((48, 48, 3), alpha=0.35, weights=None,
+    model = structure.logits_model(keras.applications.MobileNetV2((48, 48, 3), alpha=0.35, weights=None,
                                                                classes=7))
     faces = rng.uniform(0, 255, (2, 48, 48))
     methods = ["gradient", "integrated-gradients", "guided-backprop", "grad-cam", "hires-cam", "occlusion"]
@@ -374,7 +374,7 @@ def test_randomisation_leaves_the_model_alone_and_draws_from_each_layers_initial
 
 def test_randomisation_does_not_return_to_the_weights_before_training():
     keras.utils.set_random_seed(0)
-    model = models.logits_model(small(seed=0))
+    model = structure.logits_model(small(seed=0))
     _, result = checks.cascade(model, FACES, TARGETS, ["gradient"], seed=0)
     assert result["gradient"][0][-1].mean() < 0.5
     assert not checks.fails(*result["gradient"]) and checks.fails(np.ones((3, 2)), np.ones((3, 2)))

@@ -16,7 +16,7 @@ from keras.src.applications.convnext import ConvNeXt
 
 from tests.conftest import PROJECT
 from training import networks
-from utils import cli, evaluation, models
+from utils import cli, evaluation, models, structure
 from utils.cli import UserError
 
 
@@ -67,7 +67,7 @@ def test_softmax_of_the_logits_is_the_model(make):
         weight.assign(np.random.default_rng(1).normal(0, 0.4, weight.shape))
     images = np.random.default_rng(0).uniform(0, 9, (5, 12, 12, 1)).astype(np.float32)
     expected = model.predict_on_batch(images)
-    logits = models.logits_model(model).predict_on_batch(images)
+    logits = structure.logits_model(model).predict_on_batch(images)
     assert logits.shape == (5, 4) and np.abs(logits.sum(1) - 1).max() > 1e-3
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-5)
 
@@ -79,7 +79,7 @@ def test_a_binary_classifier_gets_a_logit_for_each_class(kind):
     expected = model.predict_on_batch(images)[:, 0]
     if not kind:
         expected = 1 / (1 + np.exp(-expected))
-    logits = models.logits_model(model).predict_on_batch(images)
+    logits = structure.logits_model(model).predict_on_batch(images)
     assert logits.shape == (5, 2)
     np.testing.assert_allclose(softmax(logits)[:, 1], expected, atol=1e-6)
 
@@ -87,7 +87,7 @@ def test_a_binary_classifier_gets_a_logit_for_each_class(kind):
 def test_logits_stay_and_the_model_is_not_touched():
     model = sequential([layers.Dense(4)])
     images = np.random.default_rng(0).uniform(0, 9, (5, 12, 12, 1)).astype(np.float32)
-    copy = models.logits_model(model)
+    copy = structure.logits_model(model)
     np.testing.assert_allclose(copy.predict_on_batch(images), model.predict_on_batch(images), atol=1e-6)
     before = [w.copy() for w in model.get_weights()]
     for weight in copy.weights:
@@ -101,19 +101,19 @@ def test_sequential_from_h5(tmp_path):
     model = sequential([layers.Dense(4, activation="softmax")])
     model.save(tmp_path / "m.h5")
     images = np.random.default_rng(0).uniform(0, 9, (5, 12, 12, 1)).astype(np.float32)
-    logits = models.logits_model(models.load(tmp_path / "m.h5")).predict_on_batch(images)
+    logits = structure.logits_model(models.load(tmp_path / "m.h5")).predict_on_batch(images)
     np.testing.assert_allclose(softmax(logits), model.predict_on_batch(images), atol=1e-5)
 
 
 def test_nested_layers_can_be_reached():
-    names = [layer.name for layer in models.logits_model(nested()).layers]
+    names = [layer.name for layer in structure.logits_model(nested()).layers]
     assert "conv" in names and "head_conv" in names and "pool" in names and len(set(names)) == len(names)
 
 
 def test_stock_network(tmp_path):
     base = keras.applications.MobileNetV2((48, 48, 3), alpha=0.35, weights=None, classes=7)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 48, 48, 3)).astype(np.float32)
-    logits = models.logits_model(base)
+    logits = structure.logits_model(base)
     assert isinstance(logits.get_layer("Conv_1"), layers.Conv2D)
     expected = base.predict_on_batch(images)
     np.testing.assert_allclose(softmax(logits.predict_on_batch(images)), expected, atol=1e-5)
@@ -352,9 +352,9 @@ def test_the_export_of_a_training_network_is_stock_float32_and_computes_the_same
         for weight in network.weights:
             size = 1 if "norm" in weight.path else 0.02
             weight.assign(size * np.random.default_rng(1).uniform(0.5, 1.5, weight.shape))
-        exported = models.export(network)
+        exported = structure.flat_copy(network, dtype="float32")
         doubled = keras.Sequential([keras.Input((12, 12, 1)), network, layers.Rescaling(2.0)])
-        nested_copy = models.export(doubled)
+        nested_copy = structure.flat_copy(doubled, dtype="float32")
     finally:
         keras.config.set_dtype_policy("float32")
     assert [type(layer) for layer in exported.layers] == [
@@ -382,7 +382,7 @@ def test_a_layer_that_no_keras_layer_can_stand_for_is_not_exported():
             return 2 * x
 
     with pytest.raises(TypeError, match="Doubled extends no layer"):
-        models.export(keras.Sequential([keras.Input((3,)), Doubled()]))
+        structure.flat_copy(keras.Sequential([keras.Input((3,)), Doubled()]))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -427,6 +427,7 @@ def test_a_compiled_and_trained_model_loads(tmp_path, suffix):
     outer = keras.Sequential([keras.Input((12, 12, 1)), model, layers.Rescaling(2.0)])  # compiled inside, too
     for name, network in (("one", model), ("two", outer)):
         loaded = models.load(saved(tmp_path / f"{name}{suffix}", network))
+        assert not any(isinstance(layer, keras.Model) for layer in loaded.layers)  # nested ones are unfolded
         np.testing.assert_allclose(models.predict(loaded, images), scores(network, images), atol=1e-6)
 
 
@@ -462,8 +463,8 @@ def test_an_open_image_size_becomes_that_of_a_face(tmp_path):
         assert loaded.input_shape == (None, 48, 48, 1)
         assert loaded.get_layer("conv").output.shape == (None, 46, 46, 4)
         np.testing.assert_allclose(models.predict(loaded, faces), scores(model, faces), atol=1e-6)
-        assert models.multiply_adds(loaded) == 46 * 46 * 3 * 3 * 4 + 4 * 7
-        np.testing.assert_allclose(softmax(models.predict(models.logits_model(loaded), faces)),
+        assert structure.multiply_adds(loaded) == 46 * 46 * 3 * 3 * 4 + 4 * 7
+        np.testing.assert_allclose(softmax(models.predict(structure.logits_model(loaded), faces)),
                                    models.predict(loaded, faces), atol=1e-6)
 
 
@@ -473,11 +474,11 @@ def test_mobilenet_v3_whose_graph_holds_plain_operations_can_be_taken_apart(tmp_
     faces = np.random.default_rng(0).uniform(0, 255, (2, 48, 48)).astype(np.float32)
     expected = scores(model, faces)
     np.testing.assert_allclose(scores(loaded, faces), expected, atol=1e-6)
-    np.testing.assert_allclose(scores(models.flat_copy(loaded), faces), expected, atol=1e-6)
-    logits = models.logits_model(loaded)
+    np.testing.assert_allclose(scores(structure.flat_copy(loaded), faces), expected, atol=1e-6)
+    logits = structure.logits_model(loaded)
     np.testing.assert_allclose(softmax(scores(logits, faces)), expected, atol=1e-6)
     part = keras.Model(logits.inputs, logits.get_layer("conv").output)
-    half = scores(models.export(part, "mixed_bfloat16"), faces)
+    half = scores(structure.flat_copy(part, dtype="mixed_bfloat16"), faces)
     np.testing.assert_allclose(half.astype(np.float32), scores(part, faces), atol=0.05)
 
 

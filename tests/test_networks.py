@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from training import networks
-from utils import models
+from utils import structure
 
 
 def rows(model):
@@ -110,7 +110,7 @@ def test_dropconnect_network_has_the_stock_networks_weights():
 @pytest.mark.parametrize("build", [networks.compact_cnn, networks.large_cnn])
 def test_the_exported_network_is_of_stock_layers_and_computes_the_same(build):
     network = build()
-    stock = models.export(network)
+    stock = structure.flat_copy(network, dtype="float32")
     assert all(type(layer).__module__.startswith("keras.") for layer in stock.layers)
     x = np.random.default_rng(0).uniform(0, 255, (2, 48, 48, 1)).astype(np.float32)
     np.testing.assert_allclose(stock(x), network(x), rtol=1e-4, atol=1e-6)
@@ -132,4 +132,4 @@ def test_fused_normalisation_equals_the_stock_layer():
 
 def test_multiply_adds_by_hand():
     report = 46 * 46 * 9 * 32 + 44 * 44 * 9 * 32 * 32 + 20 * 20 * 9 * 32 * 64 + 6400 * 1028 + 1028 * 7
-    assert models.multiply_adds(networks.report_cnn()) == report
+    assert structure.multiply_adds(networks.report_cnn()) == report

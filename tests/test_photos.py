@@ -162,14 +162,15 @@ def test_photos_without_a_face_are_named_and_the_rest_goes_on(tmp_path, portrait
     Image.fromarray(portrait).save(tmp_path / "c.png")
     Image.fromarray(gradient(200, 200)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no picture")
-    faces, problems = photos.find_faces(photos.find_photos([tmp_path]))
-    assert [(face.path.name, face.number, face.image.shape) for face in faces] == [("c.png", 1, (48, 48))]
+    table, faces, problems = photos.find_faces(photos.find_photos([tmp_path]))
+    assert table["image"].str[-5:].tolist() == ["c.png"] and table["face"].tolist() == [1]
+    assert faces.shape == (1, 48, 48)
     assert "no face found in" in problems[0] and "a.png" in problems[0]
     assert "b.png is no readable image" in problems[1]
 
 
 def test_cropped_takes_the_whole_picture(tmp_path):
     Image.fromarray(gradient(90, 70)).save(tmp_path / "a.png")
-    (face,), problems = photos.find_faces([tmp_path / "a.png"], cropped=True)
-    assert face.square == (0, 0, 90, 70) and problems == []
-    np.testing.assert_array_equal(face.image, data.read_image(tmp_path / "a.png"))
+    table, (face,), problems = photos.find_faces([tmp_path / "a.png"], cropped=True)
+    assert table.loc[0, "x":].tolist() == [0, 0, 90, 70] and problems == []
+    np.testing.assert_array_equal(face, data.read_image(tmp_path / "a.png"))

@@ -88,7 +88,7 @@ def test_the_matrix_is_drawn_with_true_classes_down_and_predicted_across():
     counts[4, 2] = 3
     figure, ax = plt.subplots()
     texts = [str(count) for count in counts.ravel()]
-    image = plot_confusion.draw_matrix(ax, counts.astype(float), texts, "title", "Blues", (0, 3))
+    image = plot_confusion.draw_matrix(ax, counts.astype(float), texts, "title", "faces")
     assert ax.get_ylabel() == "true class" and ax.get_xlabel() == "predicted class"
     marked = next(text for text in ax.texts if text.get_text() == "3")
     assert marked.get_position() == (2, 4)  # x: fear, y: sad

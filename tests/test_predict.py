@@ -86,10 +86,10 @@ def test_a_template_that_fits_passes(call):
 @pytest.mark.parametrize(("text", "expected"), [
     ("id,label\n100,0\n", "has 1 rows but .* has 23 faces"),
     ("id,label\n" + "".join(f"{i},0\n" for i in range(23)), "row 2 has id 0 where .* has 100"),
-    ("emotion,pixels\n", "row 1 is emotion,pixels; expected"),
-    ("", "cannot read"),
-    ("\xff\xfe", "cannot read"),
-    ("id,label\n100,0,1\n99,0\n", "has 2 rows"),
+    ("emotion,pixels\n", "row 1: no column of id among: 'emotion', 'pixels'"),
+    ("", "is empty; expected a header of id, label"),
+    ("\xff\xfe", "row 1: no column of id"),
+    ("id,label\n100,0,1\n99,0\n", "row 2: 3 fields; expected 2"),
 ])
 def test_a_template_that_does_not_fit_stops_before_writing(call, tmp_path, text, expected):
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")

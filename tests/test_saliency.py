@@ -56,12 +56,12 @@ def test_the_sixteenth_training_image_is_the_default(shared_suite, folder):
 
 
 def test_the_probability_kept_is_that_of_the_masked_face(folder):
-    from utils import data, models
+    from utils import data, models, structure
 
     table = folder.run(*TINY, "--index", 3, "--keep", 10, "--fill", "black", "--target", "happy")
     network = models.load("models/tiny.keras")
     face = data.find_data("sample").images[3].astype(np.float32)
-    kernel = np.abs(attribution.attribute(models.logits_model(network), face[None], np.array([3]),
+    kernel = np.abs(attribution.attribute(structure.logits_model(network), face[None], np.array([3]),
                                           "gradient")[0])
     masked = np.where(kernel >= np.sort(kernel.ravel())[-230], face, 0)
     whole, kept = (network.predict_on_batch(x[None, ..., None])[0, 3] for x in (face, masked))

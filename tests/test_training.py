@@ -17,7 +17,7 @@ import train_dnn
 from training import augmentation, callbacks, networks, recipes
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, averaged_weights, make_optimizer, recompute_batch_norm
-from utils import cli, data, models
+from utils import cli, data, models, structure
 from utils.cli import UserError
 from utils.sample import sample_faces
 
@@ -313,7 +313,7 @@ COMBINATIONS = [  # together they give every option of train_cnn.py a value; see
 def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.h5"
     keras.utils.set_random_seed(0)
-    models.save(models.export(networks.report_cnn()), path)
+    models.save(structure.flat_copy(networks.report_cnn(), dtype="float32"), path)
     return path
 
 
@@ -535,7 +535,7 @@ def test_the_cosine_schedule_rises_to_its_peak_and_ends_at_zero(steps, warmup):
 def test_batch_norm_statistics_are_those_of_the_training_batches():
     keras.utils.set_random_seed(0)
     faces, labels = sample_faces(96)
-    network = models.export(networks.compact_cnn())
+    network = structure.flat_copy(networks.compact_cnn(), dtype="float32")
     batches = Batches(faces, labels, 32, 0)
     recompute_batch_norm(network, batches, TrainingModel(network))
     first = next(layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization))

@@ -13,7 +13,7 @@ from keras import ops
 
 from training.model import averaged_weights
 from training.recipes import as_json
-from utils import models
+from utils import models, structure
 from utils.cli import UserError, interruption
 from utils.files import relative_path, replacing
 
@@ -72,7 +72,7 @@ class EvaluateAverages(keras.callbacks.Callback):
         if self.best:
             path = models.MODELS / f"{self.args.name}_last_good.h5"
             self.evaluation_network.set_weights(self.best["weights"])
-            models.save(models.export(self.evaluation_network), path)
+            models.save(structure.flat_copy(self.evaluation_network, dtype="float32"), path)
             saved = (f"the weights of epoch {self.best['epoch']} are in {relative_path(path)}, "
                      "which --start-from reads")
         raise UserError(f"{reason} of epoch {len(self.history) + 1} (loss before: {self.last_loss:.3g}): "

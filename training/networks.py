@@ -2,8 +2,8 @@
 
 Every builder returns an uncompiled functional keras.Model: raw grey faces (n, 48, 48, 1) with values 0-255
 in, rescaled inside; class probabilities (n, 7) out; the layer before the softmax is called `logits`. The two
-layers defined below exist for training only: `utils.models.export` replaces them by the stock layers with the
-same weights.
+layers defined below exist for training only: `utils.structure.flat_copy` replaces them by the stock layers
+with the same weights.
 """
 
 import math

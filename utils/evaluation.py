@@ -1,6 +1,7 @@
 """Faces to evaluate on and the predictions of models, for evaluate.py, plot_confusion.py and predict.py."""
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from utils.metrics import to_probabilities
 
 DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
 ROWS_AT_ONCE = 2048  # between two steps of the progress bar
+SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal where validation faces are
 
 
 # ---- faces -------------------------------------------------------------------------------------------------
@@ -29,7 +31,12 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
     if source is None and labels is not None:
         raise UserError(f"--labels {labels} belongs to a --data; name the file of faces too")
     if source is None and usage is None:
-        return common_validation_faces(paths, training_data)
+        splits = [[split_of(path)[key] for key in SAME_SPLIT] for path in paths]
+        for path, split in zip(paths, splits):
+            if split != splits[0]:
+                raise UserError(f"{path} was trained on another split than {paths[0]} and may have seen "
+                                "these faces; name faces that neither has seen with --data")
+        return validation_faces(paths[0], training_data)
     faces = data.load_labelled(source, labels, classes) if source else data.find_data(classes=classes)
     if faces.labels is None:
         raise UserError(f"{faces.source} has no labels; name labelled faces with --data")
@@ -44,26 +51,13 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
     return dataclasses.replace(faces.take(faces.usage == usage), source=f"{faces.source} {usage}")
 
 
-def common_validation_faces(paths, training_data=None):
-    """The validation faces of the first model. Raises UserError when another was trained on another split."""
-    first = split_of(paths[0])
-    for path in paths[1:]:
-        other = split_of(path)
-        keys = ("fingerprint", "validation", "seed", "validation_labels")
-        if any(other[key] != first[key] for key in keys):
-            raise UserError(f"{path} was trained on another split than {paths[0]} and may have seen "
-                            "these faces; name faces that neither has seen with --data")
-    return validation_faces(paths[0], training_data)
-
-
 def split_of(model_path):
     """How a model's data was split (see `data.load_split`): a dict. Raises UserError when no card says so."""
     card, advice = models.read_card(model_path), "name labelled faces with --data"
     if card is None:
         raise UserError(f"{model_path} has no model card that names its validation split; {advice}")
     split = card.get("split", {})
-    is_complete = {"data", "fingerprint", "validation", "seed"} <= split.keys()
-    if not is_complete or split["seed"] < 0 or not isinstance(split.get("classes"), list | None):
+    if not {"data", "fingerprint", "validation", "seed"} <= split.keys() or split["seed"] < 0:
         raise UserError(f"{models.card_path(model_path)} does not say how the data was split; {advice}")
     return split | {key: card.get("arguments", {}).get(key) for key in ("limit", "validation_labels")}
 
@@ -117,14 +111,12 @@ def probabilities(networks, images, tta="none"):
     networks: a list of keras.Model that end in probabilities or in logits; images: uint8 (n, 48, 48), 0-255;
     tta: none, flip or ten-crop (Krizhevsky et al. 2012). Returns float64 (n, 7), rows sum to 1.
     """
-    count = max(-(-len(images) // ROWS_AT_ONCE), 1)
-    chunks = np.array_split(images, count)  # even, so that one batch shape is traced
-    steps = [(network, start) for network in networks for start in range(len(chunks))]
-    sums = [0.0] * len(chunks)
-    for network, i in cli.track(steps, "predicting"):
-        outputs = [models.predict(network, view) for view in views(chunks[i], tta, crop_shift(network))]
-        sums[i] = sums[i] + sum(map(to_probabilities, outputs)) / len(outputs)
-    return np.concatenate(sums) / len(networks)
+    chunks = np.array_split(images, -(-len(images) // ROWS_AT_ONCE) or 1)  # even: one batch shape is traced
+    outputs = []
+    for network, chunk in cli.track(list(itertools.product(networks, chunks)), "predicting"):
+        answers = [models.predict(network, view) for view in views(chunk, tta, crop_shift(network))]
+        outputs.append(np.mean([to_probabilities(answer) for answer in answers], axis=0))
+    return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
 
 
 def crop_shift(network):
@@ -133,7 +125,7 @@ def crop_shift(network):
     A network that sees the centre 40x40 then sees the four corners (4); one without such a layer gets
     DEFAULT_SHIFT.
     """
-    size = network.input_shape[1] or data.SIZE
+    size = network.input_shape[1]
     crop = next((layer for layer in network.layers if isinstance(layer, keras.layers.CenterCrop)), None)
     return DEFAULT_SHIFT if crop is None else max(round((size - crop.height) / 2 * data.SIZE / size), 0)
 

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 from scipy import special, stats
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+from sklearn.metrics import confusion_matrix
 
 from utils.cli import UserError
 from utils.data import CLASSES
@@ -117,25 +117,27 @@ def mcnemar(right_a, right_b):
 
 
 def measure(probabilities, labels):
-    """Every score with its bootstrap 95 % interval, ready for JSON.
+    """The main scores, ready for JSON: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high],
+    "recall": {class: [value, low, high]}}; see `estimates`."""
+    found = estimates(probabilities, labels)
+    return {"rows": len(labels), **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
+            "recall": dict(zip(CLASSES, found["recall"]))}
 
-    probabilities: (n, 7); labels: int (n,). Returns {"rows": n, "accuracy", "macro_f1", "ece": [value, low,
-    high], "recall": {class: [value, low, high]}}; None where undefined. A resample's ECE is biased upwards,
-    so that interval is moved to have the estimate as its centre of mass. Raises UserError when there is no
-    face.
+
+def estimates(probabilities, labels):
+    """All of `scores` and ece, the expected calibration error, with bootstrap 95 % intervals: a dict.
+
+    probabilities: (n, 7); labels: int (n,). Each is [value, low, high] or a nested list of such, None where
+    undefined. A resample's ECE is biased upwards, so that interval is moved to have the estimate as its
+    centre of mass. Raises UserError when there is no face.
     """
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
-    predicted = probabilities.argmax(axis=1)
     counts, errors = bootstrap(probabilities, labels)
-    samples, error = scores(counts), ece(*calibration(probabilities, labels))
-    shifted = np.maximum(errors - errors.mean() + error, 0)
-    recall = recall_score(labels, predicted, labels=CODES, average=None, zero_division=np.nan)
-    return {"rows": len(labels),
-            "accuracy": with_interval(accuracy_score(labels, predicted), samples["accuracy"]),
-            "macro_f1": with_interval(f1_score(labels, predicted, average="macro"), samples["macro_f1"]),
-            "ece": with_interval(error, shifted),
-            "recall": dict(zip(CLASSES, with_interval(recall, samples["recall"])))}
+    values, samples = scores(confusion(labels, probabilities.argmax(axis=1))), scores(counts)
+    values["ece"] = ece(*calibration(probabilities, labels))
+    samples["ece"] = np.maximum(errors - errors.mean() + values["ece"], 0)
+    return {name: with_interval(values[name], samples[name]) for name in values}
 
 
 def with_interval(value, samples):

@@ -7,7 +7,6 @@ HDF5 (the legacy `.h5`) or a zip (`.keras`) of JSON and HDF5 weights.
 """
 
 import contextlib
-import copy
 import io
 import json
 import math
@@ -21,26 +20,31 @@ from keras.src.backend.common import global_state
 from keras.src.legacy.saving import legacy_h5_format, saving_options, saving_utils
 from keras.src.saving import serialization_lib
 
-from utils import models
+from utils import structure
 from utils.cli import UserError
 
 CONFIG_BYTES = 16 << 20  # EfficientNet-B7's takes half a megabyte
 WEIGHTS_BYTES = 4 << 30
 PACKING = 1100  # deflate makes at most 1032 bytes of one
 LARGEST_OUTPUT = 1 << 22  # values of one layer for one image; VGG16 at 224 px has 3.2 million
-RUNS_CODE = {"Lambda", "__lambda__", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper"}
-READS_FILES = {"StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
+UNSAFE = {"Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper",
+          "StringLookup", "IntegerLookup", "TextVectorization", "IndexLookup"}
 
 
 def load(path):
-    """The uncompiled Keras model in a file. Raises UserError, one line, when it is no model or not safe."""
+    """The model in a file, uncompiled and without nested models (see `structure.flat_copy`).
+
+    Raises UserError, one line, when it is no model or not safe.
+    """
     try:
         config, weights, is_zip = read(Path(path))
-        check_config(config)
         with allocating_nothing():
-            check_size(build(config, is_zip), weights)
+            check_weights(build(config, is_zip), weights)
         model = build(config, is_zip)
         load_weights(model, weights, is_zip)
+        model = structure.flat_copy(model)
+        if (values := structure.largest_output(model)) > LARGEST_OUTPUT:
+            raise ValueError(f"a layer gives {values:,} values for one image; at most {LARGEST_OUTPUT:,}")
         return model
     except Exception as error:  # h5py, zipfile and Keras raise whatever a damaged file leads them to
         while "deserializ" in str(error) and error.__context__:  # Keras wraps the reason, layer by layer
@@ -50,14 +54,29 @@ def load(path):
 
 
 def build(config, is_zip):
-    """A model with fresh weights from its configuration (dict)."""
-    config = copy.deepcopy(config)  # Keras takes it apart
+    """A model with fresh weights from its configuration (JSON)."""
+    try:
+        config = json.loads(config, object_hook=check_layer)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError("its configuration is no JSON") from error
+    if not isinstance(config, dict):
+        raise ValueError("its configuration is no model")
     with serialization_lib.SafeModeScope(True):
         if is_zip:
             with serialization_lib.ObjectSharingScope():
                 return keras.saving.deserialize_keras_object(config)
         with saving_options.keras_option_scope(use_legacy_config=True):
             return saving_utils.model_from_config(config)
+
+
+def check_layer(item):
+    """A dict of a configuration, without how its model was compiled. Refuses layers that run code."""
+    item.pop("compile_config", None)
+    kind, inside = str(item.get("class_name")).split(".")[-1], item.get("config")
+    if kind in UNSAFE:
+        name = inside.get("name", "") if isinstance(inside, dict) else ""
+        raise ValueError(f"layer {name!r} ({kind}) would run code from the file or read other files")
+    return item
 
 
 def load_weights(model, weights, is_zip):
@@ -73,14 +92,14 @@ def load_weights(model, weights, is_zip):
 
 
 def read(path):
-    """The configuration (dict) and the weights (HDF5, bytes) in a model file, and whether it is a zip."""
+    """The configuration (JSON) and the weights (HDF5, bytes) in a model file, and whether it is a zip."""
     if path.stat().st_size > WEIGHTS_BYTES:
         raise ValueError(f"it is larger than {WEIGHTS_BYTES >> 30} GB")
     content = path.read_bytes()
     is_zip = content.startswith(b"PK\3\4")
     if is_zip:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            text = read_member(archive, "config.json", CONFIG_BYTES)
+            config = read_member(archive, "config.json", CONFIG_BYTES)
             content = read_member(archive, "model.weights.h5", WEIGHTS_BYTES)
     elif not content.startswith(b"\x89HDF\r\n\x1a\n"):
         raise ValueError("it is neither HDF5 (.h5) nor a zip (.keras)")
@@ -89,11 +108,8 @@ def read(path):
         with h5py.File.in_memory(content) as file:
             if "model_config" not in file.attrs:
                 raise ValueError("it holds weights without a model; save the whole model with model.save()")
-            text = file.attrs["model_config"]
-    try:
-        return json.loads(text), content, is_zip
-    except (ValueError, RecursionError) as error:
-        raise ValueError("its configuration is no JSON") from error
+            config = file.attrs["model_config"]
+    return config, content, is_zip
 
 
 def read_member(archive, name, limit):
@@ -123,28 +139,8 @@ def check_heaps(content):
             block += 16 + -(-size // 8) * 8 if number else size
 
 
-def check_config(config):
-    """Refuse layers that run code or read files; remove from `config` how its models were compiled."""
-    if not isinstance(config, dict):
-        raise ValueError("its configuration is no model")
-    waiting = [config]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, list):
-            waiting += item
-        elif isinstance(item, dict):
-            item.pop("compile_config", None)
-            waiting += item.values()
-            kind, inside = str(item.get("class_name")).split(".")[-1], item.get("config")
-            name = inside.get("name", "") if isinstance(inside, dict) else ""
-            if kind in RUNS_CODE:
-                raise ValueError(f"layer {name!r} ({kind}) would run code from the file")
-            if kind in READS_FILES:
-                raise ValueError(f"layer {name!r} ({kind}) may read other files")
-
-
-def check_size(model, weights):
-    """Refuse a model with more weights than are in its file (HDF5, bytes) or an output that fills memory."""
+def check_weights(model, weights):
+    """Refuse a model with more weights than are in its file (HDF5, bytes), and values kept elsewhere."""
     links, held = [], 0
     with h5py.File.in_memory(weights) as file:
         file.visititems_links(lambda *link: links.append(link))  # raising in there would upset the library
@@ -160,11 +156,6 @@ def check_size(model, weights):
     needed = sum(math.prod(v.shape) for v in model.variables if "seed_generator" not in v.path)
     if needed > held:
         raise ValueError(f"its layers need {needed:,} weights and the file holds {held:,}")
-    if any(None in x.shape[1:] for x in model.inputs):
-        model = models.unfold(model)[0]  # of a fixed size
-    largest = models.largest_output(model)
-    if largest > LARGEST_OUTPUT:
-        raise ValueError(f"a layer gives {largest:,} values for one image; the limit is {LARGEST_OUTPUT:,}")
 
 
 @contextlib.contextmanager

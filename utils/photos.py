@@ -6,11 +6,11 @@ and one of the two without a false face; it finds two thirds of the faces, so th
 are reported as having none.
 """
 
-import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps
 
 from utils import cli, data, files
@@ -25,20 +25,6 @@ BOX_SIZE = 39.0 / 48
 BOX_CENTRE = 24.2 / 48, 28.8 / 48
 
 
-@dataclasses.dataclass
-class Face:
-    """One face of a photo.
-
-    path: the photo; number: from 1, the largest face first; square: (x, y, width, height) in pixels of the
-    photo, may reach over its edge; image: uint8 (48, 48), grey.
-    """
-
-    path: Path
-    number: int
-    square: tuple
-    image: np.ndarray
-
-
 def find_photos(paths):
     """The image files that `paths` name: files, and of a folder the images in it (not below it) by name.
 
@@ -48,25 +34,26 @@ def find_photos(paths):
     photos = []
     for path in paths:
         if os.path.isdir(path):  # unlike Path.is_dir it takes names that no file can have
-            images = sorted(file for file in path.iterdir()
-                            if file.suffix.lower() in SUFFIXES and file.is_file())
-            if not images:
-                raise UserError(f"{path} holds no images; expected {', '.join(sorted(SUFFIXES))}")
-            photos += images
-        elif os.path.isfile(path):
-            photos.append(path)
+            found = sorted(file for file in path.iterdir()
+                           if file.suffix.lower() in SUFFIXES and file.is_file())
+            problem = "holds no images"
         else:
+            found = [path] if os.path.isfile(path) else []
             problem = "is no regular file" if os.path.exists(path) else "does not exist"
+        if not found:
             raise UserError(f"{path} {problem}; expected a photo or a folder of photos")
-    return list(dict.fromkeys(photos))
+        photos += found
+    return list(dict.fromkeys(Path(files.relative_path(photo)) for photo in photos))
 
 
 def find_faces(paths, cropped=False):
-    """The faces of photos: (list of Face, list of lines about the photos without one).
+    """The faces of photos, those of a photo from the largest on, and what went wrong.
 
-    paths: image files; cropped: take each whole picture as one face, without a search.
+    paths: image files; cropped: take each whole picture as one face, without a search. Returns a DataFrame, a
+    row a face: image (the path), face (number from 1) and the square x, y, width, height in pixels, which may
+    reach over the photo's edge; the faces as uint8 (n, 48, 48), grey; and a line on each photo without any.
     """
-    faces, problems = [], []
+    rows, images, problems = [], [], []
     for path in cli.track(paths, "detecting faces"):
         try:
             photo = read_photo(path)
@@ -75,11 +62,11 @@ def find_faces(paths, cropped=False):
             continue
         squares = [(0, 0, photo.shape[1], photo.shape[0])] if cropped else detect_squares(photo)
         if not squares:
-            problems.append(f"no face found in {files.relative_path(path)}; "
-                            "if it contains nothing but a face, add --cropped")
-        faces += [Face(path, number, square, crop(photo, square))
-                  for number, square in enumerate(squares, start=1)]
-    return faces, problems
+            problems.append(f"no face found in {path}; if it contains nothing but a face, add --cropped")
+        rows += [(str(path), number, *square) for number, square in enumerate(squares, start=1)]
+        images += [crop(photo, square) for square in squares]
+    table = pd.DataFrame(rows, columns=["image", "face", "x", "y", "width", "height"])
+    return table, np.reshape(images, (-1, data.SIZE, data.SIZE)).astype(np.uint8), problems
 
 
 def read_photo(path):
