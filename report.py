@@ -59,7 +59,7 @@ def main(argv=None):
         for role, network in loaded.items():
             scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
             networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
-    cnn = structure.flat_copy(loaded["cnn"][0])
+    cnn = loaded["cnn"][0]
     networks["cnn"]["layers"] = results.layer_results(cnn)
     logits = structure.logits_model(cnn)
     trained_on = results.data_results(training, args.limit)

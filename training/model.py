@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from training import augmentation
-from utils import machine, models, structure
+from utils import machine, models
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
 
@@ -59,9 +59,8 @@ def as_teacher(model):
         precision = {} if isinstance(layer, exact) else {"dtype": policy}
         return type(layer).from_config(layer.get_config() | precision)
 
-    flat = structure.flat_copy(model)
-    copy = keras.models.clone_model(flat, clone_function=in_policy)
-    copy.set_weights(flat.get_weights())
+    copy = keras.models.clone_model(model, clone_function=in_policy)
+    copy.set_weights(model.get_weights())
     copy.trainable = False
     return copy
 
