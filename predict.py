@@ -94,7 +94,7 @@ def main(argv=None):
 
 def predict_faces(args, out):
     """Predict the faces of --data: writes `out`, prints the frequency of each class, submits where asked."""
-    files.check_outputs({out: "id"})
+    files.check_outputs({out: "id,label"})
     cli.start_keras()
     import pandas as pd
 

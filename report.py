@@ -133,7 +133,7 @@ def find_networks(args):
             )
         if not is_there:
             run(*training, "--name", name, *options, quiet=False)
-        cli.register_input(paths[role])
+        cli.inputs.append(paths[role])
     check_outputs(output_paths(args.out))
     return paths
 

@@ -78,7 +78,7 @@ def test_dialects_read_to_the_same_faces(tmp_path, dialect):
     else:
         assert faces.labels is None
     if dialect == "ml2017 test":
-        np.testing.assert_array_equal(faces.ids, np.arange(7))
+        assert faces.ids.tolist() == list("0123456")
     if dialect in ("fer2013", "icml"):
         assert list(faces.usage) == USAGE
         assert len(data.training_part(faces)) == 5
@@ -215,8 +215,6 @@ def test_damaged_cache_is_parsed_again(tmp_path):
 def test_leading_zeros_of_ids_stay(tmp_path):
     faces = data.load_faces(write(tmp_path / "z.csv", table("id,feature", ["007", "8", "9"], ROWS[:3])))
     assert faces.ids.tolist() == ["007", "8", "9"]
-    numbers = data.load_faces(write(tmp_path / "n.csv", table("id,feature", ["7", "8", "0"], ROWS[:3])))
-    assert numbers.ids.dtype == np.int64 and numbers.ids.tolist() == [7, 8, 0]
     labels = write(tmp_path / "labels.csv", "id,label\n007,3\n7,1\n8,2\n")
     assert data.load_labels(labels, faces.ids).tolist() == [3, 2, -1]
 
@@ -310,11 +308,6 @@ def test_a_cache_that_claims_a_billion_rows_is_parsed_again(tmp_path):
     with open(entry, "wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": (10**9,)})
     np.testing.assert_array_equal(data.load_faces(path).images, IMAGES)
-    np.save(entry, np.zeros(7, kind))
-    with open(entry, "r+b") as file:
-        file.seek(-4, os.SEEK_END)
-        file.write(b"\xff\xff\xff\x7f")  # a label that is none
-    np.testing.assert_array_equal(data.load_faces(path).images, IMAGES)
 
 
 def test_a_pipe_is_refused_in_one_line(tmp_path):
@@ -362,7 +355,7 @@ def test_labels_from_a_second_file(tmp_path):
     faces = write(tmp_path / "test.csv", DIALECTS["ml2017 test"])
     labels = write(tmp_path / "labels.csv", "id,label\n2,6\n0,0\n")
     known = data.load_labelled(faces, labels)
-    np.testing.assert_array_equal(known.ids, [0, 2])
+    assert known.ids.tolist() == ["0", "2"]
     np.testing.assert_array_equal(known.labels, [0, 6])
     with pytest.raises(UserError, match="row 2: label 'happy'"):
         data.load_labelled(faces, write(tmp_path / "wrong.csv", "id,label\n0,happy\n"))
@@ -549,28 +542,6 @@ def test_paths_that_no_file_can_have_are_one_line(tmp_path):
 def test_a_compression_that_is_not_read_is_named(tmp_path, start, kind):
     with pytest.raises(UserError, match=rf"is {kind}; expected a CSV .* plain or as .gz, .bz2, .xz or .zip"):
         data.load_faces(write(tmp_path / "a.csv", start + bytes(range(256))))
-
-
-# ---- folds -------------------------------------------------------------------------------------------------
-
-
-def test_folds_hold_each_face_out_once_and_keep_identical_images_together():
-    images = RNG.integers(0, 256, (300, 48, 48), np.uint8)
-    images[200:] = images[:100]
-    labels = np.arange(300) % 100 % 5
-    faces = data.Faces(images, labels)
-    parts = data.folds(faces, 3, seed=1)
-    rows = np.concatenate([held_out for _, held_out in parts])
-    np.testing.assert_array_equal(np.sort(rows), np.arange(300))
-    for training, held_out in parts:
-        assert not set(training) & set(held_out) and len(training) + len(held_out) == 300
-        inside = set(held_out.tolist())
-        assert all((i in inside) == (i + 200 in inside) for i in range(100))
-        assert (np.abs(np.bincount(labels[held_out]) - 20) <= 5).all()
-    np.testing.assert_array_equal(parts[0][1], data.folds(faces, 3, seed=1)[0][1])
-    assert not np.array_equal(parts[0][1], data.folds(faces, 3, seed=2)[0][1])
-    with pytest.raises(UserError, match="2 faces cannot be split into 3 folds"):
-        data.folds(faces.take([0, 1]), 3, seed=0)
 
 
 # ---- the scripts' options ----------------------------------------------------------------------

@@ -7,6 +7,7 @@ validate on.
 import collections
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -32,7 +33,7 @@ USAGE_OF_FOLDER = {
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
-CACHE_VERSION = 2  # part of each cache entry's name; raise it when what the loader returns changes
+CACHE_VERSION = 3  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters; every id of a file takes as much memory as the longest one
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
@@ -47,7 +48,7 @@ class Faces:
 
     images: uint8 (n, 48, 48), grey, 0-255
     labels: int64 (n,), codes 0-6 as in CLASSES, or None when the file has none
-    ids:    int64 or str (n,), the file's `id` column, or None
+    ids:    str (n,), the file's `id` column, or None
     usage:  str (n,), one of USAGES, or None
     source: where they came from, for messages
     """
@@ -142,28 +143,28 @@ def load_labels(path, ids):
     """
     import pandas as pd
 
-    columns = ["id", "label"]
-    table = tables.read_table(path, {name: CONVERTERS[name] for name in columns}, columns, ALIASES)
-    table = pd.DataFrame(table).drop_duplicates()
-    repeated = table.id[table.id.duplicated()]
+    table = pd.DataFrame(read_columns(path, "id", "label"))
+    labels = table.drop_duplicates(["id", "label"])
+    repeated = labels.id[labels.id.duplicated()]
     if len(repeated):
-        rows = ", ".join(map(str, rows_with_id(path, repeated.iloc[0])))
+        rows = ", ".join(map(str, table.row[table.id == repeated.iloc[0]]))
         raise UserError(f"{path} rows {rows}: different labels for id {repeated.iloc[0]!r}; expected one")
-    return table.set_index("id").label.reindex([str(i) for i in ids], fill_value=-1).to_numpy(np.int64)
+    return labels.set_index("id").label.reindex(map(str, ids), fill_value=-1).to_numpy(np.int64)
 
 
 def check_ids(path, faces):
     """Raise UserError, naming two rows of the CSV at `path`, when two of its `faces` have the same id."""
     names, counts = np.unique([] if faces.ids is None else faces.ids, return_counts=True)
     if (counts > 1).any():
-        name = str(names[counts.argmax()])
-        first, second, *_ = rows_with_id(path, name)
+        name = names[counts.argmax()]
+        table = read_columns(path, "id")
+        first, second, *_ = table["row"][table["id"] == name]
         raise UserError(f"{path} row {second} has id {name[:20]} of row {first} again; expected each id once")
 
 
-def rows_with_id(path, name):
-    """The numbers of the rows of a CSV whose id is `name`."""
-    return tables.find_rows(path, "id", lambda field: plain_id(field) == name)
+def read_columns(path, *names):
+    """The named columns of a CSV, all of them required; see `tables.read_table`."""
+    return tables.read_table(path, {name: CONVERTERS[name] for name in names}, names, ALIASES)
 
 
 # ---- CSV ---------------------------------------------------------------------------------------------------
@@ -172,10 +173,7 @@ def rows_with_id(path, name):
 def read_csv(path):
     """Parse a CSV of faces; see `load_faces` for dialects and errors."""
     table = tables.read_table(path, CONVERTERS, ["pixels"], ALIASES)
-    ids = table.get("id")
-    if ids is not None and all(re.fullmatch("0|[1-9][0-9]{0,17}", name) for name in ids):  # not "007"
-        ids = ids.astype(np.int64)
-    return Faces(table["pixels"], table.get("label"), ids, table.get("usage"))
+    return Faces(table["pixels"], table.get("label"), table.get("id"), table.get("usage"))
 
 
 # The functions in CONVERTERS take fields of a column as a list of str and raise ValueError for the wrong one.
@@ -183,27 +181,20 @@ def read_csv(path):
 
 def convert_pixels(fields):
     """Fields of 2,304 whole numbers 0-255 between white space, `7.0` counting as 7: uint8 (n, 48, 48)."""
-    with contextlib.suppress(ValueError):
-        return parse_integers(fields)
-    fields = [re.sub(r"(?<=[0-9])\.0*(?= |$)", "", " ".join(field.split())) for field in fields]
-    with contextlib.suppress(ValueError):
-        return parse_integers(fields)
+    with contextlib.suppress(ValueError, Warning), warnings.catch_warnings(action="error"):
+        if "+" not in "".join(fields):  # a sign is what loadtxt would accept; NumPy below 2.4 warns of 256
+            return np.loadtxt(fields, np.uint8, comments=None, ndmin=2).reshape(len(fields), SIZE, SIZE)
+    images = []
     for values in map(str.split, fields):
         if len(values) != PIXELS:
             raise ValueError(f"{len(values)} pixels; expected {PIXELS} (48x48)")
-        for number, value in enumerate(values, 1):
-            if whole_number(value, 255) is None:
-                raise ValueError(f"pixel {number} is {value[:20]!r}; expected a whole number from 0 to 255")
-    raise ValueError("pixels that cannot be read")
-
-
-def parse_integers(fields):
-    """The same for fields of digits and white space, quickly."""
-    if any("+" in field or not field.strip() for field in fields):  # what loadtxt would accept or leave out
-        raise ValueError
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # NumPy below 2.4 reads 256 as 0
-        return np.loadtxt(fields, np.uint8, comments=None, ndmin=2).reshape(len(fields), SIZE, SIZE)
+        image = [whole_number(value, 255) for value in values]
+        if None in image:
+            wrong = image.index(None)
+            raise ValueError(f"pixel {wrong + 1} is {values[wrong][:20]!r}; "
+                             "expected a whole number from 0 to 255")
+        images.append(image)
+    return np.array(images, np.uint8).reshape(-1, SIZE, SIZE)
 
 
 def convert_labels(fields):
@@ -236,6 +227,7 @@ CONVERTERS = {"pixels": convert_pixels, "label": convert_labels, "id": convert_i
 ALIASES = {"feature": "pixels", "emotion": "label"}
 
 
+@functools.lru_cache(4096)  # a file of pixels such as 7.0 has few of them
 def whole_number(text, highest):
     """The int from 0 to `highest` that a str such as `7`, `007` or `7.0` means, else None."""
     match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text)  # int() also takes 7_0 and other scripts' digits
@@ -366,12 +358,9 @@ def read_cache(entry):
     """Faces kept under `entry`, or None when there is none or it is damaged."""
     try:
         table = np.load(entry, mmap_mode="r", allow_pickle=False)
-        faces = Faces(**{name: np.ascontiguousarray(table[name]) for name in table.dtype.names})
-    except (OSError, ValueError, EOFError, TypeError, KeyError, SyntaxError, MemoryError):
+        return Faces(**{name: np.ascontiguousarray(table[name]) for name in table.dtype.names})
+    except Exception:  # a damaged header leads NumPy to many kinds
         return None
-    is_valid = faces.images.shape[1:] == (SIZE, SIZE) and faces.images.dtype == np.uint8 and len(faces)
-    is_valid = is_valid and (faces.labels is None or np.isin(faces.labels, range(len(CLASSES))).all())
-    return faces if is_valid else None
 
 
 # ---- splits ------------------------------------------------------------------------------------------------
@@ -403,19 +392,6 @@ def split(faces, fraction, seed):
     if chosen.all():
         chosen[0] = False
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
-
-
-def folds(faces, k, seed):
-    """Split labelled faces k times for cross-validation: k pairs (training rows, validation rows), int64.
-
-    Each face is in one validation part. Stratified by class; identical images stay on one side.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    if not 2 <= k <= len(faces):
-        raise UserError(f"{len(faces):,} faces cannot be split into {k} folds")
-    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-    return list(splitter.split(faces.images, faces.labels, image_groups(faces.images)))
 
 
 def training_part(faces):
