@@ -62,10 +62,13 @@ class Faces:
     def __len__(self):
         return len(self.images)
 
+    def arrays(self):
+        """The fields that are known: {name: array}."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
     def take(self, rows):
-        """The faces at `rows` (int indices or a boolean mask), in that order."""
-        pick = [None if a is None else a[rows] for a in (self.images, self.labels, self.ids, self.usage)]
-        return Faces(*pick, source=self.source)
+        """The faces at `rows` (int indices, a slice or a boolean mask), in that order."""
+        return Faces(**{name: array[rows] for name, array in self.arrays().items()}, source=self.source)
 
     def fingerprint(self):
         """SHA-256 (hex, 16 digits) of images and labels: equal for equal data, whatever file it came in."""
@@ -207,8 +210,8 @@ def convert_labels(fields):
 
 
 def convert_ids(fields):
-    """Names of faces: str (n,). See `plain_id`."""
-    ids = [plain_id(field) for field in fields]
+    """Names of faces, a whole number written as a float without its fraction: str (n,)."""
+    ids = [re.sub(r"^([0-9]{1,18})\.0*$", r"\1", field.strip()) for field in fields]
     for name in ids:
         if not 0 < len(name) <= LONGEST_ID or not name.isprintable():
             raise ValueError(f"id {name[:20]!r}; expected 1 to {LONGEST_ID} printable characters in UTF-8")
@@ -234,26 +237,18 @@ def whole_number(text, highest):
     return int(match[1]) if match and int(match[1]) <= highest else None
 
 
-def plain_id(text):
-    """An id without spaces around it; a whole number written as a float without its fraction."""
-    text = text.strip()
-    match = re.fullmatch(r"([0-9]{1,18})\.0*", text)
-    return match[1] if match else text
-
-
 # ---- folders -----------------------------------------------------------------------------------------------
 
 
 def read_folder(path, classes=None):
     """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER.
 
-    classes: names for class folders that are digits, in their order, because data sets number
-        differently
+    classes: names for class folders that are digits, in their order, because data sets number differently
     Images in other folders are left out, and a printed line counts them. Raises UserError.
     """
     source = relative_path(path)
-    files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
-    files.sort()
+    files = sorted(file for file in path.rglob("*")
+                   if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     places = [("", "", *file.relative_to(path).parts)[-3:-1] for file in files]  # (split, class)
     codes = folder_codes({folder for _, folder in places}, classes, source)
     usage = np.array([USAGE_OF_FOLDER.get(split.lower(), "") for split, _ in places])
@@ -263,11 +258,11 @@ def read_folder(path, classes=None):
     if not len(rows):
         raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
                         "expected PATH/happy/1.jpg and so on")
-    others = set(range(len(files))).difference(rows)
-    if others:
-        skipped = collections.Counter(relative_path(files[i].parent) for i in others)
+    skipped = collections.Counter(relative_path(files[i].parent) for i in {*range(len(files))} - {*rows})
+    if skipped:
         names = ", ".join(f"{name} ({count:,})" for name, count in skipped.most_common(8))
-        print(f"{source}: skipped {len(others):,} images in {len(skipped)} folders of other names: {names}")
+        print(f"{source}: skipped {skipped.total():,} images in {len(skipped)} folders of other names: "
+              f"{names}")
     images = np.stack([read_image(files[row]) for row in rows])
     return Faces(images, labels[rows], usage=usage[rows] if has_splits else None, source=source)
 
@@ -322,11 +317,9 @@ def to_face(image):
     """A PIL image, 8 bits a channel, as grey values of a face: uint8 (48, 48), 0-255."""
     from PIL import Image
 
-    grey = image.convert("L")
-    if grey.size != (SIZE, SIZE):
-        is_large = min(grey.size) > 2 * SIZE
-        grey = grey.resize((SIZE, SIZE), Image.Resampling.BOX if is_large else Image.Resampling.BILINEAR)
-    return np.asarray(grey, np.uint8)
+    is_large = min(image.size) > 2 * SIZE
+    kind = Image.Resampling.BOX if is_large else Image.Resampling.BILINEAR
+    return np.asarray(image.convert("L").resize((SIZE, SIZE), kind))
 
 
 # ---- cache -------------------------------------------------------------------------------------------------
@@ -343,9 +336,9 @@ def cache_entry(path):
 
 def write_cache(entry, faces):
     """Keep `faces` as a structured .npy instead of older entries of the same file, if the disk allows it."""
-    fields = {name: value for name, value in vars(faces).items() if isinstance(value, np.ndarray)}
-    table = np.empty(len(faces), [(name, array.dtype, array.shape[1:]) for name, array in fields.items()])
-    for name, array in fields.items():
+    arrays = faces.arrays()
+    table = np.empty(len(faces), [(name, array.dtype, array.shape[1:]) for name, array in arrays.items()])
+    for name, array in arrays.items():
         table[name] = array
     with contextlib.suppress(UserError, OSError):
         with replacing(entry) as temporary:
