@@ -104,7 +104,9 @@ def predict_faces(args, out):
     path = args.data or test_data()
     faces = data.load_faces(path, args.classes)
     ids = pd.Series(range(len(faces)) if faces.ids is None else faces.ids).astype(str)
-    data.check_ids(path, faces)
+    if not ids.is_unique:
+        twice = ids[ids.duplicated()].iloc[0]
+        raise UserError(f"{path} has id {twice} more than once; expected each id once")
     if args.template is not None:
         check_template(ids, faces.source, args.template)
     probabilities = evaluation.probabilities(networks, faces.images, args.tta)

@@ -146,28 +146,14 @@ def load_labels(path, ids):
     """
     import pandas as pd
 
-    table = pd.DataFrame(read_columns(path, "id", "label"))
+    converters = {"id": convert_ids, "label": convert_labels}
+    table = pd.DataFrame(tables.read_table(path, converters, list(converters), ALIASES))
     labels = table.drop_duplicates(["id", "label"])
     repeated = labels.id[labels.id.duplicated()]
     if len(repeated):
         rows = ", ".join(map(str, table.row[table.id == repeated.iloc[0]]))
         raise UserError(f"{path} rows {rows}: different labels for id {repeated.iloc[0]!r}; expected one")
     return labels.set_index("id").label.reindex(map(str, ids), fill_value=-1).to_numpy(np.int64)
-
-
-def check_ids(path, faces):
-    """Raise UserError, naming two rows of the CSV at `path`, when two of its `faces` have the same id."""
-    names, counts = np.unique([] if faces.ids is None else faces.ids, return_counts=True)
-    if (counts > 1).any():
-        name = names[counts.argmax()]
-        table = read_columns(path, "id")
-        first, second, *_ = table["row"][table["id"] == name]
-        raise UserError(f"{path} row {second} has id {name[:20]} of row {first} again; expected each id once")
-
-
-def read_columns(path, *names):
-    """The named columns of a CSV, all of them required; see `tables.read_table`."""
-    return tables.read_table(path, {name: CONVERTERS[name] for name in names}, names, ALIASES)
 
 
 # ---- CSV ---------------------------------------------------------------------------------------------------
