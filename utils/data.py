@@ -63,8 +63,8 @@ class Faces:
         return len(self.images)
 
     def arrays(self):
-        """The fields that are known: {name: array}."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        """The fields that are known, without the source: {name: array}."""
+        return {name: value for name, value in vars(self).items() if name != "source" and value is not None}
 
     def take(self, rows):
         """The faces at `rows` (int indices, a slice or a boolean mask), in that order."""

@@ -37,14 +37,12 @@ def read_table(path, converters, required, aliases):
     names = [name.strip().lower() for name in header]
     names = [aliases.get(name, name) for name in names]
     for name in converters:
-        if names.count(name) > 1:
-            raise UserError(f"{path} row 1: {names.count(name)} columns of {name}; expected one")
-    for name in required:
-        if name not in names:
+        count = names.count(name)
+        if count > 1 or (count == 0 and name in required):
             found = ", ".join(repr(name[:20]) for name in names[:5])
             also = "".join(f" or {alias}" for alias, meant in aliases.items() if meant == name)
-            raise UserError(f"{path} row 1: no column of {name} among: {found}; "
-                            f"expected one called {name}{also}")
+            raise UserError(f"{path} row 1: {count or 'no'} column{'s' * (count > 1)} of {name} among: "
+                            f"{found}; expected one called {name}{also}")
     columns = {name: (names.index(name), convert) for name, convert in converters.items() if name in names}
     parts = []
     while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
