@@ -102,6 +102,12 @@ def test_devices_pipes_loops_and_long_names_are_one_line():
     refused(Path("/dev/null/x.csv"), "Not a directory")
 
 
+def test_a_write_protected_file_of_the_very_kind_stays():
+    Path("labels.csv").write_text("id,label\n0,1\n")
+    Path("labels.csv").chmod(0o444)
+    refused(Path("labels.csv"), "it is write-protected", first="id,label")
+
+
 def test_the_longest_name_there_is_can_be_written():
     files.write_table("n" * 251 + ".csv", PREDICTIONS)
     files.write_text("\N{GRINNING FACE}" * 63 + ".md", "x")

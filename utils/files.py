@@ -30,7 +30,8 @@ def check_outputs(outputs):
 
     outputs: all paths that the command will write, or {path: the first words there, where its suffix does not
     tell: columns of a CSV such as "id,label", the first key of a JSON that is no model card}. Raises
-    UserError when one is a folder or device, is read by this command, or exists and begins differently.
+    UserError when one is a folder or device, is write-protected, is read by this command, or exists and
+    begins differently.
     """
     for path in outputs:
         check_output(Path(path), outputs[path] if isinstance(outputs, dict) else "")
@@ -47,6 +48,8 @@ def check_output(path, first=""):
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
         raise UserError(f"cannot write {path}: it is {kind}; choose another name")
+    if not mode & stat.S_IWUSR:  # renaming a file over it would not ask
+        raise UserError(f"cannot write {path}: it is write-protected; choose another name")
     if is_input(path):
         raise UserError(f"{path} is read by this command, which would overwrite it; choose another name")
     beginning = BEGINNINGS.get(path.suffix.lower(), b"")
