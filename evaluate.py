@@ -100,7 +100,7 @@ def main(argv=None):
         name = f"{re.sub(r'[^ ]*/', '', faces.source)}, {args.tta}"  # without folders
         entry = {key: result[key] for key in result if key not in ("model", "parameters", "multiply_adds")}
         card.setdefault("evaluations", {})[name] = circumstances | entry
-        files.write_json(models.card_path(path), card, is_update=True)
+        files.write_json(models.card_path(path), card)
     table = results_table(flat, circumstances)
     save_figure(draw(circumstances, results), args.out)
     files.write_table(table_path, table)

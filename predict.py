@@ -94,9 +94,8 @@ def main(argv=None):
 
 def predict_faces(args, out):
     """Predict the faces of --data: writes `out`, prints the frequency of each class, submits where asked."""
-    files.check_outputs({out: "id"})
+    files.check_outputs({out: "id,label"})
     cli.start_keras()
-    import numpy as np
     import pandas as pd
 
     from utils import data, evaluation, models
@@ -104,10 +103,12 @@ def predict_faces(args, out):
     networks = evaluation.load_networks(args.model or [models.default_model()])
     path = args.data or test_data()
     faces = data.load_faces(path, args.classes)
-    data.check_ids(path, faces)
-    ids = np.arange(len(faces)) if faces.ids is None else faces.ids
+    ids = pd.Series(range(len(faces)) if faces.ids is None else faces.ids).astype(str)
+    if not ids.is_unique:
+        twice = ids[ids.duplicated()].iloc[0]
+        raise UserError(f"{path} has id {twice} more than once; expected each id once")
     if args.template:
-        check_template(ids.astype(str), faces.source, args.template)
+        check_template(ids, faces.source, args.template)
     probabilities = evaluation.probabilities(networks, faces.images, args.tta)
 
     table = pd.DataFrame({"id": ids, "label": probabilities.argmax(axis=1)})

@@ -57,7 +57,8 @@ def parse_args(argv):
                         f"not to {args.network}")
     if args.folds and args.validation != parser.get_default("validation"):
         raise UserError("--folds chooses the faces to validate on; leave out --validation")
-    files.check_outputs([path for name in fold_names(args) for path in output_paths(name)])
+    for name in fold_names(args):
+        check_outputs(name)
     return args
 
 
@@ -140,6 +141,11 @@ def output_paths(name):
 
     return [MODELS / f"{name}.h5", MODELS / f"{name}.json", MODELS / f"{name}_history.csv",
             FIGURES / f"{name}_architecture.png", FIGURES / f"{name}_curves.png"]
+
+
+def check_outputs(name):
+    """Raise UserError now where a run called `name` could not write its files at its end."""
+    files.check_outputs({path: "epoch" if path.suffix == ".csv" else "" for path in output_paths(name)})
 
 
 def checkpoint_path(name):

@@ -9,7 +9,7 @@ Writes the same files as train_cnn.py under models/dnn* and figures/dnn*; when t
 
 from pathlib import Path
 
-from train_cnn import add_to_experiments, output_paths, print_summary, train
+from train_cnn import add_to_experiments, check_outputs, output_paths, print_summary, train
 from training import recipes
 from utils import cli, files
 from utils.cli import UserError
@@ -46,7 +46,8 @@ def parse_args(argv):
     parser.add_argument("--cnn", type=Path,
                         help="CNN to compare with (default: models/cnn.h5, else the released one)")
     args = recipes.parse_args(parser, argv)
-    files.check_outputs([*output_paths(args.name), comparison_path(args.name)])
+    check_outputs(args.name)
+    files.check_outputs([comparison_path(args.name)])
     return args
 
 

@@ -34,6 +34,25 @@ def faces_file(workspace, monkeypatch):
     return str(workspace / "faces.csv")
 
 
+def test_folds_hold_each_face_out_once_and_keep_identical_images_together():
+    images = np.random.default_rng(0).integers(0, 256, (300, 48, 48), np.uint8)
+    images[200:] = images[:100]
+    labels = np.arange(300) % 100 % 5
+    faces = data.Faces(images, labels)
+    parts = data.folds(faces, 3, seed=1)
+    rows = np.concatenate([held_out for _, held_out in parts])
+    np.testing.assert_array_equal(np.sort(rows), np.arange(300))
+    for training, held_out in parts:
+        assert not set(training) & set(held_out) and len(training) + len(held_out) == 300
+        inside = set(held_out.tolist())
+        assert all((i in inside) == (i + 200 in inside) for i in range(100))
+        assert (np.abs(np.bincount(labels[held_out]) - 20) <= 5).all()
+    np.testing.assert_array_equal(parts[0][1], data.folds(faces, 3, seed=1)[0][1])
+    assert not np.array_equal(parts[0][1], data.folds(faces, 3, seed=2)[0][1])
+    with pytest.raises(UserError, match="2 faces cannot be split into 3 folds"):
+        data.folds(faces.take([0, 1]), 3, seed=0)
+
+
 def test_out_of_fold_accuracy_is_that_of_networks_that_have_not_seen_the_face(faces_file, monkeypatch):
     argv = [*SHORT, "--data", faces_file, "--folds", "3", "--name", "cv"]
     card = train_cnn.main(argv)

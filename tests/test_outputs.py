@@ -1,6 +1,7 @@
 """No output destroys anything: inputs, folders, devices and files of another kind are refused before they are
 touched."""
 
+import json
 import os
 from pathlib import Path
 
@@ -61,30 +62,22 @@ def test_an_input_is_never_overwritten_whatever_its_spelling(out):
     assert pd.read_csv(out).equals(PREDICTIONS)
 
 
-@pytest.mark.parametrize("out", ["models/a.h5", "models/a.json", "models/a_history.csv", "models/b.keras"])
-def test_a_model_its_card_and_its_history_are_inputs_together(out):
+def test_a_model_its_card_and_its_history_stay_when_they_are_read():
     Path("models").mkdir()
     files.write_json("models/a.json", CARD)
     files.write_table("models/a_history.csv", pd.DataFrame({"epoch": [1]}))
-    Path("models/a.h5").write_bytes(files.SIGNATURES[".h5"])
-    Path("models/b.keras").write_bytes(files.SIGNATURES[".keras"])
+    Path("models/a.h5").write_bytes(b"\x89HDF")
     parsed("--model", "models/a.h5", "models/b.keras")
-    refused(Path(out), "is read by this command")
-
-
-def test_a_card_that_is_read_is_updated_only_on_purpose():
-    files.write_json("a.json", CARD)
-    Path("a.h5").write_bytes(files.SIGNATURES[".h5"])
-    parsed("--model", "a.h5")
-    with pytest.raises(UserError, match="is read by this command"):
-        files.write_json("a.json", CARD | {"evaluations": {}})
-    files.write_json("a.json", CARD | {"evaluations": {}}, is_update=True)
-    assert "evaluations" in files.read_json("a.json")
+    refused(Path("models/a.h5"), "is read by this command")
+    refused(Path("models/a.json"), "exists and is not", first="model")
+    refused(Path("models/a_history.csv"), "exists and is not", first="true")
+    files.write_json("models/a.json", CARD | {"evaluations": {}})
+    assert "evaluations" in files.read_json("models/a.json")
 
 
 def test_a_picture_in_a_folder_of_inputs_stays():
     Path("holiday").mkdir()
-    Path("holiday/photo_me.png").write_bytes(files.SIGNATURES[".png"])
+    Path("holiday/photo_me.png").write_bytes(b"\x89PNG")
     parsed("--data", "holiday")
     refused(Path("holiday/photo_me.png"), "is read by this command")
     files.write_table("holiday/predictions.csv", PREDICTIONS)
@@ -109,6 +102,12 @@ def test_devices_pipes_loops_and_long_names_are_one_line():
     refused(Path("/dev/null/x.csv"), "Not a directory")
 
 
+def test_a_write_protected_file_of_the_very_kind_stays():
+    Path("labels.csv").write_text("id,label\n0,1\n")
+    Path("labels.csv").chmod(0o444)
+    refused(Path("labels.csv"), "it is write-protected", first="id,label")
+
+
 def test_the_longest_name_there_is_can_be_written():
     files.write_table("n" * 251 + ".csv", PREDICTIONS)
     files.write_text("\N{GRINNING FACE}" * 63 + ".md", "x")
@@ -118,27 +117,19 @@ def test_the_longest_name_there_is_can_be_written():
 # ---- files of another kind ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("out", "content", "first", "expected"), [
-    ("train.csv", FACES, "model", "a file of faces"),
-    ("test.csv", "id,pixels\n0,1 2\n", "id", "a file of faces"),
-    ("icml.csv", "emotion, pixels\n0,1 2\n", "", "a file of faces"),
-    ("labels.csv", "id,label\n0,1\n", "model", "not a table whose first column is model"),
-    ("README", "# My work\n", "id", "not a table whose first column is id"),
-    ("empty", "\ufeff", "id", "not a table"),
-    ("lines.csv", "\r\n\r\n", "id", "not a table whose first column is id"),
-    ("binary", b"a\rb\0\xff", "id", "not a table whose first column is id"),
-    ("mine.h5", b"\x89HDF\r\n\x1a\n", "id", "not a table whose first column is id"),
-    ("mine.json", '{"name": "mine", "network": "report", "arguments": {}}', "model", "a model card"),
-    ("package.json", '{"name": "x"}', "model", "a JSON of another content"),
-    ("list.json", "[1]", "model", "not a JSON object"),
-    ("README.md", "# My work\n", "", "not a report of this project"),
-    ("index.html", "<html>", "", "not a report of this project"),
-    ("table.png", "a,b\n", "", "not a .png file"),
-    ("other.h5", "text", "", "not a .h5 file"),
+@pytest.mark.parametrize(("out", "content", "first"), [
+    ("train.csv", FACES, "model"), ("test.csv", "id,pixels\n0,1 2\n", "id,label"),
+    ("icml.csv", "emotion, pixels\n0,1 2\n", "class"), ("labels.csv", "id,label\n0,1\n", "model"),
+    ("names.csv", "idea,label\n0,1\n", "id"), ("README", "# My work\n", "id"), ("empty", "\ufeff", "id"),
+    ("lines.csv", "\r\n\r\n", "id"), ("binary", b"a\rb\0\xff", "id"),
+    ("mine.h5", b"\x89HDF\r\n\x1a\n", "id"), ("mine.json", json.dumps(CARD), "model"),
+    ("package.json", '{"name": "x"}', "model"), ("list.json", "[1]", "model"), ("list.json", "[1]", ""),
+    ("README.md", "# My work\n", ""), ("index.html", "<html>", ""), ("page.html", "<!DOCTYPE html>\n<p>", ""),
+    ("table.png", "a,b\n", ""), ("other.h5", "text", ""), ("cnn.json", '{"model": "a"}', ""),
 ])
-def test_a_file_of_another_kind_stays(out, content, first, expected):
+def test_a_file_of_another_kind_stays(out, content, first):
     Path(out).write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(Path(out), expected, first)
+    refused(Path(out), "exists and is not an earlier output of this kind", first)
 
 
 @pytest.mark.parametrize(("out", "content", "first"), [
@@ -147,6 +138,8 @@ def test_a_file_of_another_kind_stays(out, content, first, expected):
     ("report.json", '{"data": 1}', "data"), ("report.md", f"<!-- {files.GENERATOR} -->\n# Report\n", ""),
     ("run.checkpoint.npz", b"PK\rdamaged\0", ""), ("cache.npy", "damaged", ""),
     ("curves.png", b"\x89PNG\r\n", ""), ("cnn.h5", b"\x89HDF\r\n\x1a\n", ""),
+    ("report.html", f"<!DOCTYPE html>\n<!-- {files.GENERATOR} -->\n<html>", ""),
+    ("ascent.gif", b"GIF89a0", ""), ("cnn.json", json.dumps(CARD, indent=2), ""),
 ])
 def test_an_earlier_output_is_replaced(out, content, first):
     if content is not None:
@@ -161,13 +154,3 @@ def test_a_link_to_nowhere_is_replaced_and_not_followed():
     Path("out.csv").symlink_to("elsewhere.csv")
     files.write_table("out.csv", PREDICTIONS)
     assert not Path("out.csv").is_symlink() and not Path("elsewhere.csv").exists()
-
-
-def test_a_card_is_replaced_only_with_its_model():
-    files.write_json("cnn.json", CARD)
-    with pytest.raises(UserError, match="a model card"):
-        files.check_outputs(["cnn.png", "cnn.json"])
-    files.check_outputs(["cnn.h5", "cnn.json"])
-    Path("cnn.json").write_text('{"model": "a"}')
-    with pytest.raises(UserError, match="not a model card"):
-        files.check_outputs(["cnn.h5", "cnn.json"])

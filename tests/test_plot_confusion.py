@@ -167,9 +167,9 @@ def test_no_output_replaces_another_kind_of_file(tmp_path, call, part):
 def test_no_output_replaces_the_data_or_a_model_card(tmp_path, call):
     source, model = faces_csv(tmp_path / "f.csv", [0, 1], [0, 1]), grey_level_model(tmp_path / "m.h5")
     files.write_json(tmp_path / "m.json", {"network": "report", "arguments": {}})
-    for out, victim in (("f.png", "f.csv"), ("m.png", "m.json")):
+    for out, victim, problem in (("f.png", "f.csv", "is read by"), ("m.png", "m.json", "exists and is not")):
         before = (tmp_path / victim).read_bytes()
-        with pytest.raises(cli.UserError, match=f"{victim} is read by this command"):
+        with pytest.raises(cli.UserError, match=f"{victim} {problem}"):
             call("--model", model, "--data", source, out=out)
         assert (tmp_path / victim).read_bytes() == before and not (tmp_path / out).exists()
 

@@ -201,7 +201,7 @@ def test_photos_and_options_that_do_not_do(call, album, tmp_path, arguments, exp
 def test_an_id_that_comes_twice_is_one_line_and_nothing_is_written_or_sent(made, call, tmp_path, options):
     text = (made / "test.csv").read_text().replace("\n97,", "\n100,")
     (tmp_path / "twice.csv").write_text(text)
-    with pytest.raises(cli.UserError, match="row 5 has id 100 of row 2 again"):
+    with pytest.raises(cli.UserError, match="has id 100 more than once"):
         call("--model", "a.h5", "--data", tmp_path / "twice.csv", *options)
     assert not (tmp_path / "predictions.csv").exists()
 

@@ -140,18 +140,18 @@ def test_mistakes_are_one_line_and_write_nothing(workspace, capsys, script, argu
     ("predict", ["--data", "mytest.csv", "--out", "mytest.csv"], "mytest.csv is read by this command"),
     ("predict", ["--data", "mytest.csv", "--out", "link.csv"], "link.csv is read by this command"),
     ("predict", ["--data", "mytest.csv", "--out", "models/mine.h5"], "models/mine.h5 is read by"),
-    ("predict", ["--data", "mytest.csv", "--out", "other.h5"], "other.h5 exists and is not a table"),
-    ("predict", ["--data", "mytest.csv", "--out", "train.csv"], "train.csv exists and is a file of faces"),
+    ("predict", ["--data", "mytest.csv", "--out", "other.h5"], "other.h5 exists and is not"),
+    ("predict", ["--data", "mytest.csv", "--out", "train.csv"], "train.csv exists and is not"),
     ("predict", ["--data", "mytest.csv", "--out", ""], "it is a folder"),
     ("predict", ["--data", "mytest.csv", "--out", "."], "it is a folder"),
     ("predict", ["--data", "mytest.csv", "--out", "/"], "it is a folder"),
     ("predict", ["--data", "mytest.csv", "--out", "/dev/null"], "a device or pipe"),
     ("evaluate", ["--data", "train.csv", "--out", "train.png"], "train.csv is read by this command"),
-    ("evaluate", ["--data", "mytest.csv", "--out", "train.png"], "train.csv exists and is a file of faces"),
+    ("evaluate", ["--data", "mytest.csv", "--out", "train.png"], "train.csv exists and is not"),
     ("evaluate", ["--data", "mytest.csv", "--out", "labels.png"], "labels.csv exists and is not a"),
     ("evaluate", ["--data", "mytest.csv", "--out", "folder.png"], "it is a folder"),
-    ("plot_confusion", ["--data", "mytest.csv", "--out", "models/mine.png"], "mine.json is read by this"),
-    ("plot_confusion", ["--data", "mytest.csv", "--out", "other.png"], "other.json exists and is a model"),
+    ("plot_confusion", ["--data", "mytest.csv", "--out", "models/mine.png"], "mine.json exists and is not"),
+    ("plot_confusion", ["--data", "mytest.csv", "--out", "other.png"], "other.json exists and is not"),
 ])
 def test_an_output_that_would_destroy_something_is_refused(workspace, script, arguments, expected):
     models.save(small_cnn(), "models/mine.h5")
@@ -174,7 +174,7 @@ def test_an_output_that_would_destroy_something_is_refused(workspace, script, ar
 def test_a_report_replaces_no_page_of_others(workspace):
     Path("README.md").write_text("# My thesis\n")
     before = contents()
-    with pytest.raises(UserError, match=r"README\.md exists and is not a report"):
+    with pytest.raises(UserError, match=r"README\.md exists and is not"):
         call("report", "--data", "sample", "--limit", 20, "--out", "README.html")
     assert contents() == before
 

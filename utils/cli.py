@@ -36,9 +36,9 @@ class Parser(argparse.ArgumentParser):
         parsed = super().parse_args(args, namespace)
         inputs.clear()
         for option, value in vars(parsed).items():
-            for path in value if isinstance(value, (list, tuple)) else [value]:
-                if isinstance(path, Path) and option not in OUTPUT_OPTIONS:
-                    register_input(path)
+            paths = value if isinstance(value, list) else [value]
+            if option not in OUTPUT_OPTIONS:
+                inputs.extend(path for path in paths if isinstance(path, Path))
         return parsed
 
 
@@ -51,24 +51,6 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
         return super()._get_help_string(action)
 
 
-def register_input(path):
-    """Protect the file or folder `path`, and what belongs to a model file, from the outputs of this command.
-
-    A path that does not exist is left for its reader to report. Raises UserError when no file can have that
-    name.
-    """
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; expected the name of a file or folder") from error
-    inputs.append(path)
-    if path.suffix in (".h5", ".keras"):
-        beside = (path.with_suffix(".json"), path.with_name(f"{path.stem}_history.csv"))
-        inputs.extend(other for other in beside if other.exists())
-
-
 def number(kind, low, high=math.inf, open_low=False):
     """An argparse type: a finite `kind` (int or float) from `low` to `high`; an int at most LARGEST_INT."""
     high = min(high, LARGEST_INT) if kind is int else high
@@ -79,9 +61,9 @@ def number(kind, low, high=math.inf, open_low=False):
         except ValueError:
             value = math.nan
         if not low <= value <= high or math.isinf(value) or (open_low and value == low):
-            relation = "above" if open_low else "of at least"
-            upper = f" and at most {high}" if high < LARGEST_INT or value > high else ""
             name = "a whole number" if kind is int else "a number"
+            relation = "above" if open_low else "of at least"
+            upper = f" and at most {high}" if high < math.inf else ""
             raise argparse.ArgumentTypeError(f"{text!r} is not {name} {relation} {low}{upper}")
         return value
 
@@ -258,20 +240,14 @@ def print_table(frame):
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for position, name in enumerate(frame.columns):
-        numeric = all(is_number(str(cell)) for cell in frame.iloc[:, position])
-        table.add_column(str(name), justify="right" if numeric else "left", no_wrap=True)
+        is_numeric = all(str(cell).strip("+-.,%x±() 0123456789e") == "" for cell in frame.iloc[:, position])
+        table.add_column(str(name), justify="right" if is_numeric else "left", no_wrap=True)
     for row in frame.itertuples(index=False):
         table.add_row(*map(str, row))
-    plain = {"color_system": None, "markup": False, "highlight": False, "emoji": False}
-    console = Console(file=sys.stdout, width=1000, **plain)
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-def is_number(cell):
-    """Whether a table cell should be right-aligned."""
-    return cell.strip("+-.,%x±() 0123456789e") == ""
+    console = Console(file=io.StringIO(), width=1000, color_system=None, markup=False, highlight=False,
+                      emoji=False)
+    console.print(table)
+    print("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
 
 
 @functools.cache

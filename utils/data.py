@@ -7,6 +7,7 @@ validate on.
 import collections
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -32,7 +33,7 @@ USAGE_OF_FOLDER = {
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
-CACHE_VERSION = 2  # part of each cache entry's name; raise it when what the loader returns changes
+CACHE_VERSION = 3  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters; every id of a file takes as much memory as the longest one
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
@@ -47,7 +48,7 @@ class Faces:
 
     images: uint8 (n, 48, 48), grey, 0-255
     labels: int64 (n,), codes 0-6 as in CLASSES, or None when the file has none
-    ids:    int64 or str (n,), the file's `id` column, or None
+    ids:    str (n,), the file's `id` column, or None
     usage:  str (n,), one of USAGES, or None
     source: where they came from, for messages
     """
@@ -61,10 +62,13 @@ class Faces:
     def __len__(self):
         return len(self.images)
 
+    def arrays(self):
+        """The fields that are known, without the source: {name: array}."""
+        return {name: value for name, value in vars(self).items() if name != "source" and value is not None}
+
     def take(self, rows):
-        """The faces at `rows` (int indices or a boolean mask), in that order."""
-        pick = [None if a is None else a[rows] for a in (self.images, self.labels, self.ids, self.usage)]
-        return Faces(*pick, source=self.source)
+        """The faces at `rows` (int indices, a slice or a boolean mask), in that order."""
+        return Faces(**{name: array[rows] for name, array in self.arrays().items()}, source=self.source)
 
     def fingerprint(self):
         """SHA-256 (hex, 16 digits) of images and labels: equal for equal data, whatever file it came in."""
@@ -142,28 +146,14 @@ def load_labels(path, ids):
     """
     import pandas as pd
 
-    columns = ["id", "label"]
-    table = tables.read_table(path, {name: CONVERTERS[name] for name in columns}, columns, ALIASES)
-    table = pd.DataFrame(table).drop_duplicates()
-    repeated = table.id[table.id.duplicated()]
+    converters = {"id": convert_ids, "label": convert_labels}
+    table = pd.DataFrame(tables.read_table(path, converters, list(converters), ALIASES))
+    labels = table.drop_duplicates(["id", "label"])
+    repeated = labels.id[labels.id.duplicated()]
     if len(repeated):
-        rows = ", ".join(map(str, rows_with_id(path, repeated.iloc[0])))
+        rows = ", ".join(map(str, table.row[table.id == repeated.iloc[0]]))
         raise UserError(f"{path} rows {rows}: different labels for id {repeated.iloc[0]!r}; expected one")
-    return table.set_index("id").label.reindex([str(i) for i in ids], fill_value=-1).to_numpy(np.int64)
-
-
-def check_ids(path, faces):
-    """Raise UserError, naming two rows of the CSV at `path`, when two of its `faces` have the same id."""
-    names, counts = np.unique([] if faces.ids is None else faces.ids, return_counts=True)
-    if (counts > 1).any():
-        name = str(names[counts.argmax()])
-        first, second, *_ = rows_with_id(path, name)
-        raise UserError(f"{path} row {second} has id {name[:20]} of row {first} again; expected each id once")
-
-
-def rows_with_id(path, name):
-    """The numbers of the rows of a CSV whose id is `name`."""
-    return tables.find_rows(path, "id", lambda field: plain_id(field) == name)
+    return labels.set_index("id").label.reindex(map(str, ids), fill_value=-1).to_numpy(np.int64)
 
 
 # ---- CSV ---------------------------------------------------------------------------------------------------
@@ -172,10 +162,7 @@ def rows_with_id(path, name):
 def read_csv(path):
     """Parse a CSV of faces; see `load_faces` for dialects and errors."""
     table = tables.read_table(path, CONVERTERS, ["pixels"], ALIASES)
-    ids = table.get("id")
-    if ids is not None and all(re.fullmatch("0|[1-9][0-9]{0,17}", name) for name in ids):  # not "007"
-        ids = ids.astype(np.int64)
-    return Faces(table["pixels"], table.get("label"), ids, table.get("usage"))
+    return Faces(table["pixels"], table.get("label"), table.get("id"), table.get("usage"))
 
 
 # The functions in CONVERTERS take fields of a column as a list of str and raise ValueError for the wrong one.
@@ -183,27 +170,20 @@ def read_csv(path):
 
 def convert_pixels(fields):
     """Fields of 2,304 whole numbers 0-255 between white space, `7.0` counting as 7: uint8 (n, 48, 48)."""
-    with contextlib.suppress(ValueError):
-        return parse_integers(fields)
-    fields = [re.sub(r"(?<=[0-9])\.0*(?= |$)", "", " ".join(field.split())) for field in fields]
-    with contextlib.suppress(ValueError):
-        return parse_integers(fields)
+    with contextlib.suppress(ValueError, Warning), warnings.catch_warnings(action="error"):
+        if "+" not in "".join(fields):  # a sign is what loadtxt would accept; NumPy below 2.4 warns of 256
+            return np.loadtxt(fields, np.uint8, comments=None, ndmin=2).reshape(len(fields), SIZE, SIZE)
+    images = []
     for values in map(str.split, fields):
         if len(values) != PIXELS:
             raise ValueError(f"{len(values)} pixels; expected {PIXELS} (48x48)")
-        for number, value in enumerate(values, 1):
-            if whole_number(value, 255) is None:
-                raise ValueError(f"pixel {number} is {value[:20]!r}; expected a whole number from 0 to 255")
-    raise ValueError("pixels that cannot be read")
-
-
-def parse_integers(fields):
-    """The same for fields of digits and white space, quickly."""
-    if any("+" in field or not field.strip() for field in fields):  # what loadtxt would accept or leave out
-        raise ValueError
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # NumPy below 2.4 reads 256 as 0
-        return np.loadtxt(fields, np.uint8, comments=None, ndmin=2).reshape(len(fields), SIZE, SIZE)
+        image = [whole_number(value, 255) for value in values]
+        if None in image:
+            wrong = image.index(None)
+            raise ValueError(f"pixel {wrong + 1} is {values[wrong][:20]!r}; "
+                             "expected a whole number from 0 to 255")
+        images.append(image)
+    return np.array(images, np.uint8).reshape(-1, SIZE, SIZE)
 
 
 def convert_labels(fields):
@@ -216,8 +196,8 @@ def convert_labels(fields):
 
 
 def convert_ids(fields):
-    """Names of faces: str (n,). See `plain_id`."""
-    ids = [plain_id(field) for field in fields]
+    """Names of faces, a whole number written as a float without its fraction: str (n,)."""
+    ids = [re.sub(r"^([0-9]{1,18})\.0*$", r"\1", field.strip()) for field in fields]
     for name in ids:
         if not 0 < len(name) <= LONGEST_ID or not name.isprintable():
             raise ValueError(f"id {name[:20]!r}; expected 1 to {LONGEST_ID} printable characters in UTF-8")
@@ -236,17 +216,11 @@ CONVERTERS = {"pixels": convert_pixels, "label": convert_labels, "id": convert_i
 ALIASES = {"feature": "pixels", "emotion": "label"}
 
 
+@functools.lru_cache(4096)  # a file of pixels such as 7.0 has few of them
 def whole_number(text, highest):
     """The int from 0 to `highest` that a str such as `7`, `007` or `7.0` means, else None."""
     match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text)  # int() also takes 7_0 and other scripts' digits
     return int(match[1]) if match and int(match[1]) <= highest else None
-
-
-def plain_id(text):
-    """An id without spaces around it; a whole number written as a float without its fraction."""
-    text = text.strip()
-    match = re.fullmatch(r"([0-9]{1,18})\.0*", text)
-    return match[1] if match else text
 
 
 # ---- folders -----------------------------------------------------------------------------------------------
@@ -255,13 +229,12 @@ def plain_id(text):
 def read_folder(path, classes=None):
     """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER.
 
-    classes: names for class folders that are digits, in their order, because data sets number
-        differently
+    classes: names for class folders that are digits, in their order, because data sets number differently
     Images in other folders are left out, and a printed line counts them. Raises UserError.
     """
     source = relative_path(path)
-    files = [file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()]
-    files.sort()
+    files = sorted(file for file in path.rglob("*")
+                   if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     places = [("", "", *file.relative_to(path).parts)[-3:-1] for file in files]  # (split, class)
     codes = folder_codes({folder for _, folder in places}, classes, source)
     usage = np.array([USAGE_OF_FOLDER.get(split.lower(), "") for split, _ in places])
@@ -271,11 +244,11 @@ def read_folder(path, classes=None):
     if not len(rows):
         raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
                         "expected PATH/happy/1.jpg and so on")
-    others = set(range(len(files))).difference(rows)
-    if others:
-        skipped = collections.Counter(relative_path(files[i].parent) for i in others)
+    skipped = collections.Counter(relative_path(files[i].parent) for i in {*range(len(files))} - {*rows})
+    if skipped:
         names = ", ".join(f"{name} ({count:,})" for name, count in skipped.most_common(8))
-        print(f"{source}: skipped {len(others):,} images in {len(skipped)} folders of other names: {names}")
+        print(f"{source}: skipped {skipped.total():,} images in {len(skipped)} folders of other names: "
+              f"{names}")
     images = np.stack([read_image(files[row]) for row in rows])
     return Faces(images, labels[rows], usage=usage[rows] if has_splits else None, source=source)
 
@@ -330,11 +303,9 @@ def to_face(image):
     """A PIL image, 8 bits a channel, as grey values of a face: uint8 (48, 48), 0-255."""
     from PIL import Image
 
-    grey = image.convert("L")
-    if grey.size != (SIZE, SIZE):
-        is_large = min(grey.size) > 2 * SIZE
-        grey = grey.resize((SIZE, SIZE), Image.Resampling.BOX if is_large else Image.Resampling.BILINEAR)
-    return np.asarray(grey, np.uint8)
+    is_large = min(image.size) > 2 * SIZE
+    kind = Image.Resampling.BOX if is_large else Image.Resampling.BILINEAR
+    return np.asarray(image.convert("L").resize((SIZE, SIZE), kind))
 
 
 # ---- cache -------------------------------------------------------------------------------------------------
@@ -351,9 +322,9 @@ def cache_entry(path):
 
 def write_cache(entry, faces):
     """Keep `faces` as a structured .npy instead of older entries of the same file, if the disk allows it."""
-    fields = {name: value for name, value in vars(faces).items() if isinstance(value, np.ndarray)}
-    table = np.empty(len(faces), [(name, array.dtype, array.shape[1:]) for name, array in fields.items()])
-    for name, array in fields.items():
+    arrays = faces.arrays()
+    table = np.empty(len(faces), [(name, array.dtype, array.shape[1:]) for name, array in arrays.items()])
+    for name, array in arrays.items():
         table[name] = array
     with contextlib.suppress(UserError, OSError):
         with replacing(entry) as temporary:
@@ -366,12 +337,9 @@ def read_cache(entry):
     """Faces kept under `entry`, or None when there is none or it is damaged."""
     try:
         table = np.load(entry, mmap_mode="r", allow_pickle=False)
-        faces = Faces(**{name: np.ascontiguousarray(table[name]) for name in table.dtype.names})
-    except (OSError, ValueError, EOFError, TypeError, KeyError, SyntaxError, MemoryError):
+        return Faces(**{name: np.ascontiguousarray(table[name]) for name in table.dtype.names})
+    except Exception:  # a damaged header leads NumPy to many kinds
         return None
-    is_valid = faces.images.shape[1:] == (SIZE, SIZE) and faces.images.dtype == np.uint8 and len(faces)
-    is_valid = is_valid and (faces.labels is None or np.isin(faces.labels, range(len(CLASSES))).all())
-    return faces if is_valid else None
 
 
 # ---- splits ------------------------------------------------------------------------------------------------

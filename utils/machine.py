@@ -1,18 +1,16 @@
 """The machine and the versions that a result comes from, and what its processor or accelerator can do."""
 
 import contextlib
+import importlib
 import os
 import platform
 
 
 def hardware():
     """One line on the machine: its accelerators, or its processor and the cores that this process may use."""
-    accelerators = accelerator_names()
-    if accelerators:
-        return ", ".join(accelerators)
-    name = cpu_info("model name") or platform.processor() or platform.machine()
+    processor = cpu_info("model name") or platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"
+    return ", ".join(name for name, _ in accelerators()) or f"{processor}, {cores} cores"
 
 
 def versions():
@@ -21,53 +19,34 @@ def versions():
     import numpy as np
 
     backend = keras.backend.backend()
-    found = {
-        "python": platform.python_version(),
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "backend": backend,
-    }
-    with contextlib.suppress(ImportError):
-        found[backend] = __import__(backend).__version__
-    return found
+    return {"python": platform.python_version(), "keras": keras.__version__, "numpy": np.__version__,
+            "backend": backend, backend: importlib.import_module(backend).__version__}
 
 
 def has_native_bfloat16():
     """Whether the accelerator, or without one the processor, multiplies bfloat16 in hardware."""
     import keras
 
-    if keras.backend.backend() == "jax":
-        import jax
-
-        if jax.default_backend() == "cpu":
-            return False  # XLA's code for processors emulates it
-        capability = getattr(jax.devices()[0], "compute_capability", None)
-        return capability is None or float(capability) >= 8.0  # None: a TPU; 8.0: NVIDIA Ampere
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        gpus = tf.config.list_physical_devices("GPU")
-        if gpus:
-            capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-            return capability >= (8, 0)
-    flags = cpu_info("flags").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    if gpus := accelerators():
+        return gpus[0][1]
+    flags = {"avx512_bf16", "amx_bf16"} & set(cpu_info("flags").split())
+    return bool(flags) and keras.backend.backend() == "tensorflow"  # JAX's code for processors emulates it
 
 
-def accelerator_names():
-    """Names of the accelerators that the backend uses, a list of str; empty on a processor alone."""
+def accelerators():
+    """What the backend uses beside the processor: a list of (name, whether it multiplies bfloat16)."""
     import keras
 
     if keras.backend.backend() == "jax":
         import jax
 
-        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+        return [(device.device_kind, float(getattr(device, "compute_capability", 8)) >= 8)  # a TPU has none
+                for device in jax.devices() if device.platform != "cpu"]
+    import tensorflow as tf
 
-        return [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")
-                for gpu in tf.config.list_physical_devices("GPU")]
-    return []
+    details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))
+    return [(gpu.get("device_name", "GPU"), gpu.get("compute_capability", (0, 0)) >= (8, 0))  # NVIDIA Ampere
+            for gpu in details]
 
 
 def cpu_info(key):

@@ -6,6 +6,7 @@ import gzip
 import io
 import itertools
 import lzma
+import math
 import re
 import zipfile
 import zlib
@@ -16,75 +17,45 @@ import numpy as np
 from utils.cli import UserError
 
 ROWS_AT_ONCE = 512
-LARGEST_FILE = 8 << 30  # bytes of text
 UNPACKED = 64 << 20, 20  # bytes that a compressed file may give, or times its size: faces shrink to a third
-DAMAGED = (EOFError, OSError, ValueError, NotImplementedError, zlib.error, lzma.LZMAError, zipfile.BadZipFile,
-           RuntimeError)  # the last: an encrypted zip
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-REFUSED = {
-    b"\x28\xb5\x2f\xfd": "compressed by zstd", b"\x04\x22\x4d\x18": "compressed by LZ4",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive", b"Rar!\x1a\x07": "a RAR archive",
-    b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
-    b"<": "a web page (log in to Kaggle and download the file itself)"}
+DAMAGED = (EOFError, OSError, ValueError, RuntimeError,  # the last: an encrypted zip
+           zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def read_table(path, converters, required, aliases):
-    """Read columns of a CSV: {name: array}.
+    """Read columns of a CSV: {name: array}, with the number of each row, as an editor shows it, under "row".
 
     converters: {column to read: function from a list of str to an array, or ValueError}
         Names are compared in lower case, without spaces, after `aliases`.
     required: the columns without which the file is refused
-
-    pandas splits and the converters convert many rows at once. Where that fails, a slower pass by Python's
-    csv module names the row that is wrong; what is only unusual (two commas at the end of a row) it reads.
-    Raises UserError.
+    Raises UserError, one line with file and row.
     """
-    import pandas as pd
-
-    content = read_bytes(Path(path))
-    names = read_header(content, path, converters, required, aliases)
-    columns = {name: names.index(name) for name in converters if name in names}
-    parts = []
-    try:
-        frames = pd.read_csv(as_text(content), header=None, names=[*range(len(names)), "more"], dtype=object,
-                             index_col=False, na_filter=False, chunksize=ROWS_AT_ONCE)
-        for frame in frames:
-            frame = frame[frame.index > 0]  # row 0 is the header
-            if (frame.more.str.strip() != "").any():
-                raise ValueError("a field too many")
-            if len(frame):
-                parts.append({name: converters[name](frame[i].tolist()) for name, i in columns.items()})
-    except ValueError:  # pandas' ParserError is one, too
-        rows = itertools.islice(read_rows(content, path), 1, None)
-        parts = [convert_row(fields, columns, len(names), converters, f"{path} row {row}")
-                 for row, fields in rows]
-    if not parts:
-        raise UserError(f"{path} has a header but no rows; expected rows of {', '.join(columns)}")
-    return {name: np.concatenate([part[name] for part in parts]) for name in columns}
-
-
-def read_header(content, path, known, required, aliases):
-    """The names of all columns. Raises UserError for a missing or doubled one."""
-    _, fields = next(read_rows(content, path), (1, None))
-    if fields is None:
+    rows = read_rows(read_bytes(Path(path)), path)
+    _, header = next(rows, (1, None))
+    if header is None:
         raise UserError(f"{path} is empty; expected a header of {', '.join(required)}")
-    names = [name.strip().lower() for name in fields]
+    names = [name.strip().lower() for name in header]
     names = [aliases.get(name, name) for name in names]
-    for name in known:
-        if names.count(name) > 1:
-            raise UserError(f"{path} row 1: {names.count(name)} columns of {name}; expected one")
-    for name in required:
-        if name not in names:
+    for name in converters:
+        count = names.count(name)
+        if count > 1 or (count == 0 and name in required):
             found = ", ".join(repr(name[:20]) for name in names[:5])
             also = "".join(f" or {alias}" for alias, meant in aliases.items() if meant == name)
-            raise UserError(f"{path} row 1: no column of {name} among: {found}; "
-                            f"expected one called {name}{also}")
-    return names
+            raise UserError(f"{path} row 1: {count or 'no'} column{'s' * (count > 1)} of {name} among: "
+                            f"{found}; expected one called {name}{also}")
+    columns = {name: (names.index(name), convert) for name, convert in converters.items() if name in names}
+    parts = []
+    while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
+        parts.append(convert_rows(batch, columns, len(names), path))
+    if not parts:
+        raise UserError(f"{path} has a header but no rows; expected rows of {', '.join(columns)}")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def read_rows(content, path):
     """The rows of a CSV one by one: yields (number as an editor shows it, fields as a list of str)."""
-    reader, row = csv.reader(as_text(content)), 1
+    # UTF-8, in which other bytes become surrogates; the only line end that is left is the newline
+    reader, row = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape")), 1
     try:
         for fields in reader:
             if len(fields) > 1 or "".join(fields).strip():  # else it is a blank line
@@ -94,34 +65,33 @@ def read_rows(content, path):
         raise UserError(f"{path} row {row}: {error}") from error
 
 
-def convert_row(fields, columns, width, converters, place):
-    """One row through the converters: {name: array of one}. Raises UserError that starts with `place`."""
-    if len(fields) <= max(columns.values()) or "".join(fields[width:]).strip():
-        raise UserError(f"{place}: {len(fields)} fields; expected {width} as in the header")
+def convert_rows(rows, columns, width, path):
+    """Rows as arrays, {name: array}. Raises UserError that names the first wrong row.
+
+    columns: {name: (position, converter)}; width: how many fields the header has
+    """
+    last = max(position for position, _ in columns.values())
+    for row, fields in rows:
+        if len(fields) <= last or "".join(fields[width:]).strip():
+            raise UserError(f"{path} row {row}: {len(fields)} fields; expected {width} as in the header")
     try:
-        return {name: converters[name]([fields[i]]) for name, i in columns.items()}
+        arrays = {name: convert([fields[position] for _, fields in rows])
+                  for name, (position, convert) in columns.items()}
     except ValueError as error:
-        raise UserError(f"{place}: {error}") from error
-
-
-def find_rows(path, name, is_wanted):
-    """The numbers of the rows whose field in the column `name` is_wanted(field)."""
-    content = read_bytes(Path(path))
-    position = read_header(content, path, [name], [name], {}).index(name)
-    return [row for row, fields in read_rows(content, path) if is_wanted(fields[position])]
-
-
-def as_text(content):
-    """Bytes in UTF-8 as a text file whose only line end is a newline; other bytes become surrogates."""
-    return io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape")
+        if len(rows) == 1:
+            raise UserError(f"{path} row {rows[0][0]}: {error}") from error
+        for row in rows:
+            convert_rows([row], columns, width, path)
+        raise
+    return arrays | {"row": np.array([row for row, _ in rows])}
 
 
 def read_bytes(path):
     """The content of a CSV as bytes, without byte order marks, decompressed by content, not by name."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no regular file; a pipe cannot be read twice: save it as a CSV first")
     content = io.BytesIO()
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path} is no regular file; a pipe cannot be read twice: save it as a CSV first")
         opener, limit = find_opener(path)
         with opener(path, "rb") as stream:
             while piece := stream.read(1 << 20):
@@ -135,22 +105,19 @@ def read_bytes(path):
     content = content.getvalue()
     if b"\0" in content:
         row = content[:content.index(b"\0")].count(b"\n") + 1
-        raise UserError(f"{path} row {row} has a zero byte; expected text (unpack a .tar first)")
-    return content.lstrip(BYTE_ORDER_MARK) if content.startswith(BYTE_ORDER_MARK) else content
+        raise UserError(f"{path} row {row} has a zero byte; expected a CSV in UTF-8, "
+                        "plain or as .gz, .bz2, .xz or .zip (unpack a .tar first)")
+    return content.lstrip(b"\xef\xbb\xbf")
 
 
 def find_opener(path):
     """(function that opens the file for reading decompressed bytes, how many of them are read at most)."""
     with open(path, "rb") as file:
-        start = file.read(64)
-    for signature, kind in REFUSED.items():
-        if start.lstrip().startswith(signature):
-            raise UserError(f"{path} row 1 is {kind}; "
-                            "expected a CSV in UTF-8, plain or as .gz, .bz2, .xz or .zip")
+        start = file.read(8)
     for signature, opener in COMPRESSED.items():
         if start.startswith(signature):
-            return opener, min(LARGEST_FILE, max(UNPACKED[0], UNPACKED[1] * path.stat().st_size))
-    return open, LARGEST_FILE
+            return opener, max(UNPACKED[0], UNPACKED[1] * path.stat().st_size)
+    return open, math.inf
 
 
 def open_zip(path, mode):

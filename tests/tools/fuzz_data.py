@@ -213,10 +213,10 @@ def try_input(content, packed, path):
 def is_stricter(content):
     """Whether the loader may refuse what the slow reader takes.
 
-    White space outside ASCII, zero bytes, and what looks like a web page, UTF-16 or an archive.
+    White space outside ASCII, zero bytes, and what looks like an archive.
     """
     return bool(re.search(rb"[\x1c-\x1f\x80-\xff\0]", content.lstrip(b"\xef\xbb\xbf"))
-                or content.lstrip()[:1] == b"<" or content[:2] in (b"\x1f\x8b", b"PK", b"BZ"))
+                or content[:2] in (b"\x1f\x8b", b"PK", b"BZ"))
 
 
 def make_input(draw, seeds):
