@@ -137,7 +137,8 @@ def read_json(path):
 def locked(path, refusal, timeout=0):
     """Hold the lock file `path` during the block, after waiting for it at most `timeout` seconds.
 
-    Raises UserError(refusal) where another process holds it for longer. The system keeps the lock, so that of a killed process is gone with it.
+    Raises UserError(refusal) where another process holds it for longer. The system keeps the lock, so that of
+    a killed process is gone with it.
     """
     import filelock
 
