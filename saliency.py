@@ -16,7 +16,9 @@ classifier with one image input will do. A sheet takes seconds, --evaluate minut
 
 from pathlib import Path
 
-from utils import cli, files
+import numpy as np
+
+from utils import cli, data, files, models
 from utils.cli import UserError
 
 FACES_ON_A_SHEET = 70
@@ -80,7 +82,6 @@ def load_model(args):
     """The model of logits; args.model becomes its path, args.method the methods to use. Where the user named
     none, those that do not suit the network are left out."""
     from explain import attribution
-    from utils import models
 
     default = [method for method in attribution.METHODS if method not in attribution.SLOW]
     methods = dict.fromkeys(args.method or (default if args.evaluate else ["gradient"]))
@@ -97,6 +98,7 @@ def load_model(args):
     targets = ["predicted", "true", "contrastive", *models.class_names(model)]
     if args.target not in targets:
         raise UserError(f"--target {args.target!r} is none of {', '.join(targets)}")
+    attribution.traced(model)  # refuses layers without a gradient
     if args.layer:
         attribution.cam_layer(model, args.layer)
     named, args.method = args.method and "all" not in args.method, []
@@ -114,10 +116,6 @@ def load_model(args):
 
 def chosen_faces(args):
     """The faces that --index, --per-class or --images name, and a caption for each."""
-    import numpy as np
-
-    from utils import data
-
     if args.images:
         for path in args.images:
             if path.exists() and not path.is_file():
@@ -141,9 +139,7 @@ def chosen_faces(args):
 
 def validation_faces(args):
     """The faces to measure on: --data, else the model's own validation split; in random order."""
-    import numpy as np
-
-    from utils import data, evaluation
+    from utils import evaluation
 
     faces = data.load_labelled(args.data) if args.data else evaluation.validation_faces(args.model)
     return faces.take(np.random.default_rng([args.seed, 4]).permutation(len(faces)))
@@ -156,12 +152,10 @@ def forward(args, model, faces):
     the classes whose probability is measured; and a DataFrame of names and probabilities: true ("" if not
     labelled), predicted, target, confidence (of the predicted class), p_whole (of the target).
     """
-    import numpy as np
     import pandas as pd
     from scipy.special import softmax
 
     from explain import attribution
-    from utils import models
 
     classes, labels = np.array(models.class_names(model)), faces.labels
     if labels is not None and labels.max() >= len(classes):
@@ -193,8 +187,6 @@ def options(args):
 
 def output_paths(args, *endings):
     """The files that the command will write: figures/NAME_saliency with each ending. Raises UserError."""
-    from utils import models
-
     paths = [models.FIGURES / f"{args.model.stem}_saliency{ending}" for ending in endings]
     files.check_outputs(paths)
     return paths
@@ -287,7 +279,7 @@ def draw_sheet(args, grey, values, masked, table):
         original, *others = axes[top:top + lines, left:left + columns].flat
         for ax, row in zip(others, rows.itertuples()):
             image = draw_map(ax, values[row.method][i], row.blank)
-            guided = METHODS[row.method].family == "guided"
+            guided = row.method == "guided-backprop"
             ax.set_title(row.method + " †" * guided, fontsize=large,
                          color=COLORS["red"] if guided else "black")
         draw_face(original, grey[i])
@@ -330,8 +322,6 @@ def draw_face(ax, face):
 
 def draw_map(ax, value, blank):
     """One map in jet up to its 99.5th percentile, so that a single pixel does not hide the rest."""
-    import numpy as np
-
     ax.set_visible(True)
     value = np.maximum(value, 0)
     if blank:
@@ -345,15 +335,12 @@ def draw_map(ax, value, blank):
 
 def evaluate_methods(args, model):
     """Test the methods: one table with intervals and verdicts, two figures with their numbers."""
-    import numpy as np
-
     from explain import attribution, faithfulness
 
     paths = output_paths(args, "_evaluation.png", "_evaluation.csv", "_curves.csv", "_randomisation.png",
                          "_randomisation.csv")
-    faces = validation_faces(args)
-    chosen, few = np.arange(min(args.evaluate, len(faces))), slice(FACES_RANDOMISED)
-    grey, targets, codes, _ = forward(args, model, faces.take(chosen))
+    faces, few = validation_faces(args).take(slice(args.evaluate)), slice(FACES_RANDOMISED)
+    grey, targets, codes, _ = forward(args, model, faces)
     methods = [*args.method, *attribution.CONTROLS]
     maps = attribution.attribute_all(model, grey, targets, methods, **options(args))
     values = {method: attribution.strength(maps[method], method) for method in methods}
@@ -463,8 +450,6 @@ def draw_evidence(args, table, curves, n):
 
 def draw_cascade(args, cascade, table):
     """Rank correlation and structural similarity of each method's maps as weights are lost from the top."""
-    import numpy as np
-
     from utils.figures import COLORS, plt
 
     methods = cascade.groupby("method").rank_correlation.mean().sort_values(kind="stable").index
@@ -499,11 +484,9 @@ def draw_cascade(args, cascade, table):
 
 def average_maps(args, model):
     """The mean map of each true class, and of its rightly and wrongly classified faces."""
-    import numpy as np
     import pandas as pd
 
     from explain import attribution
-    from utils import models
 
     method, = args.method
     paths = output_paths(args, f"_mean_{method}.png", f"_mean_{method}.csv")
@@ -540,12 +523,12 @@ def average_maps(args, model):
 
 def draw_averages(mean_faces, averages, table, title):
     """Mean face and mean maps of each class: {class: face (h, w)}, {(class, group): map (h, w)}."""
-    import numpy as np
+    from utils.figures import plt
 
     counts, groups = table.set_index(["class", "faces"]).n, ("all", "right", "wrong")
     top = np.percentile(list(averages.values()), 99.5) if averages else 1.0
+    colors = plt.cm.ScalarMappable(plt.Normalize(0, top), "inferno")
     figure, axes = image_axes(4, len(mean_faces), figsize=(1.05 * len(mean_faces) + 0.9, 5.4))
-    image = None
     for column, (name, face) in zip(axes.T, mean_faces.items()):
         draw_face(column[0], face)
         column[0].set_title(name)
@@ -553,11 +536,10 @@ def draw_averages(mean_faces, averages, table, title):
             ax.set_visible(True)
             ax.set_xlabel(f"n = {counts.get((name, group), 0):,}", fontsize=7, labelpad=2)
             if (name, group) in averages:
-                image = ax.imshow(averages[name, group], cmap="inferno", vmin=0, vmax=top)
+                ax.imshow(averages[name, group], colors.cmap, colors.norm)
     for ax, text in zip(axes[:, 0], ("mean face", *groups)):
         ax.set_ylabel(text)
-    if image is not None:
-        figure.colorbar(image, ax=axes[1:], extend="max", label="saliency, times the map's mean", aspect=30)
+    figure.colorbar(colors, ax=axes[1:], extend="max", label="saliency, times the map's mean", aspect=30)
     figure.suptitle(title, fontsize=10.5)
     return figure
 

@@ -42,10 +42,8 @@ def attribute(model, images, targets, method, **options):
 
 
 def attribute_all(model, images, targets, methods, **options):
-    """{method: maps} for several methods; what methods share (noisy gradients, one backward pass for CAMs) is
-    done once. Each method takes the options that it knows and passes over the others', so that one set serves
-    all.
-    """
+    """{method: maps} for several methods; what they share (noisy gradients, one backward pass for CAMs) is
+    done once. Each takes the options that it knows and passes over the others', so one set serves all."""
     images = np.asarray(images, np.float32)
     weights = target_weights(targets, model.output_shape[-1])
     maps = {}
@@ -56,8 +54,8 @@ def attribute_all(model, images, targets, methods, **options):
 
 
 def strength(maps, method):
-    """How much each pixel matters, for ranking and, cut at zero, for drawing: maps (n, h, w) -> the
-    same shape. The size of a map, but the map itself where below zero is against the class."""
+    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of a map, but the map
+    itself where below zero is against the class; (n, h, w)."""
     return maps if (METHODS | CONTROLS)[method].family == "perturbation" else np.abs(maps)
 
 
@@ -67,9 +65,8 @@ def is_blank(maps):
 
 
 def check(model, method):
-    """Raise UserError where `model` cannot be explained by `method`, before any face is loaded: all need
-    channels last, class activation maps convolutions, guided-backprop a ReLU."""
-    traced(model)
+    """Raise UserError where `model` has not what `method` needs: class activation maps convolutions,
+    guided-backprop a ReLU."""
     if METHODS[method].family == "class activation":
         cam_layer(model)
     if method == "guided-backprop":
@@ -84,19 +81,18 @@ def target_weights(targets, classes):
 
 def contrastive(logits):
     """Targets that explain the largest logit minus the runner-up: logits -> float32, (n, classes) each."""
-    order = np.argsort(-logits, axis=1)
-    first, second = (target_weights(order[:, i], logits.shape[1]) for i in (0, 1))
-    return first - second
+    first, second, *_ = np.argsort(-logits, axis=1).T
+    return target_weights(first, logits.shape[1]) - target_weights(second, logits.shape[1])
 
 
 def filled(images, kind):
-    """What stands for "no information": images (n, h, w) -> float32 (n, h, w), all black, each face's mean,
-    or blurred."""
+    """What stands for "no information": images (n, h, w) -> float32 (n, h, w), all black, each face's mean
+    grey, or blurred."""
     images = np.asarray(images, np.float32)
     if kind == "black":
         return np.zeros_like(images)
     if kind == "mean":
-        return np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape).copy()
+        return np.full_like(images, images.mean((1, 2), keepdims=True))
     width = BLUR * images.shape[2]
     blurred, weight = (ndimage.gaussian_filter(x, (0, width, width), mode="constant", truncate=8)
                        for x in (images, np.ones_like(images[:1])))
@@ -241,7 +237,7 @@ def guided_backprop(model, images, weights):
 
 @functools.lru_cache(maxsize=32)
 def traced(model):
-    """The nodes of a model, by name (see `receptive_field.trace`)."""
+    """The nodes of a model, by name (see `receptive_field.trace`). Raises UserError for channels first."""
     return receptive_field.trace(model)[1]
 
 
