@@ -149,8 +149,8 @@ def forward(args, model, faces):
     """Faces as the network sees them, what it makes of them, and what of that is explained.
 
     Returns grey float32 (n, h, w), 0-255; targets as `attribution.attribute` takes them; codes int (n,) of
-    the classes whose probability is measured; and a DataFrame of names and probabilities: true ("" if not
-    labelled), predicted, target, confidence (of the predicted class), p_whole (of the target).
+    the classes whose probability is measured; probabilities float32 (n, classes); and a DataFrame of names:
+    true ("" if not labelled), predicted, target.
     """
     import pandas as pd
     from scipy.special import softmax
@@ -166,7 +166,6 @@ def forward(args, model, faces):
                         "--target true and --mean-maps need labels of the model's classes")
     grey = models.prepare(faces.images, model)[..., 0]
     logits = models.predict(model, grey)
-    probabilities = softmax(logits, axis=1)
     predicted = codes = targets = logits.argmax(1)
     if args.target == "true":
         codes = targets = labels
@@ -175,9 +174,8 @@ def forward(args, model, faces):
     elif args.target != "predicted":
         codes = targets = np.full(len(grey), list(classes).index(args.target))
     about = pd.DataFrame({"true": "" if labels is None else classes[labels], "predicted": classes[predicted],
-                          "target": classes[codes], "confidence": probabilities.max(1),
-                          "p_whole": probabilities[np.arange(len(grey)), codes].astype(float)})
-    return grey, targets, codes, about
+                          "target": classes[codes]})
+    return grey, targets, codes, softmax(logits, axis=1), about
 
 
 def options(args):
@@ -186,7 +184,7 @@ def options(args):
 
 
 def output_paths(args, *endings):
-    """The files that the command will write: figures/NAME_saliency with each ending. Raises UserError."""
+    """figures/NAME_saliency with each ending. Raises UserError where one may not be overwritten."""
     paths = [models.FIGURES / f"{args.model.stem}_saliency{ending}" for ending in endings]
     files.check_outputs(paths)
     return paths
@@ -220,26 +218,25 @@ def explain_faces(args, model):
         ending += "_" + args.target.replace(" ", "-")
     paths = output_paths(args, f"{ending}.png", f"{ending}.csv")
     faces, captions = chosen_faces(args)
-    grey, targets, codes, about = forward(args, model, faces)
+    grey, targets, codes, probabilities, about = forward(args, model, faces)
     about.insert(0, "image", captions)
     if args.target == "contrastive":
         about.target += RUNNER_UP
 
-    # ---- Maps: the masked face keeps the top of each, and as much by random and by edges for comparison
-    methods, share = [*args.method, "random", "edges"], args.keep / 100
+    # ---- Maps, and masked faces: the pixels that a map ranks first stay as they are, the rest is filled
+    methods, rows = [*args.method, "random", "edges"], np.arange(len(grey))
     maps = attribution.attribute_all(model, grey, targets, methods, **options(args))
     values = {method: attribution.strength(maps[method], method) for method in methods}
-    kept = {method: faithfulness.probability_kept(model, grey, codes, values[method], share, args.fill,
-                                                  args.seed)[1].astype(float) for method in methods}
+    masked = {method: faithfulness.masked(grey, values[method], args.keep / 100, args.fill, args.seed)
+              for method in methods}
+    kept = {method: faithfulness.probabilities(model, masked[method])[rows, codes].astype(float)
+            for method in methods}
     table = pd.concat(about.assign(
-        method=method, p_kept=kept[method], p_kept_random=kept["random"], p_kept_edges=kept["edges"],
+        method=method, p_whole=probabilities[rows, codes].astype(float), p_kept=kept[method],
+        p_kept_random=kept["random"], p_kept_edges=kept["edges"],
         map_min=maps[method].min((1, 2)).astype(float), map_max=maps[method].max((1, 2)).astype(float),
         sparseness=faithfulness.sparseness(values[method]), blank=attribution.is_blank(maps[method]))
         for method in args.method).sort_index(kind="stable")  # face by face; the index is the face's number
-    table.insert(4, "method", table.pop("method"))
-    masked = faithfulness.masked(grey, values[args.method[0]], share, args.fill, args.seed)
-    figure = draw_sheet(args, grey, values, masked, table)
-    table = table.drop(columns="confidence")
 
     print(f"Probability of the class with the top {args.keep:g} % of the area kept, the rest {args.fill}")
     text = table.iloc[:, :5].assign(**{name: table[key].map("{:.3f}".format) for name, key in (
@@ -252,11 +249,11 @@ def explain_faces(args, model):
                                                 args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
-    write(paths, [figure, table])
+    write(paths, [draw_sheet(args, grey, probabilities, values, masked, table), table])
     return table
 
 
-def draw_sheet(args, grey, values, masked, table):
+def draw_sheet(args, grey, probabilities, values, masked, table):
     """A block of panels for each face: the face, its map by each method and, of a single method, the masked
     face."""
     from explain.attribution import METHODS
@@ -270,10 +267,9 @@ def draw_sheet(args, grey, values, masked, table):
     across = 1 if n <= 4 or not single else 2 if n <= 16 else 3
     down = -(-n // across)
     size, gap, large, small = (2.1, 0.3, 9, 7.5) if columns * across < 5 else (1.3, 0.45, 7.5, 6)
-    figure, axes = image_axes(lines * down, (columns + 1) * across - 1,
-                              width_ratios=([*columns * [1], 0.12] * across)[:-1],
-                              figsize=(size * columns * across + 0.9,
-                                       (size + gap) * lines * down + (0.35 if alone else 1)))
+    width, height = size * columns * across + 0.9, (size + gap) * lines * down + (0.35 if alone else 1)
+    figure, axes = image_axes(lines * down, (columns + 1) * across - 1, figsize=(width, height),
+                              width_ratios=([*columns * [1], 0.12] * across)[:-1])  # a gap between blocks
     for i, rows in table.groupby(level=0):
         top, left = lines * (i % down), (columns + 1) * (i // down)
         original, *others = axes[top:top + lines, left:left + columns].flat
@@ -285,10 +281,11 @@ def draw_sheet(args, grey, values, masked, table):
         draw_face(original, grey[i])
         true = f"true: {row.true}\n" if row.true else ""
         original.set_title(row.image, fontsize=large)
-        original.set_xlabel(f"{true}predicted: {row.predicted} ({row.confidence:.2f})", fontsize=small)
+        predicted = f"predicted: {row.predicted} ({probabilities[i].max():.2f})"
+        original.set_xlabel(true + predicted, fontsize=small)
         others[0].set_xlabel(f"for {row.target}", fontsize=small)
         if single:
-            draw_face(others[1], masked[i])
+            draw_face(others[1], masked[row.method][i])
             others[1].set_title(f"top {args.keep:g} % of the area", fontsize=large)
             others[1].set_xlabel(f"p({row.target.removesuffix(RUNNER_UP)}): {row.p_whole:.2f} whole, "
                                  f"{row.p_kept:.2f} kept\ninstead: random {row.p_kept_random:.2f}, "
@@ -340,7 +337,7 @@ def evaluate_methods(args, model):
     paths = output_paths(args, "_evaluation.png", "_evaluation.csv", "_curves.csv", "_randomisation.png",
                          "_randomisation.csv")
     faces, few = validation_faces(args).take(slice(args.evaluate)), slice(FACES_RANDOMISED)
-    grey, targets, codes, _ = forward(args, model, faces)
+    grey, targets, codes, *_ = forward(args, model, faces)
     methods = [*args.method, *attribution.CONTROLS]
     maps = attribution.attribute_all(model, grey, targets, methods, **options(args))
     values = {method: attribution.strength(maps[method], method) for method in methods}
@@ -352,9 +349,9 @@ def evaluate_methods(args, model):
           "Deletion should be low, insertion high; net is insertion minus deletion, against "
           f"{control}, the best control.\n"
           f"Drop and increase of the probability with the top {args.keep:g} % kept.\n"
-          "Correlation and SSIM: of maps before and after randomisation, mean over the upper half of "
-          f"{cascade.redrawn_down_to.nunique()} stages;\na method fails when both stay above "
-          f"{faithfulness.FAILS:g}.")
+          "Correlation and SSIM: of maps before and after randomisation, mean over the upper half of its "
+          f"{cascade.redrawn_down_to.nunique()} stages;\n"
+          f"a method fails when both stay above {faithfulness.FAILS:g}.")
     print_evidence(table)
     figures = draw_evidence(args, table, curves, len(grey)), draw_cascade(args, cascade, table)
     write(paths, [figures[0], table, curves, figures[1], cascade])
@@ -375,8 +372,8 @@ def table_of_evidence(scores, cascade, seed):
     scores = scores.assign(net=scores.insertion_area - scores.deletion_area)
     order = scores.groupby("method").net.mean().sort_values(ascending=False)
     control = order[list(CONTROLS)].idxmax()
-    net = f"net_above_{control}"
-    scores[net] = scores.net - scores.net[scores.method == control].loc[scores.index].to_numpy()
+    net, net_of_control = f"net_above_{control}", scores.net[scores.method == control]
+    scores[net] = scores.net - net_of_control[scores.index].to_numpy()  # face by face
     by_method, similar = scores.groupby("method"), faithfulness.upper_half(cascade)
     rows = []
     for method in order.index:
@@ -491,7 +488,7 @@ def average_maps(args, model):
     method, = args.method
     paths = output_paths(args, f"_mean_{method}.png", f"_mean_{method}.csv")
     faces = validation_faces(args)
-    grey, targets, _, about = forward(args, model, faces)
+    grey, targets, *_, about = forward(args, model, faces)
     maps = attribution.attribute(model, grey, targets, method, **options(args))
     values = np.maximum(attribution.strength(maps, method), 0)
     mean = values.mean((1, 2), keepdims=True)
