@@ -24,7 +24,6 @@ from utils.cli import UserError
 FACES_ON_A_SHEET = 70
 FACES_RANDOMISED = 24  # the cascade makes every map again after every stage
 RUNNER_UP = " - runner-up"
-GUIDED_NOTE = "\n† shows edges whatever was learnt (Adebayo et al. 2018)"
 FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
 CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
@@ -299,8 +298,10 @@ def draw_sheet(args, grey, probabilities, values, masked, table):
     method = args.method[0] if single else f"{len(args.method)} methods"
     target = {"predicted": "predicted class", "true": "true class",
               "contrastive": "predicted class minus runner-up"}.get(args.target, f"class {args.target}")
-    note = GUIDED_NOTE if "guided-backprop" in args.method else ""
-    figure.suptitle(f"Saliency of {args.model.stem}: {method}, {target}{note}", fontsize=10.5)
+    title = f"Saliency of {args.model.stem}: {method}, {target}"
+    if "guided-backprop" in args.method:
+        title += "\n† shows edges whatever was learnt (Adebayo et al. 2018)"
+    figure.suptitle(title, fontsize=10.5)
     return figure
 
 
@@ -337,6 +338,8 @@ def evaluate_methods(args, model):
     paths = output_paths(args, "_evaluation.png", "_evaluation.csv", "_curves.csv", "_randomisation.png",
                          "_randomisation.csv")
     faces, few = validation_faces(args).take(slice(args.evaluate)), slice(FACES_RANDOMISED)
+    if len(faces) < 2:
+        raise UserError(f"{faces.source} has {len(faces)} faces; expected at least 2")
     grey, targets, codes, *_ = forward(args, model, faces)
     methods = [*args.method, *attribution.CONTROLS]
     maps = attribution.attribute_all(model, grey, targets, methods, **options(args))
@@ -495,9 +498,7 @@ def average_maps(args, model):
     values /= np.where(mean > 0, mean, 1)  # every face counts alike, however steep its logit
     visible, right = mean.ravel() > 0, about.predicted == about.true
     mean_faces, averages, rows = {}, {}, []
-    for name in models.class_names(model):
-        if not (about.true == name).any():
-            continue
+    for name in [name for name in models.class_names(model) if name in set(about.true)]:
         mean_faces[name] = grey[about.true == name].mean(0)
         own = visible & (about.true == name)
         for group, members in (("all", own), ("right", own & right), ("wrong", own & ~right)):
