@@ -7,15 +7,19 @@ Every method takes a model of logits (`utils.structure`), grey faces and targets
 images:  uint8 or float (n, h, w), grey, 0-255, of the model's input size (`utils.models.prepare` resizes)
 targets: int (n,), the class whose logit is explained; or float (n, classes), weights of a sum of logits, as
          `contrastive` gives them
-maps:    float32 (n, h, w), finite; a map of zeros only is blank (`is_blank`). Derivatives are with
-         respect to the grey level, also where a network takes the face in three equal channels.
+maps:    float32 (n, h, w), finite; a map of zeros only is blank (`is_blank`). Derivatives are with respect
+         to the grey level, also where a network takes the face in three equal channels.
 
-A new method is a function (model, images, weights, **its options) -> {name: maps}, entered in METHODS.
+A new method is a function (model, images, weights, **its options) -> {name: maps} and a row of METHODS below;
+the help of saliency.py, its docstring, should name it.
 """
 
 import functools
 import inspect
+import itertools
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -33,24 +37,40 @@ BLUR = 1 / 8  # standard deviation of the blurred fill as a share of the image's
 
 
 def attribute(model, images, targets, method, **options):
-    """One map a face by one method, a name in METHODS or CONTROLS; see the module's head for shapes and
-    ranges."""
+    """One map a face by one method, a name in METHODS or CONTROLS; see the module's docstring."""
     return attribute_all(model, images, targets, [method], **options)[method]
 
 
 def attribute_all(model, images, targets, methods, **options):
-    """{method: maps} for several methods; what methods share (noisy gradients, one backward pass for CAMs) is
-    done once.
-
-    Each method takes the options that it knows and passes over the others', so that one set serves all.
-    """
+    """{method: maps} for several methods; what they share (noisy gradients, one backward pass for CAMs) is
+    done once. Each takes the options that it knows and passes over the others', so one set serves all."""
     images = np.asarray(images, np.float32)
     weights = target_weights(targets, model.output_shape[-1])
     maps = {}
-    for function in dict.fromkeys({**METHODS, **CONTROLS}[method] for method in methods):
+    for function in dict.fromkeys((METHODS | CONTROLS)[method].function for method in methods):
         known = inspect.signature(function).parameters
         maps |= function(model, images, weights, **{k: v for k, v in options.items() if k in known})
     return {method: np.nan_to_num(maps[method].astype(np.float32)) for method in methods}
+
+
+def strength(maps, method):
+    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of a map, but the map
+    itself where below zero is against the class; (n, h, w)."""
+    return maps if (METHODS | CONTROLS)[method].family == "perturbation" else np.abs(maps)
+
+
+def is_blank(maps):
+    """Which maps tell nothing, being equal everywhere: maps (n, h, w) -> bool (n,)."""
+    return np.ptp(maps.reshape(len(maps), -1), axis=1) == 0
+
+
+def check(model, method):
+    """Raise UserError where `model` has not what `method` needs: class activation maps convolutions,
+    guided-backprop a ReLU."""
+    if METHODS[method].family == "class activation":
+        cam_layer(model)
+    if method == "guided-backprop":
+        gradient_pass(model, guided=True).get_concrete_function()
 
 
 def target_weights(targets, classes):
@@ -60,44 +80,26 @@ def target_weights(targets, classes):
 
 
 def contrastive(logits):
-    """Targets that explain the largest logit minus the runner-up: logits (n, classes) -> float32 (n,
-    classes)."""
-    order = np.argsort(-logits, axis=1)
-    first, second = (target_weights(order[:, i], logits.shape[1]) for i in (0, 1))
-    return first - second
-
-
-def check(model, methods, layer=None):
-    """Raise UserError where `model` cannot be explained by one of `methods`, before any face is loaded: all
-    need channels last, class activation maps convolutions (and `layer`, if named, among them),
-    guided-backprop a ReLU."""
-    traced(model)
-    if layer or any(METHODS[method] in (cams, score_cam) for method in methods):
-        cam_layer(model, layer)
-    if "guided-backprop" in methods:
-        guided_pass(model).get_concrete_function()
-
-
-def is_blank(maps):
-    """Which maps tell nothing, being equal everywhere: maps (n, h, w) -> bool (n,)."""
-    return np.ptp(maps.reshape(len(maps), -1), axis=1) == 0
+    """Targets that explain the largest logit minus the runner-up: logits -> float32, (n, classes) each."""
+    first, second, *_ = np.argsort(-logits, axis=1).T
+    return target_weights(first, logits.shape[1]) - target_weights(second, logits.shape[1])
 
 
 def filled(images, kind):
-    """What stands for "no information": images (n, h, w) -> float32 (n, h, w), all black, each face's mean,
-    or blurred."""
+    """What stands for "no information": images (n, h, w) -> float32 (n, h, w), all black, each face's mean
+    grey, or blurred."""
     images = np.asarray(images, np.float32)
     if kind == "black":
         return np.zeros_like(images)
     if kind == "mean":
-        return np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape).copy()
+        return np.full_like(images, images.mean((1, 2), keepdims=True))
     width = BLUR * images.shape[2]
     blurred, weight = (ndimage.gaussian_filter(x, (0, width, width), mode="constant", truncate=8)
                        for x in (images, np.ones_like(images[:1])))
     return blurred / weight  # beyond the border there is nothing, and nothing weighs nothing
 
 
-# ---- compiled passes ---------------------------------------------------------------------------------------
+# ---- forward and backward passes ---------------------------------------------------------------------------
 
 
 def in_channels(model, grey):
@@ -105,28 +107,10 @@ def in_channels(model, grey):
     return tf.repeat(grey[..., None], model.input_shape[-1], axis=-1)
 
 
-def score(model, grey, weights):
-    """Inside a graph: grey (n, h, w), weights (n, classes) -> the explained sum of logits, (n,)."""
-    logits = tf.cast(model(in_channels(model, grey), training=False), tf.float32)
-    return tf.reduce_sum(logits * weights, axis=-1)
-
-
 def compiled(model):
     """A decorator: compile a pass over faces (n, h, w) and weights (n, classes), one graph for any n."""
     faces, weights = tf.TensorSpec((None, *model.input_shape[1:3])), tf.TensorSpec((None, None))
     return tf.function(jit_compile=False, input_signature=[faces, weights])
-
-
-@functools.lru_cache(maxsize=32)
-def gradient_pass(model):
-    @compiled(model)
-    def run(grey, weights):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(grey)
-            total = score(model, grey, weights)
-        return tape.gradient(total, grey)
-
-    return run
 
 
 @tf.RegisterGradient("GuidedRelu")
@@ -138,72 +122,53 @@ def guided_relu(operation, gradient):
 
 
 @functools.lru_cache(maxsize=32)
-def guided_pass(model):
+def gradient_pass(model, guided=False):
+    """The gradients (n, h, w) of the weighted logits. guided: every ReLU passes back positive values only."""
     @compiled(model)
     def run(grey, weights):
         # The override acts on the operations of the graph, so no kind of ReLU layer can be missed.
         graph = tf.compat.v1.get_default_graph()
-        with graph.gradient_override_map({"Relu": "GuidedRelu", "Relu6": "GuidedRelu"}):
-            total = score(model, grey, weights)
-        if not any(operation.type in ("Relu", "Relu6") for operation in graph.get_operations()):
+        with graph.gradient_override_map({"Relu": "GuidedRelu", "Relu6": "GuidedRelu"} if guided else {}):
+            logits = model(in_channels(model, grey), training=False)
+        if guided and not any(operation.type in ("Relu", "Relu6") for operation in graph.get_operations()):
             raise UserError("guided-backprop changes the gradient of ReLU; this model has none; use gradient")
-        return tf.gradients(total, grey)[0]
+        return tf.gradients(tf.cast(logits, tf.float32) * weights, grey)[0]
 
     return run
 
 
 @functools.lru_cache(maxsize=32)
 def cam_pass(model, layer):
-    """The maps of `cams` in the cells of `layer`, four of (n, rows, columns)."""
+    """The maps of `cams` in the cells of `layer`: {method: (n, rows, columns)}."""
     both = keras.Model(model.inputs, [model.get_layer(layer).output, model.outputs[0]])
 
     @compiled(model)
     def run(grey, weights):
-        faces = in_channels(model, grey)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(faces)
-            features, logits = both(faces, training=False)
-            total = tf.reduce_sum(tf.cast(logits, tf.float32) * weights)
-        slope = tape.gradient(total, features, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        features, logits = both(in_channels(model, grey), training=False)
+        slope, = tf.gradients(tf.cast(logits, tf.float32) * weights, features, unconnected_gradients="zero")
         features, slope = tf.cast(features, tf.float32), tf.cast(slope, tf.float32)
         square = slope ** 2
         bottom = 2 * square + tf.reduce_sum(features, (1, 2), keepdims=True) * square * slope
         alpha = tf.math.divide_no_nan(square, bottom)
-        weighted = (tf.reduce_mean(slope, (1, 2), keepdims=True) * features,
-                    tf.reduce_sum(alpha * tf.nn.relu(slope), (1, 2), keepdims=True) * features,
-                    tf.nn.relu(slope) * features,
-                    slope * features)
-        return tuple(tf.nn.relu(tf.reduce_sum(maps, -1)) for maps in weighted)
+        channel_weights = {
+            "grad-cam": tf.reduce_mean(slope, (1, 2), keepdims=True),
+            "grad-cam++": tf.reduce_sum(alpha * tf.nn.relu(slope), (1, 2), keepdims=True),
+            "layer-cam": tf.nn.relu(slope),
+            "hires-cam": slope}
+        return {method: tf.nn.relu(tf.reduce_sum(weight * features, -1))
+                for method, weight in channel_weights.items()}
 
     return run
 
 
-@functools.lru_cache(maxsize=32)
-def masked_pass(model):
-    """Scores (m,) of one face (h, w) seen through masks (m, h, w), `fill` (h, w) where they are 0; weights
-    (m, classes)."""
-    face, masks = tf.TensorSpec(model.input_shape[1:3]), tf.TensorSpec((None, *model.input_shape[1:3]))
-
-    @tf.function(jit_compile=False, input_signature=[masks, tf.TensorSpec((None, None)), face, face])
-    def run(masks, weights, face, fill):
-        return score(model, fill + masks * (face - fill), weights)
-
-    return run
-
-
-def in_chunks(function, size, *arrays, label=""):
-    """Run `function` over the rows of `arrays`, `size` at a time: a list of its outputs, each joined to one
-    array."""
-    starts = range(0, len(arrays[0]), size)
-    results = [tf.nest.flatten(function(*(tf.constant(array[start:start + size]) for array in arrays)))
-               for start in (cli.track(starts, label) if label else starts)]
-    return [np.concatenate(column) for column in zip(*results)]
-
-
-def chunk(model):
-    """How many faces fit one forward and backward pass through `model`: POINTS pixels, and what memory
-    allows."""
-    return batch_limit(model, max(1, POINTS // math.prod(model.input_shape[1:3])))
+def in_chunks(run, model, images, weights, label=""):
+    """A compiled pass over faces (n, h, w) and weights (n, classes), POINTS pixels or what memory allows at a
+    time; a progress bar if it has a label."""
+    size = batch_limit(model, max(1, POINTS // math.prod(images.shape[1:])))
+    starts = range(0, len(images), size)
+    parts = [run(tf.constant(images[start:start + size]), tf.constant(weights[start:start + size]))
+             for start in (cli.track(starts, label) if label else starts)]
+    return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def for_each(images, weights, label):
@@ -217,23 +182,19 @@ def for_each(images, weights, label):
 def gradient(model, images, weights):
     """`gradient`: d logit / d grey level, signed (Simonyan et al. 2014). `gradient-x-input`: the same times
     the grey level (Shrikumar et al. 2017), in logits, signed."""
-    maps, = in_chunks(gradient_pass(model), chunk(model), images, weights, label="gradient")
+    maps = in_chunks(gradient_pass(model), model, images, weights, "gradient")
     return {"gradient": maps, "gradient-x-input": maps * images}
 
 
 def gradients_at(model, points, weight):
     """Gradients at several points (s, h, w) of one target, weight (classes,): float32 (s, h, w)."""
-    weights = np.repeat(weight[None], len(points), axis=0)
-    return in_chunks(gradient_pass(model), chunk(model), points, weights)[0]
+    return in_chunks(gradient_pass(model), model, points, np.repeat(weight[None], len(points), axis=0))
 
 
 def noisy_gradient(model, images, weights, samples=32, noise=0.15, seed=0):
-    """Gradients at `samples` copies with Gaussian noise, whose standard deviation is `noise` times the face's
-    range of grey.
-
-    `smoothgrad`: their mean, signed (Smilkov et al. 2017); `squaregrad`: mean square (Hooker et al. 2019);
-    `vargrad`: variance (Adebayo et al. 2018), both >= 0.
-    """
+    """Gradients at `samples` copies with Gaussian noise of a standard deviation of `noise` times the face's
+    range of grey. `smoothgrad`: their mean, signed (Smilkov et al. 2017); `squaregrad`: their mean square
+    (Hooker et al. 2019); `vargrad`: their variance (Adebayo et al. 2018), both >= 0."""
     mean, square = np.empty_like(images), np.empty_like(images)
     for i, face, weight in for_each(images, weights, "smoothgrad"):
         change = np.random.default_rng([seed, i]).standard_normal((samples, *face.shape), np.float32)
@@ -243,12 +204,9 @@ def noisy_gradient(model, images, weights, samples=32, noise=0.15, seed=0):
 
 
 def integrated_gradients(model, images, weights, steps=64, baseline="black"):
-    """`integrated-gradients`: mean gradient on the way from a baseline times the way (Sundararajan et al.
-    2017).
-
-    Midpoint rule with `steps` points; baseline as in FILLS. In logits, signed; `completeness_error` says how
-    exact.
-    """
+    """`integrated-gradients`: mean gradient on the way from a baseline (one of FILLS) times the way, by the
+    midpoint rule with `steps` points; in logits, signed (Sundararajan et al. 2017). `completeness_error` says
+    how exact."""
     bases = filled(images, baseline)
     shares = ((np.arange(steps, dtype=np.float32) + 0.5) / steps)[:, None, None]
     maps = np.empty_like(images)
@@ -259,8 +217,7 @@ def integrated_gradients(model, images, weights, steps=64, baseline="black"):
 
 
 def completeness_error(model, images, targets, maps, baseline="black"):
-    """How far integrated gradients miss the difference of the logits that they must add up to: float (n,), in
-    logits."""
+    """How far integrated gradients miss the difference of the logits that they must add up to: float (n,)."""
     images = np.asarray(images, np.float32)
     weights = target_weights(targets, model.output_shape[-1])
     there, base = (models.predict(model, faces) for faces in (images, filled(images, baseline)))
@@ -269,13 +226,10 @@ def completeness_error(model, images, targets, maps, baseline="black"):
 
 def guided_backprop(model, images, weights):
     """`guided-backprop`: the gradient with every ReLU passing back positive values only (Springenberg et al.
-    2015), signed.
-
-    It gives the face's edges whatever the network has learnt (Adebayo et al. 2018; Nie et al. 2018): compare,
-    do not conclude. Raises UserError for a model without ReLU.
-    """
-    maps, = in_chunks(guided_pass(model), chunk(model), images, weights, label="guided-backprop")
-    return {"guided-backprop": maps}
+    2015), signed. It gives the face's edges whatever the network has learnt (Adebayo et al. 2018; Nie et al.
+    2018): compare, do not conclude. Raises UserError for a model without ReLU."""
+    run = gradient_pass(model, guided=True)
+    return {"guided-backprop": in_chunks(run, model, images, weights, "guided-backprop")}
 
 
 # ---- class activation maps ---------------------------------------------------------------------------------
@@ -283,23 +237,19 @@ def guided_backprop(model, images, weights):
 
 @functools.lru_cache(maxsize=32)
 def traced(model):
-    """The nodes of a model, by name (see `receptive_field.trace`)."""
+    """The nodes of a model, by name (see `receptive_field.trace`). Raises UserError for channels first."""
     return receptive_field.trace(model)[1]
 
 
 def cam_layer(model, name=None):
-    """The layer that CAMs use: `name`, else what ends the last stage of convolutions, after its normalisation
-    and ReLU.
-
-    Raises UserError, listing the choices, for a layer that does not exist and for a model without
-    convolutions.
-    """
+    """Name of the layer that CAMs use: `name`, else what ends the last stage of convolutions, after its
+    normalisation and ReLU. Raises UserError for a layer without maps and a model without convolutions."""
     nodes = traced(model)
     kinds = {name: type(nodes[name].layer).__name__ for name in receptive_field.feature_layers(nodes)}
-    first = next((i for i, kind in enumerate(kinds.values()) if "Conv" in kind), len(kinds))
-    names = [name for name in list(kinds)[first:] if 1 not in nodes[name].output.shape[1:3]]
+    after_convolution = itertools.dropwhile(lambda name: "Conv" not in kinds[name], kinds)
+    names = [name for name in after_convolution if 1 not in nodes[name].output.shape[1:3]]
     if not names:
-        others = [method for method in METHODS if METHODS[method] not in (cams, score_cam)]
+        others = [name for name, method in METHODS.items() if method.family != "class activation"]
         raise UserError(f"{model.name} has no convolutions, so no class activation maps; "
                         f"methods for any model: {', '.join(others)}")
     if name is not None and name not in names:
@@ -314,10 +264,9 @@ def cams(model, images, weights, layer=None):
     2021) and `hires-cam` (Draelos and Carin 2020) from one backward pass to `layer`: >= 0, after the final
     ReLU, interpolated."""
     layer = cam_layer(model, layer)
-    several = in_chunks(cam_pass(model, layer), chunk(model), images, weights, label="grad-cam")
+    several = in_chunks(cam_pass(model, layer), model, images, weights, "grad-cam")
     field, size = traced(model)[layer].field, images.shape[1:]
-    names = ("grad-cam", "grad-cam++", "layer-cam", "hires-cam")
-    return {name: receptive_field.upsample(maps, field, size) for name, maps in zip(names, several)}
+    return {method: receptive_field.upsample(maps, field, size) for method, maps in several.items()}
 
 
 def score_cam(model, images, weights, layer=None, fill="mean"):
@@ -343,10 +292,9 @@ def score_cam(model, images, weights, layer=None, fill="mean"):
 
 
 def masked_scores(model, face, fill, masks, weight):
-    """Scores of a face (h, w) seen through each mask (m, h, w) in [0, 1], `fill` (h, w) where they are 0:
-    float32 (m,)."""
-    run = functools.partial(masked_pass(model), face=tf.constant(face), fill=tf.constant(fill))
-    return in_chunks(run, 2 * chunk(model), masks, np.repeat(weight[None], len(masks), axis=0))[0]
+    """Weighted logits of a face (h, w) seen through each mask (m, h, w) in [0, 1], `fill` (h, w) where they
+    are 0: float32 (m,)."""
+    return models.predict(model, fill + masks * (face - fill)) @ weight
 
 
 def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
@@ -402,18 +350,33 @@ def controls(model, images, weights, seed=0):
     return {"random": np.array(noise), "edges": np.array(edges), "centre": centre}
 
 
+# ---- all of them -------------------------------------------------------------------------------------------
+
+
+class Method(NamedTuple):
+    """family: gradient, guided, class activation, control or perturbation, where below zero is against the
+    class; unit: of the colours of a drawn map."""
+
+    function: Callable
+    family: str
+    unit: str = ""
+
+
 METHODS = {
-    "gradient": gradient, "gradient-x-input": gradient,
-    "smoothgrad": noisy_gradient, "squaregrad": noisy_gradient, "vargrad": noisy_gradient,
-    "integrated-gradients": integrated_gradients, "guided-backprop": guided_backprop,
-    "grad-cam": cams, "grad-cam++": cams, "layer-cam": cams, "hires-cam": cams, "score-cam": score_cam,
-    "occlusion": occlusion, "rise": rise,
+    "gradient": Method(gradient, "gradient", "|d logit / d grey level|"),
+    "gradient-x-input": Method(gradient, "gradient", "|gradient x grey level| (logits)"),
+    "smoothgrad": Method(noisy_gradient, "gradient", "|mean gradient| (logits per grey level)"),
+    "squaregrad": Method(noisy_gradient, "gradient", "mean squared gradient"),
+    "vargrad": Method(noisy_gradient, "gradient", "variance of the gradient"),
+    "integrated-gradients": Method(integrated_gradients, "gradient", "|share of the logit| (logits)"),
+    "guided-backprop": Method(guided_backprop, "guided", "|guided gradient|"),
+    "grad-cam": Method(cams, "class activation", "weighted activation"),
+    "grad-cam++": Method(cams, "class activation", "weighted activation"),
+    "layer-cam": Method(cams, "class activation", "weighted activation"),
+    "hires-cam": Method(cams, "class activation", "weighted activation"),
+    "score-cam": Method(score_cam, "class activation", "weighted activation"),
+    "occlusion": Method(occlusion, "perturbation", "fall of the logit"),
+    "rise": Method(rise, "perturbation", "rise of the logit"),
 }
-CONTROLS = {"random": controls, "edges": controls, "centre": controls}
-FOR_THE_CLASS = ("occlusion", "rise")  # below zero is against the class; of other signed maps the size counts
-
-
-def strength(maps, method):
-    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of a map, but the map
-    itself where a negative value speaks against the class. Maps (n, h, w) -> float32 (n, h, w)."""
-    return maps if method in FOR_THE_CLASS else np.abs(maps)
+SLOW = ("score-cam", "occlusion", "rise")  # they ask the network hundreds of times a face
+CONTROLS = {name: Method(controls, "control") for name in ("random", "edges", "centre")}

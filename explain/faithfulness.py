@@ -7,6 +7,7 @@ learnt.
 
 import keras
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from scipy.special import softmax
 from scipy.stats import rankdata
@@ -24,6 +25,9 @@ def probabilities(model, images):
     return softmax(models.predict(model, images), axis=1)
 
 
+# ---- masked faces ------------------------------------------------------------------------------------------
+
+
 def ranks(values, seed=0):
     """Rank of each pixel in its map, 0 the most salient, ties in random order: int64 (n, h*w)."""
     flat = values.reshape(len(values), -1)
@@ -32,34 +36,25 @@ def ranks(values, seed=0):
     return np.argsort(order, axis=1)
 
 
-def keep_top(values, share, seed=0):
-    """The most salient `share` (0-1) of each map's area: bool (n, h, w). Always as many pixels, however flat
-    the map."""
-    count = round(share * values[0].size)
-    return (ranks(values, seed) < count).reshape(values.shape)
-
-
-def masked(images, keep, fill="mean"):
-    """Faces with the pixels outside `keep` (bool, n, h, w) replaced: float32 (n, h, w)."""
+def masked(images, values, share, fill="mean", seed=0):
+    """Faces as they are in the most salient `share` (0-1) of the area, and `fill` (see `attribution.filled`)
+    elsewhere: float32 (n, h, w). Always as many pixels are kept, however flat the map."""
+    keep = ranks(values, seed).reshape(values.shape) < round(share * values[0].size)
     return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
 
 
 def probability_kept(model, images, targets, values, share, fill="mean", seed=0):
-    """Probability of the target with the whole face and with only the top `share` of the map left: two
+    """Probability of the target with the whole face, and with all but the top `share` of the map masked: two
     float32 (n,)."""
     rows = np.arange(len(images))
     before = probabilities(model, images)[rows, targets]
-    after = probabilities(model, masked(images, keep_top(values, share, seed), fill))[rows, targets]
+    after = probabilities(model, masked(images, values, share, fill, seed))[rows, targets]
     return before, after
 
 
 def curves(model, images, targets, values, fill="blurred", seed=0):
-    """Probability of the target as the most salient pixels go (deletion) or come (insertion; Petsiuk et al.
-    2018).
-
-    Returns two float32 (n, STEPS + 1), at shares 0 to 1 of the area. A low deletion and a high insertion
-    curve are good.
-    """
+    """Probability of the target as the most salient pixels go (deletion, good if low) or come (insertion,
+    good if high; Petsiuk et al. 2018): two float32 (n, STEPS + 1), at shares 0 to 1 of the area."""
     images, fills = np.asarray(images, np.float32), attribution.filled(images, fill)
     rank, counts = ranks(values, seed), np.round(np.linspace(0, 1, STEPS + 1) * values[0].size)
     deletion, insertion = np.empty((2, len(images), STEPS + 1), np.float32)
@@ -76,8 +71,7 @@ def area(curve):
 
 
 def sparseness(values):
-    """Gini index of each map (Chalasani et al. 2020): 0 all pixels alike, towards 1 few pixels hold
-    everything. (n,)."""
+    """Gini index of each map (Chalasani et al. 2020): 0 all pixels alike, towards 1 few hold all; (n,)."""
     flat = np.sort(np.maximum(values, 0).reshape(len(values), -1).astype(np.float64), axis=1)
     n, total = flat.shape[1], flat.sum(1)
     weighted = flat @ (2 * np.arange(1, n + 1) - n - 1)
@@ -85,61 +79,47 @@ def sparseness(values):
 
 
 def evaluate(model, images, targets, values, share=0.2, seed=0):
-    """Every check of {method: values}: {method: {"deletion", "insertion": curves as `curves` gives them, and
-    (n,) each: "deletion_area", "insertion_area", "drop" (of the probability, 0-1 of what it was, with only
-    the top `share` left), "increase" (whether it rose) and "sparseness"}}. Drop and increase: Chattopadhyay
-    et al. 2018."""
-    results = {}
+    """Every check of {method: values}, as two DataFrames.
+
+    scores: a row a method and face, the face's number the index: method, deletion_area, insertion_area, drop
+    (of the probability, 0-1 of what it was, with only the top `share` left), increase (1 if it rose;
+    Chattopadhyay et al. 2018), sparseness and blank. curves: the mean curves, a row a method and point:
+    method, share_of_area, deletion, insertion.
+    """
+    scores, means = [], []
     for method in cli.track(list(values), "deletion and insertion"):
         deletion, insertion = curves(model, images, targets, values[method], seed=seed)
         before, after = probability_kept(model, images, targets, values[method], share, seed=seed)
-        results[method] = {
-            "deletion": deletion, "insertion": insertion,
-            "deletion_area": area(deletion), "insertion_area": area(insertion),
+        scores.append(pd.DataFrame({
+            "method": method, "deletion_area": area(deletion), "insertion_area": area(insertion),
             "drop": np.maximum(before - after, 0) / np.maximum(before, 1e-12),
-            "increase": (after > before).astype(float), "sparseness": sparseness(values[method])}
-    return results
+            "increase": (after > before).astype(float), "sparseness": sparseness(values[method]),
+            "blank": attribution.is_blank(values[method])}))
+        means.append(pd.DataFrame({
+            "method": method, "share_of_area": np.linspace(0, 1, STEPS + 1),
+            "deletion": [float(point.mean()) for point in deletion.T],
+            "insertion": [float(point.mean()) for point in insertion.T]}))
+    return pd.concat(scores), pd.concat(means, ignore_index=True)
 
 
 # ---- randomisation -----------------------------------------------------------------------------------------
 
 
-def spearman(a, b, where=None):
-    """Rank correlation of two sets of maps, ties averaged: (n, h, w) each -> (n,); 0 where either map is
-    blank.
-
-    where: bool (h, w), the pixels to compare (default: all).
-    """
-    where = np.ones(a.shape[1:], bool) if where is None else where
-    first, second = (rankdata(maps[:, where], axis=1) for maps in (a, b))
+def spearman(a, b):
+    """Rank correlation of two sets of maps (n, ...), ties averaged: (n,); 0 where either map is blank."""
+    first, second = (rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (a, b))
     first, second = (rank - rank.mean(1, keepdims=True) for rank in (first, second))
     bottom = np.sqrt((first ** 2).sum(1) * (second ** 2).sum(1))
     return np.divide((first * second).sum(1), bottom, out=np.zeros(len(a)), where=bottom > 0)
 
 
 def ssim(a, b):
-    """Structural similarity (Wang et al. 2004) of two sets of maps, each scaled to a maximum of 1: (n, h, w)
-    -> (n,)."""
-    scaled = [np.maximum(maps, 0) for maps in (a, b)]
-    scaled = [maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30) for maps in scaled]
+    """Structural similarity (Wang et al. 2004) of two sets of maps (n, h, w), each cut at zero and scaled to
+    a maximum of 1: float64 (n,)."""
+    cut = [np.maximum(maps, 0) for maps in (a, b)]
+    scaled = [maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30) for maps in cut]
     tensors = [tf.constant(maps[..., None], tf.float32) for maps in scaled]
-    return tf.image.ssim(*tensors, max_val=1.0, filter_size=7).numpy()
-
-
-def upper(stages):
-    """The first half of a cascade's stages: without the layers that decide on the class there is nothing left
-    to explain, while any map changes with the lowest layers."""
-    return stages[:-(-len(stages) // 2)]
-
-
-def fails(correlations, similarities):
-    """Whether a method fails the cascade: its maps survive the upper half by rank and by structural
-    similarity.
-
-    Both must say so: ranks alone also rise with a dark margin or a bright centre that all maps of a network
-    share.
-    """
-    return bool(upper(correlations).mean() > FAILS and upper(similarities).mean() > FAILS)
+    return tf.image.ssim(*tensors, max_val=1.0, filter_size=7).numpy().astype(float)
 
 
 def stages(model):
@@ -161,8 +141,8 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
     From the output down, the layers of a copy are re-initialised by their own initialisers; after each stage
     all maps are made again and compared by size with those of the trained network, by rank only where the
-    network sees: a margin that it crops is zero in every map. Returns (names of the layer that each stage
-    ends with, {method: (rank correlations, ssims), float (stages, n) each}). `model` stays as it is.
+    network sees: a margin that it crops is zero in every map. Returns a DataFrame of means over the faces, a
+    row a method and stage: method, redrawn_down_to (a layer), rank_correlation, ssim. `model` stays as it is.
     """
     copy = structure.flat_copy(model)
     # Another seed, as its training's would give a network its first weights back; built anew, so that each
@@ -171,13 +151,28 @@ def cascade(model, images, targets, methods, seed=0, **options):
     fresh = keras.models.clone_model(copy)
     trained = attribution.attribute_all(copy, images, targets, methods, seed=seed, **options)
     seen = (attribution.attribute(copy, images, targets, "gradient") != 0).any(0)
-    groups = stages(copy)
-    result = {method: np.zeros((2, len(groups), len(images))) for method in methods}
-    for k, group in enumerate(cli.track(groups, "randomisation")):
+    rows = []
+    for group in cli.track(stages(copy), "randomisation"):
         for name in group:
             copy.get_layer(name).set_weights(fresh.get_layer(name).get_weights())
         random = attribution.attribute_all(copy, images, targets, methods, seed=seed, **options)
         for method in methods:
-            pair = [np.abs(maps[method]) for maps in (trained, random)]
-            result[method][:, k] = spearman(*pair, seen), ssim(*pair)
-    return [group[-1] for group in groups], {method: tuple(values) for method, values in result.items()}
+            before, after = (np.abs(maps[method]) for maps in (trained, random))
+            rows.append({"method": method, "redrawn_down_to": group[-1],
+                         "rank_correlation": spearman(before[:, seen], after[:, seen]).mean(),
+                         "ssim": ssim(before, after).mean()})
+    return pd.DataFrame(rows).sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
+
+
+def upper_half(cascade):
+    """For each method, by name: mean rank_correlation and ssim over the first half of a cascade's stages, and
+    whether it `fails`, its maps being the same by both.
+
+    Without the layers that decide on the class there is nothing left to explain, while any map changes with
+    the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps of a network
+    share.
+    """
+    half = -(-cascade.redrawn_down_to.nunique() // 2)
+    upper = cascade.groupby("method").head(half)
+    means = upper.groupby("method")[["rank_correlation", "ssim"]].mean()
+    return means.assign(fails=(means > FAILS).all(axis=1))

@@ -56,13 +56,13 @@ def add_unusual_models(folder):
     x = layers.Conv2D(4, 3, strides=2, name="conv")(layers.Rescaling(1 / 255)(image))
     x = layers.Multiply()([x, layers.ReLU(6.0)(x + 3.0) * (1.0 / 6.0)])
     gate = layers.Conv2D(4, 1)(layers.GlobalAveragePooling2D(keepdims=True)(x))
-    x = layers.Conv2D(5, 3,
-                      activation="relu")(layers.Multiply()([x, layers.ReLU(6.0)(gate + 3.0) * (1.0 / 6.0)]))
+    x = layers.Multiply()([x, layers.ReLU(6.0)(gate + 3.0) * (1.0 / 6.0)])
+    x = layers.Conv2D(5, 3, activation="relu")(x)
     folder.add_model("mobile", image, layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))
     for name, shape, order in (("open", (None, None, 1), "channels_last"),
                                ("first", (1, 48, 48), "channels_first")):
         image = keras.Input(shape)
-        x = layers.Conv2D(4, 3, activation="relu", name="conv",
-                          data_format=order)(layers.Rescaling(1 / 255)(image))
+        x = layers.Rescaling(1 / 255)(image)
+        x = layers.Conv2D(4, 3, activation="relu", name="conv", data_format=order)(x)
         x = layers.GlobalAveragePooling2D(data_format=order)(x)
         folder.add_model(name, image, layers.Dense(7, activation="softmax")(x))

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 
@@ -266,8 +267,7 @@ def test_every_patch_of_occlusion_hides_the_same_area_and_every_pixel_is_reached
     image = keras.Input((SIZE, SIZE, 1))
     model = keras.Model(image, layers.Dense(2, kernel_initializer="ones")(layers.Flatten()(image)))
     made = attribution.attribute(model, np.ones((1, SIZE, SIZE)), np.array([0]), "occlusion", patch=patch,
-                                 stride=stride,
-                                 fill="black")
+                                 stride=stride, fill="black")
     np.testing.assert_allclose(made, min(patch, SIZE) ** 2, rtol=1e-4)
 
 
@@ -311,9 +311,10 @@ def test_stock_rgb_network():
 
 def test_keeping_and_ranks_are_the_right_way_round():
     values = np.arange(12.0).reshape(1, 3, 4)
-    np.testing.assert_array_equal(checks.keep_top(values, 0.25)[0], [[0] * 4, [0] * 4, [0, 1, 1, 1]])
-    assert checks.keep_top(np.zeros((2, 10, 10)), 0.3).sum() == 60
-    left = checks.masked(FACES, checks.keep_top(FACES, 0.1), "mean")
+    kept = checks.masked(np.ones((1, 3, 4)), values, 0.25, "black")
+    np.testing.assert_array_equal(kept[0], [[0] * 4, [0] * 4, [0, 1, 1, 1]])
+    assert checks.masked(np.ones((2, 10, 10)), np.zeros((2, 10, 10)), 0.3, "black").sum() == 60
+    left = checks.masked(FACES, FACES, 0.1, "mean")
     assert left[0].max() == FACES[0].max() and (left == FACES.mean((1, 2))[:, None, None]).mean() > 0.85
 
 
@@ -321,15 +322,25 @@ def test_curves_run_between_the_face_and_the_fill_and_reward_the_true_map():
     model = one_corner()
     values = attribution.strength(attribution.attribute(model, FACES, np.zeros(5, int), "gradient"),
                                   "gradient")
-    results = checks.evaluate(model, FACES, np.zeros(5, int), {"true": values, "false": -values})
     p = checks.probabilities(model, FACES)[:, 0]
-    for way in results.values():
-        np.testing.assert_allclose(way["deletion"][:, 0], p, rtol=1e-5)
-        np.testing.assert_allclose(way["insertion"][:, -1], p, rtol=1e-5)
-        np.testing.assert_allclose(way["insertion"][:, 0], way["deletion"][:, -1], rtol=1e-5)
-    black = [checks.area(checks.curves(model, FACES, np.zeros(5, int), v, "black")[0])
-             for v in (values, -values)]
-    assert (black[0] < black[1]).all()
+    for ranked in (values, -values):
+        deletion, insertion = checks.curves(model, FACES, np.zeros(5, int), ranked)
+        np.testing.assert_allclose(deletion[:, 0], p, rtol=1e-5)
+        np.testing.assert_allclose(insertion[:, -1], p, rtol=1e-5)
+        np.testing.assert_allclose(insertion[:, 0], deletion[:, -1], rtol=1e-5)
+    true, false = (checks.area(checks.curves(model, FACES, np.zeros(5, int), ranked, "black")[0])
+                   for ranked in (values, -values))
+    assert (true < false).all()
+
+
+def test_evaluation_has_a_row_a_method_and_face():
+    model, targets = one_corner(), np.zeros(5, int)
+    values = {"true": rng.uniform(size=FACES.shape), "flat": np.zeros(FACES.shape)}
+    scores, curves = checks.evaluate(model, FACES, targets, values)
+    assert list(scores.index) == 2 * [0, 1, 2, 3, 4] and scores.groupby("method").blank.sum()["flat"] == 5
+    deletion, _ = checks.curves(model, FACES, targets, values["true"])
+    np.testing.assert_allclose(scores[scores.method == "true"].deletion_area, checks.area(deletion))
+    np.testing.assert_allclose(curves[curves.method == "true"].deletion, deletion.mean(0), rtol=1e-5)
 
 
 def test_numbers_of_known_maps():
@@ -362,25 +373,33 @@ def test_randomisation_leaves_the_model_alone_and_draws_from_each_layers_initial
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attribution, "attribute_all", watch)
-        stages, result = checks.cascade(model, FACES, TARGETS, ["gradient", "grad-cam"])
-    assert stages == ["logits", "conv"]
+        result = checks.cascade(model, FACES, TARGETS, ["gradient", "grad-cam"])
+    assert list(result.method) == ["gradient", "gradient", "grad-cam", "grad-cam"]
+    assert list(result.redrawn_down_to) == ["logits", "conv", "logits", "conv"]
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(drawn[-2]["conv"][0], before[0])  # from the top: logits first
     assert (drawn[-2]["logits"][1] == 1).all() and drawn[-2]["logits"][0].min() < 0
     assert np.allclose(drawn[-1]["conv"][0], 0.3) and (drawn[-1]["norm"][3] == 1).all()
-    assert result["gradient"][0].shape == (2, 5) and np.isfinite(result["gradient"]).all()
+    assert np.isfinite(result[["rank_correlation", "ssim"]]).all(axis=None)
 
 
 def test_randomisation_does_not_return_to_the_weights_before_training():
     keras.utils.set_random_seed(0)
     model = structure.logits_model(small(seed=0))
-    _, result = checks.cascade(model, FACES, TARGETS, ["gradient"], seed=0)
-    assert result["gradient"][0][-1].mean() < 0.5
-    assert not checks.fails(*result["gradient"]) and checks.fails(np.ones((3, 2)), np.ones((3, 2)))
-    stays = np.repeat([[0.9], [0.8], [0.0], [0.0]], 2, axis=1)  # until the lowest layers are re-drawn
-    assert checks.fails(stays, stays) and not checks.fails(stays[::-1],
-                                                           stays) and not checks.fails(stays, stays[::-1])
+    result = checks.cascade(model, FACES, TARGETS, ["gradient"], seed=0)
+    assert result.rank_correlation.iloc[-1] < 0.5 and not checks.upper_half(result).at["gradient", "fails"]
+
+
+def test_a_method_fails_whose_maps_survive_the_upper_half_by_both_measures():
+    stays, goes = [0.9, 0.8, 0.0, 0.0], [0.0, 0.0, 0.8, 0.9]  # stays until the lowest layers are re-drawn
+    cascade = pd.concat(pd.DataFrame({"method": name, "redrawn_down_to": ["d", "c", "b", "a"],
+                                      "rank_correlation": ranks, "ssim": ssims})
+                        for name, ranks, ssims in (("both", stays, stays), ("ssim", goes, stays),
+                                                   ("rank", stays, goes), ("none", goes, goes)))
+    result = checks.upper_half(cascade)
+    assert result.index[result.fails].tolist() == ["both"]
+    np.testing.assert_allclose(result.loc["rank", ["rank_correlation", "ssim"]].astype(float), [0.85, 0])
 
 
 def test_stages_of_a_deep_network_are_grouped():
