@@ -388,7 +388,7 @@ def test_every_networks_recipe_runs_two_steps_on_jax_without_tensorflow(suite, m
     (suite.folder / "absent").mkdir()
     (suite.folder / "absent" / "tensorflow.py").write_text("raise ImportError('TensorFlow is not installed')")
     suite.run("jax_runs.py", env={"KERAS_BACKEND": "jax", "PYTHONPATH": str(suite.folder / "absent"),
-                                  "XLA_FLAGS": "--xla_backend_optimization_level=1"})
+                                  "XLA_FLAGS": "--xla_backend_optimization_level=1"}, timeout=900)
     move_project(suite.folder, monkeypatch)
     train_dnn.main([*DNN, "--epochs", "1", "--cnn", "models/compact.h5"])  # TensorFlow reads what JAX wrote
     assert "CNN minus DNN" in capsys.readouterr().out
