@@ -99,9 +99,9 @@ def test_few_faces_one_class_and_missing_classes_give_figures_without_a_warning(
          *report)]
     for name in ("one", "same", "three"):
         data = (*eyes, "--data", f"{name}.csv")
-        commands += [("plot_confusion", *data, "--out", f"figures/{name}_confusion.png"),
-                     ("evaluate", *data, "--out", f"figures/{name}.png")]
-    commands += [("predict", *eyes, "--data", "one.csv"),
+        commands.append(("evaluate", *data, "--out", f"figures/{name}.png"))
+    commands += [("plot_confusion", *data, "--out", "figures/confusion.png"),
+                 ("predict", *eyes, "--data", "one.csv"),
                  ("saliency", *eyes, "--data", "one.csv", "--index", "0"),
                  ("filter_vis", *eyes, "--data", "one.csv", "--index", "0", "--layer", "conv",
                   "--steps", "2")]
