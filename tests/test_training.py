@@ -39,6 +39,7 @@ def float32_afterwards(monkeypatch):
     without_figures(monkeypatch)
     yield
     keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session(free_memory=False)  # thousands of old graph nodes slow later tests down
 
 
 def datasets(path):
