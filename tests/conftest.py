@@ -70,19 +70,24 @@ def shared_suite(tmp_path_factory):
     return Suite(tmp_path_factory.mktemp("suite"))
 
 
-@pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    """An empty project folder for scripts that are called in this process: `predict.main([...])`; returns its
-    path.
+def move_project(folder, patch):
+    """Make `folder` the project of the scripts that are called in this process; returns it.
 
     Every constant of the project's modules that names a place in the project (files.PROJECT, models.MODELS,
-    data.CACHE, ...) names the same place below the temporary folder, which is the current folder, too.
+    data.CACHE, ...) names the same place below `folder`, which is the current folder, too.
     """
     for module in project_modules():
         for name, value in list(vars(module).items()):
             if isinstance(value, Path) and value.is_relative_to(PROJECT):
-                monkeypatch.setattr(module, name, tmp_path / value.relative_to(PROJECT))
+                patch.setattr(module, name, folder / value.relative_to(PROJECT))
     for name in ("data", "models", "figures"):
-        (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+        (folder / name).mkdir(exist_ok=True)
+    patch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """An empty project folder for scripts that are called in this process: `predict.main([...])`; returns its
+    path."""
+    return move_project(tmp_path, monkeypatch)

@@ -25,12 +25,12 @@ for command in json.loads(sys.argv[1]):
 
 def run_all(suite, commands):
     """Run `commands` (lists of script and arguments) in `suite`, without a network; each must write, none may
-    warn."""
+    print to stderr."""
     (suite.folder / "driver.py").write_text(DRIVER)
     out, error = suite.run("driver.py", json.dumps(commands), timeout=1200)
     assert out.startswith("refused\n") and out.count("Wrote ") == len(commands), out
-    assert "Warning" not in error, error
-    return out
+    # TensorFlow notices that one process builds several models, which users' processes do not
+    assert not [line for line in error.splitlines() if "retracing" not in line], error
 
 
 def write_faces(path, rows, n=160):

@@ -143,11 +143,12 @@ def test_names_that_no_file_can_have_are_one_line(made, call, monkeypatch, tmp_p
     assert "\n" not in str(error.value) and getattr(error.value, "filename", name) == name  # see cli.run
 
 
-def test_as_a_user_runs_it_on_the_validation_split_of_the_card(suite):
-    model = grey_level_model(suite.folder / "models" / "cnn.h5")
+def test_as_a_user_runs_it_on_the_validation_split_of_the_card(workspace, capsys):
+    model = grey_level_model(workspace / "models" / "cnn.h5")
     _, _, split = data.load_split("sample", "0.1", 0, 120)
     files.write_json(models.card_path(model), {"split": split, "arguments": {"limit": 120}})
-    out, error = suite.run("evaluate.py", "--card")
-    assert "faces of the validation split of built-in sample" in out and error == ""
-    assert {"figures/models.png", "figures/models.csv", "figures/models.json"} <= set(suite.files())
+    evaluate.main(["--card"])
+    assert "faces of the validation split of built-in sample" in capsys.readouterr().out
+    written = {path.name for path in (workspace / "figures").iterdir()}
+    assert {"models.png", "models.csv", "models.json"} <= written
     assert list(models.read_card(model)["evaluations"]) == ["the validation split of built-in sample, none"]

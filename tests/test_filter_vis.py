@@ -1,7 +1,5 @@
 """Question 5 end to end on drawn faces with a tiny model, and what a user can get wrong."""
 
-import shutil
-
 import keras
 import numpy as np
 import pytest
@@ -121,9 +119,3 @@ def test_an_output_never_replaces_another_file(folder, capsys):
 ])
 def test_mistakes_are_one_line_and_write_nothing(folder, capsys, arguments, expected):
     assert expected in folder.error(capsys, *TINY, *arguments)
-
-
-def test_as_a_command(shared_suite, folder):
-    shutil.copy(folder.folder / "models/tiny.keras", shared_suite.folder / "models")
-    out, error = shared_suite.run("filter_vis.py", *TINY, "--layer", "conv1")
-    assert "figures/tiny_filters_conv1.png" in out and not error

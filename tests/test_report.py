@@ -413,10 +413,6 @@ def test_no_output_replaces_another_file(workspace, name):
     assert {path.name for path in workspace.iterdir()} == {"data", "models", "figures", *files}
 
 
-def test_help_answers_without_a_framework(suite):
-    assert "--claims" in suite.run("report.py", "--help")[0]
-
-
 def test_a_script_leaves_the_process_as_it_was(workspace, monkeypatch):
     def main(argv):
         cli.inputs.append("x")

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 
 from tests.conftest import PROJECT
-from tests.one_process import run_all, write_faces
+from tests.one_process import write_faces
+from training import networks
 from utils import files, models
 from utils.cli import UserError
 from utils.sample import sample_faces
 
 SCRIPTS = sorted(path.stem for path in PROJECT.glob("*.py"))
-TINY = ("--data", "sample", "--limit", 150, "--epochs", 1, "--batch-size", 50)
+TINY = ("--data", "sample", "--limit", 60, "--epochs", 1, "--batch-size", 30)
 
 
 def call(script, *arguments):
@@ -36,16 +37,23 @@ def contents():
 
 def small_cnn():
     """An untrained network that every script can read."""
+    keras.config.set_dtype_policy("float32")  # whatever the run before chose
     keras.utils.set_random_seed(0)
     return keras.Sequential([
         keras.Input((48, 48, 1)), keras.layers.Conv2D(4, 5, activation="relu", name="conv"),
         keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7, name="logits"), keras.layers.Softmax()])
 
 
+@pytest.fixture
+def narrow(monkeypatch):
+    """The report's networks with a narrow hidden layer, where the number of weights does not matter."""
+    monkeypatch.setattr(networks, "DENSE_UNITS", 32)
+
+
 # ---- what the training scripts write -----------------------------------------------------------------------
 
 
-def test_cnn_then_both_dnns_write_what_they_promise(workspace, capsys):
+def test_cnn_then_both_dnns_write_what_they_promise(workspace, narrow, capsys):
     card = call("train_cnn", *TINY, "--oversample", "--extra-conv", 1)
     output = capsys.readouterr().out
     assert "oversampled" in output and "Wrote models/cnn.h5" in output
@@ -59,14 +67,12 @@ def test_cnn_then_both_dnns_write_what_they_promise(workspace, capsys):
     assert Path("models/small.h5").exists()
 
 
-def test_a_dnn_alone_says_how_to_get_the_cnn(workspace, capsys):
-    call("train_dnn", *TINY, "--network", "report")
-    assert "python train_cnn.py" in capsys.readouterr().out
-
-
-def test_without_data_the_sample_stands_in_and_says_so(workspace, capsys):
+def test_a_dnn_alone_and_without_data_says_how_to_get_the_cnn_and_that_the_sample_stands_in(
+    workspace, capsys
+):
     call("train_dnn", *TINY[2:], "--network", "report")
     output = capsys.readouterr().out
+    assert "python train_cnn.py" in output
     assert "built-in sample" in output and "kaggle competitions download" in output
 
 
@@ -77,33 +83,37 @@ def test_very_few_faces_train_without_a_warning(workspace, limit):
     assert Path("models/dnn.h5").exists()
 
 
-def test_few_faces_one_class_and_missing_classes_give_figures_without_a_warning(suite):
+@pytest.mark.filterwarnings("error::RuntimeWarning", "error::UserWarning")
+def test_few_faces_one_class_and_missing_classes_give_figures_without_a_warning(workspace, narrow, capfd):
     labels = sample_faces(160)[1]
-    write_faces(suite.folder / "one.csv", [0])
-    write_faces(suite.folder / "same.csv", np.flatnonzero(labels == 3)[:9])
-    write_faces(suite.folder / "three.csv", np.flatnonzero(np.isin(labels, (0, 3, 6)))[:12])
-    models.save(small_cnn(), suite.folder / "eyes.h5")
+    write_faces(workspace / "one.csv", [0])
+    write_faces(workspace / "same.csv", np.flatnonzero(labels == 3)[:9])
+    write_faces(workspace / "three.csv", np.flatnonzero(np.isin(labels, (0, 3, 6)))[:12])
+    models.save(small_cnn(), workspace / "eyes.h5")
     eyes, short, report = ("--model", "eyes.h5"), ("--epochs", "1"), ("--network", "report")
     commands = [
-        ("train_cnn.py", "--data", "three.csv", "--limit", "1", "--name", "single", *short),
-        ("train_dnn.py", "--data", "same.csv", "--validation", "three.csv", "--oversample", "--augment",
+        ("train_cnn", "--data", "three.csv", "--limit", "1", "--name", "single", *short),
+        ("train_dnn", "--data", "same.csv", "--validation", "three.csv", "--oversample", "--augment",
          *short, *report),
-        ("train_dnn.py", "--data", "three.csv", "--validation", "one.csv", "--name", "three", *short,
+        ("train_dnn", "--data", "three.csv", "--validation", "one.csv", "--name", "three", *short,
          *report)]
     for name in ("one", "same", "three"):
         data = (*eyes, "--data", f"{name}.csv")
-        commands += [("plot_confusion.py", *data, "--out", f"figures/{name}_confusion.png"),
-                     ("evaluate.py", *data, "--out", f"figures/{name}.png")]
-    commands += [("predict.py", *eyes, "--data", "one.csv"),
-                 ("saliency.py", *eyes, "--data", "one.csv", "--index", "0"),
-                 ("filter_vis.py", *eyes, "--data", "one.csv", "--index", "0", "--layer", "conv",
+        commands.append(("evaluate", *data, "--out", f"figures/{name}.png"))
+    commands += [("plot_confusion", *data, "--out", "figures/confusion.png"),
+                 ("predict", *eyes, "--data", "one.csv"),
+                 ("saliency", *eyes, "--data", "one.csv", "--index", "0"),
+                 ("filter_vis", *eyes, "--data", "one.csv", "--index", "0", "--layer", "conv",
                   "--steps", "2")]
-    run_all(suite, commands)
-    for name in (name for name in suite.files() if name.endswith(".json")):
-        text = (suite.folder / name).read_text()
-        assert "NaN" not in text and "Infinity" not in text, name  # Python's JSON alone has them
+    for command in commands:
+        call(*command)
+    output, error = capfd.readouterr()
+    assert output.count("Wrote ") == len(commands) and "Warning" not in error, error
+    for path in [*Path("models").glob("*.json"), *Path("figures").glob("*.json")]:
+        text = path.read_text()
+        assert "NaN" not in text and "Infinity" not in text, path  # Python's JSON alone has them
     for name in ("one", "same", "three"):
-        row = (suite.folder / "figures" / f"{name}.csv").read_text().splitlines()[1]
+        row = Path("figures", f"{name}.csv").read_text().splitlines()[1]
         assert "nan" not in row.lower()
 
 
@@ -179,19 +189,19 @@ def test_a_report_replaces_no_page_of_others(workspace):
     assert contents() == before
 
 
-@pytest.mark.parametrize("option", ["--start-from", "--recipe"])
-def test_a_run_may_not_overwrite_the_model_that_it_starts_from(workspace, option):
+def test_a_run_may_not_overwrite_the_model_that_it_starts_from(workspace):
     call("train_dnn", *TINY, "--network", "report", "--name", "mine")
     call("train_dnn", *TINY, "--network", "report", "--name", "mine")  # the same again may
     before = contents()
-    source = "models/mine.h5" if option == "--start-from" else "models/mine.json"
-    with pytest.raises(UserError, match=r"is read by this command.*choose another"):
-        call("train_dnn", *TINY, "--network", "report", "--name", "mine", option, source)
-    assert contents() == before
+    for option, source in (("--start-from", "models/mine.h5"), ("--recipe", "models/mine.json")):
+        with pytest.raises(UserError, match=r"is read by this command.*choose another"):
+            call("train_dnn", *TINY, "--network", "report", "--name", "mine", option, source)
+        assert contents() == before
 
 
 def test_results_are_added_to_the_card_that_is_read(workspace):
-    call("train_dnn", *TINY, "--network", "report")
+    models.save(small_cnn(), "models/dnn.h5")
+    files.write_json("models/dnn.json", {"name": "dnn", "network": "small", "arguments": {}})
     write_faces(Path("faces.csv"), slice(0, 30))
     for _ in range(2):
         call("evaluate", "--model", "models/dnn.h5", "--data", "faces.csv", "--card")
@@ -202,21 +212,21 @@ def test_results_are_added_to_the_card_that_is_read(workspace):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_help_answers_at_once(suite, script):
-    command = [sys.executable, f"{script}.py", "--help"]
-    seconds = []
-    for _ in range(3):
+def test_help_answers_at_once(shared_suite, script):
+    command, seconds = [sys.executable, "-X", "importtime", f"{script}.py", "--help"], 1.0
+    for _ in range(3):  # once is enough where nothing else runs
         start = time.monotonic()
-        done = subprocess.run(command, cwd=suite.folder, capture_output=True, text=True, check=True)
-        seconds.append(time.monotonic() - start)
+        done = subprocess.run(command, cwd=shared_suite.folder, capture_output=True, text=True, check=True)
+        seconds = min(seconds, time.monotonic() - start)
+        if seconds < 0.5:
+            break
+    assert seconds < 0.5
     assert "usage" in done.stdout and "--data" in done.stdout
-    assert min(seconds) < 0.5
-    command[1:1] = ["-X", "importtime"]
-    modules = subprocess.run(command, cwd=suite.folder, capture_output=True, text=True, check=True).stderr
-    assert not re.search(r"\| +(tensorflow|keras|pandas|matplotlib)$", modules, re.MULTILINE)
+    slow = r"\| +(tensorflow|keras|pandas|matplotlib|sklearn|scipy|dlib|PIL)$"
+    assert not re.search(slow, done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_wrong_option_is_one_line_and_status_2(suite, script):
-    _, error = suite.run(f"{script}.py", "--nonsense", status=2)
+def test_a_wrong_option_is_one_line_and_status_2(shared_suite, script):
+    _, error = shared_suite.run(f"{script}.py", "--nonsense", status=2)
     assert error.splitlines()[-1] == f"{script}.py: error: unrecognized arguments: --nonsense"

@@ -14,7 +14,8 @@ import pytest
 
 import train_cnn
 import train_dnn
-from training import augmentation, callbacks, networks, recipes
+from tests.conftest import move_project
+from training import augmentation, callbacks, figures, networks, recipes
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, averaged_weights, make_optimizer, recompute_batch_norm
 from utils import cli, data, models, structure
@@ -24,12 +25,21 @@ from utils.sample import sample_faces
 DNN = ["--data", "sample", "--limit", "160", "--batch-size", "32", "--network", "report"]
 TINY = ["--data", "sample", "--limit", "60", "--batch-size", "20", "--precision", "float32"]
 COMPACT = [*TINY, "--network", "compact", "--mix", "0.5"]
+STOPPED = [*DNN, "--epochs", "2", "--precision", "mixed_bfloat16"]
+WIDTH = 32  # of the report's hidden layer where its size does not matter
+
+
+def without_figures(patch):
+    """Let runs draw their figures and write none; tests/test_scripts.py looks for the files."""
+    patch.setattr(figures, "save_figure", lambda figure, path: figures.plt.close(figure) or path)
 
 
 @pytest.fixture(autouse=True)
-def float32_afterwards():
+def float32_afterwards(monkeypatch):
+    without_figures(monkeypatch)
     yield
     keras.config.set_dtype_policy("float32")
+    keras.utils.clear_session(free_memory=False)  # thousands of old graph nodes slow later tests down
 
 
 def datasets(path):
@@ -66,26 +76,44 @@ def train_until(epoch, monkeypatch, argv):
             train_dnn.main(argv)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The model of an uninterrupted run of three epochs of the compact network."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = move_project(tmp_path_factory.mktemp("whole"), patch)
+        without_figures(patch)
+        train_cnn.main([*COMPACT, "--epochs", "3", "--name", "whole"])
+    return folder / "models" / "whole.h5"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The checkpoint of train_dnn.py STOPPED after its first epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = move_project(tmp_path_factory.mktemp("stopped"), patch)
+        train_until(1, patch, STOPPED)
+    return folder / "models" / "dnn.checkpoint.npz"
+
+
 # ---- resuming ----------------------------------------------------------------------------------------------
 
 
-def test_a_killed_run_resumed_is_identical_to_an_uninterrupted_one(suite):
-    run = ["--data", "sample", "--limit", "96", "--batch-size", "32", "--network", "compact", "--mix", "0.5",
-           "--precision", "float32", "--epochs", "3"]
-    suite.run("train_cnn.py", *run, "--name", "whole")
+def test_a_killed_run_resumed_is_identical_to_an_uninterrupted_one(suite, whole, monkeypatch, capsys):
+    run = [*COMPACT, "--epochs", "3", "--name", "killed"]
     checkpoint = suite.folder / "models" / "killed.checkpoint.npz"
-    process = subprocess.Popen([sys.executable, "train_cnn.py", *run, "--name", "killed"], cwd=suite.folder,
+    process = subprocess.Popen([sys.executable, "train_cnn.py", *run], cwd=suite.folder,
                                stdout=subprocess.DEVNULL)
     while process.poll() is None and not checkpoint.exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert checkpoint.exists() and not (suite.folder / "models" / "killed.h5").exists()
-    out, _ = suite.run("train_cnn.py", *run, "--name", "killed", "--resume")
-    assert "resuming after epoch" in out
-    assert_same_weights(suite.folder / "models" / "whole.h5", suite.folder / "models" / "killed.h5")
-    histories = [(suite.folder / "models" / f"{name}_history.csv").read_text().splitlines()
-                 for name in ("whole", "killed")]
+    move_project(suite.folder, monkeypatch)
+    train_cnn.main([*run, "--resume"])
+    assert "resuming after epoch" in capsys.readouterr().out
+    assert_same_weights(whole, suite.folder / "models" / "killed.h5")
+    histories = [path.with_name(f"{path.stem}_history.csv").read_text().splitlines()
+                 for path in (whole, suite.folder / "models" / "killed.h5")]
     for whole, killed in zip(*histories, strict=True):
         assert whole.split(",")[:-1] == killed.split(",")[:-1]  # the last column is seconds
     assert not checkpoint.exists()
@@ -115,12 +143,13 @@ def test_resume_notices_another_teacher_and_other_initial_weights_behind_the_sam
     workspace, monkeypatch
 ):
     for seed in (0, 1):
-        train_dnn.main([*DNN, "--epochs", "1", "--seed", str(seed), "--name", f"m{seed}"])
+        keras.utils.set_random_seed(seed)
+        models.save(models.export(networks.report_dnn()), f"m{seed}.h5")
     for option, message in (("--distill", "other teachers"), ("--start-from", "other initial weights")):
-        shutil.copy("models/m0.h5", "given.h5")
+        shutil.copy("m0.h5", "given.h5")
         run = [*DNN, "--epochs", "2", option, "given.h5"]
         train_until(1, monkeypatch, run)
-        shutil.copy("models/m1.h5", "given.h5")
+        shutil.copy("m1.h5", "given.h5")
         with pytest.raises(UserError, match=message):
             train_dnn.main([*run, "--resume"])
 
@@ -136,12 +165,12 @@ def test_more_epochs_may_follow_where_the_schedule_does_not_depend_on_them(works
         train_dnn.main([*cosine, "--epochs", "3", "--resume"])
 
 
-def test_resume_refuses_other_options_and_nothing_to_resume(workspace, monkeypatch):
+def test_resume_refuses_other_options_and_nothing_to_resume(workspace, checkpoint):
     with pytest.raises(UserError, match="nothing to resume"):
-        train_dnn.main([*DNN, "--epochs", "1", "--resume"])
-    train_until(1, monkeypatch, [*DNN, "--epochs", "2"])
+        train_dnn.main([*STOPPED, "--resume"])
+    shutil.copy(checkpoint, "models")
     with pytest.raises(UserError, match=r"made with other options: dropout was None and is 0\.3"):
-        train_dnn.main([*DNN, "--epochs", "2", "--dropout", "0.3", "--resume"])
+        train_dnn.main([*STOPPED, "--dropout", "0.3", "--resume"])
 
 
 def spoil_key(arrays):
@@ -166,18 +195,16 @@ def spoil_key(arrays):
         (lambda arrays: None, "is damaged"),
     ],
 )
-def test_a_damaged_checkpoint_is_one_line(workspace, monkeypatch, spoil, message):
-    run = [*DNN, "--epochs", "2", "--precision", "mixed_bfloat16"]
-    train_until(1, monkeypatch, run)
+def test_a_damaged_checkpoint_is_one_line(workspace, checkpoint, spoil, message):
     path = workspace / "models" / "dnn.checkpoint.npz"
-    with np.load(path) as file:
+    with np.load(checkpoint) as file:
         arrays = spoil(dict(file))
     if arrays is None:
-        path.write_bytes(path.read_bytes()[:5000])
+        path.write_bytes(checkpoint.read_bytes()[:5000])
     else:
         np.savez(path, **arrays)
     with pytest.raises(UserError, match=message) as caught:
-        train_dnn.main([*run, "--resume"])
+        train_dnn.main([*STOPPED, "--resume"])
     assert len(str(caught.value).splitlines()) == 1
     assert not (workspace / "models" / "dnn.h5").exists()
 
@@ -313,13 +340,18 @@ COMBINATIONS = [  # together they give every option of train_cnn.py a value; see
 def teacher(tmp_path_factory):
     path = tmp_path_factory.mktemp("teacher") / "teacher.h5"
     keras.utils.set_random_seed(0)
-    models.save(structure.flat_copy(networks.report_cnn(), dtype="float32"), path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "DENSE_UNITS", WIDTH)
+        models.save(structure.flat_copy(networks.report_cnn(), dtype="float32"), path)
     return path
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 @pytest.mark.parametrize("options", COMBINATIONS, ids=lambda options: options[0])
-def test_every_training_option_runs_two_steps_in_both_precisions(workspace, teacher, options, precision):
+def test_every_training_option_runs_two_steps_in_both_precisions(
+    workspace, teacher, options, precision, monkeypatch
+):
+    monkeypatch.setattr(networks, "DENSE_UNITS", WIDTH)
     shutil.copy(teacher, "teacher.h5")
     images, labels = sample_faces(8)
     rows = [f"{i},{' '.join(map(str, image.ravel()))}" for i, image in enumerate(images)]
@@ -340,23 +372,27 @@ def test_every_training_option_runs_two_steps_in_both_precisions(workspace, teac
 
 
 JAX_RUNS = """
+import jax
 import train_cnn, train_dnn
 run = ["--data", "sample", "--limit", "8", "--batch-size", "4", "--epochs", "1", "--validation", "0"]
-cards = [train_cnn.main([*run, "--network", n, "--name", n]) for n in ("report", "compact", "large")]
+cards = [train_cnn.main([*run, "--network", n, "--name", n]) for n in ("report", "compact")]
 cards += [train_dnn.main([*run, "--network", n, "--name", n + "_dnn"]) for n in ("report", "matched")]
+jax.config.update("jax_disable_most_optimizations", True)  # or it compiles for a minute
+cards += [train_cnn.main([*run, "--network", "large", "--name", "large"])]
 assert all(card["versions"]["backend"] == "jax" and "tensorflow" not in card["versions"] for card in cards)
 """
 
 
-def test_every_networks_recipe_runs_two_steps_on_jax_without_tensorflow(suite):
+def test_every_networks_recipe_runs_two_steps_on_jax_without_tensorflow(suite, monkeypatch, capsys):
     pytest.importorskip("jax")
     (suite.folder / "jax_runs.py").write_text(JAX_RUNS)
     (suite.folder / "absent").mkdir()
     (suite.folder / "absent" / "tensorflow.py").write_text("raise ImportError('TensorFlow is not installed')")
-    suite.run("jax_runs.py", env={"KERAS_BACKEND": "jax", "PYTHONPATH": str(suite.folder / "absent")})
-    # Read by TensorFlow
-    out, _ = suite.run("train_dnn.py", *DNN, "--epochs", "1", "--cnn", "models/compact.h5")
-    assert "CNN minus DNN" in out
+    suite.run("jax_runs.py", env={"KERAS_BACKEND": "jax", "PYTHONPATH": str(suite.folder / "absent"),
+                                  "XLA_FLAGS": "--xla_backend_optimization_level=1"}, timeout=900)
+    move_project(suite.folder, monkeypatch)
+    train_dnn.main([*DNN, "--epochs", "1", "--cnn", "models/compact.h5"])  # TensorFlow reads what JAX wrote
+    assert "CNN minus DNN" in capsys.readouterr().out
 
 
 def test_the_combinations_give_every_option_a_value():
@@ -433,8 +469,8 @@ def test_a_recipe_repeats_a_run_and_the_command_line_wins(workspace):
     assert third["arguments"]["learning_rate"] == 0.002
 
 
-def test_a_second_cycle_starts_from_the_weights_it_is_given(workspace):
-    train_cnn.main([*COMPACT, "--epochs", "1", "--name", "first"])
+def test_a_second_cycle_starts_from_the_weights_it_is_given(workspace, whole):
+    shutil.copy(whole, "models/first.h5")
     train_cnn.main([*COMPACT, "--epochs", "1", "--name", "second", "--learning-rate", "1e-9", "--start-from",
                     # Its own teacher: layers of the same names
                     "models/first.h5", "--distill", "models/first.h5"])
@@ -463,13 +499,12 @@ def test_the_card_recovers_the_split_and_states_the_accuracy_of_the_file(workspa
     assert accuracy == pytest.approx(card["metrics"]["validation_accuracy"], abs=1e-4)
 
 
-def test_a_saved_model_loads_with_plain_keras_in_another_process(workspace):
-    train_cnn.main([*COMPACT, "--epochs", "1", "--name", "plain"])
-    code = ("import keras, numpy as np; m = keras.models.load_model('models/plain.h5');"
+def test_a_saved_model_loads_with_plain_keras_in_another_process(whole):
+    code = (f"import keras, numpy as np; m = keras.models.load_model({str(whole)!r});"
             "p = m.predict(np.full((3, 48, 48, 1), 200, 'uint8'), verbose=0);"
             "assert p.shape == (3, 7) and abs(p.sum(1) - 1).max() < 1e-5 and p.dtype == 'float32'")
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=workspace, capture_output=True, text=True, check=False
+        [sys.executable, "-I", "-c", code], cwd=whole.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
 
@@ -596,7 +631,7 @@ def test_fit_gets_each_epochs_batches_in_their_order():
 
 def test_an_epoch_spends_its_time_on_batches():
     """No sleep between the last batch and the end of an epoch: 5 % of its time at most."""
-    faces, labels = sample_faces(2048)
+    faces, labels = sample_faces(1024)
     batches = Batches(np.tile(faces, (4, 1, 1)), np.tile(labels, 4), 32, 0)
     spent = {"epochs": 0.0, "batches": 0.0}
 
@@ -614,7 +649,7 @@ def test_an_epoch_spends_its_time_on_batches():
                 spent["batches"] += self.last - self.begun
 
     model = compiled(networks.report_dnn(), "sgd")
-    model.fit(batches.for_fit(), epochs=9, verbose=0, shuffle=False, callbacks=[Clock()])
+    model.fit(batches.for_fit(), epochs=6, verbose=0, shuffle=False, callbacks=[Clock()])
     assert spent["epochs"] - spent["batches"] < 0.05 * spent["epochs"] + 0.05
 
 
