@@ -144,7 +144,7 @@ def test_resume_notices_another_teacher_and_other_initial_weights_behind_the_sam
 ):
     for seed in (0, 1):
         keras.utils.set_random_seed(seed)
-        models.save(models.export(networks.report_dnn()), f"m{seed}.h5")
+        models.save(structure.flat_copy(networks.report_dnn(), dtype="float32"), f"m{seed}.h5")
     for option, message in (("--distill", "other teachers"), ("--start-from", "other initial weights")):
         shutil.copy("m0.h5", "given.h5")
         run = [*DNN, "--epochs", "2", option, "given.h5"]
@@ -265,75 +265,16 @@ def test_weights_that_are_not_finite_after_a_finite_loss_leave_the_last_good_one
 
 
 COMBINATIONS = [  # together they give every option of train_cnn.py a value; see the test below
-    [
-        "--optimizer",
-        "adam",
-        "--learning-rate",
-        "0.001",
-        "--l2",
-        "0.001",
-        "--dropconnect",
-        "0.3",
-        "--extra-conv",
-        "1",
-        "--dropout",
-        "0.1",
-        "--oversample",
-        "--limit",
-        "24",
-        "--seed",
-        "3",
-        "--validation",
-        "0.3",
-    ],
-    [
-        "--optimizer",
-        "sgd",
-        "--schedule",
-        "cosine",
-        "--warmup",
-        "0.3",
-        "--weight-decay",
-        "0.01",
-        "--ema",
-        "0.5",
-        "--augment",
-        "--rotation",
-        "5",
-        "--scale",
-        "0.1",
-        "--shift",
-        "2",
-        "--light",
-        "0.1",
-        "--erase",
-        "0.5",
-        "--mix",
-        "1",
-        "--label-smoothing",
-        "0.1",
-        "--keep",
-        "last",
-        "--half",
-    ],
-    [
-        "--mix",
-        "1",
-        "--distill",
-        "teacher.h5",
-        "--distill-weight",
-        "0.5",
-        "--temperature",
-        "3",
-        "--start-from",
-        "teacher.h5",
-        "--validation",
-        "labelled.csv",
-        "--validation-labels",
-        "labels.csv",
-    ],
-    ["--recipe", "recipe.json"],
+    "--optimizer adam --learning-rate 0.001 --l2 0.001 --dropconnect 0.3 --extra-conv 1 --dropout "
+    "0.1 --oversample --limit 24 --seed 3 --validation 0.3",
+    "--optimizer sgd --mix-until 0.5 --schedule cosine --warmup 0.3 --weight-decay 0.01 --ema 0.5 "
+    "--augment --rotation 5 --scale 0.1 --shift 2 --light 0.1 --erase 0.5 --mix 1 --label-smoothing "
+    "0.1 --keep last --half",
+    "--mix 1 --mix-until 0.5 --distill teacher.h5 --distill-weight 0.5 --temperature 3 --start-from "
+    "teacher.h5 --validation labelled.csv --validation-labels labels.csv",
+    "--recipe recipe.json",
 ]
+COMBINATIONS = [options.split() for options in COMBINATIONS]
 
 
 @pytest.fixture(scope="module")
