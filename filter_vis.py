@@ -148,14 +148,19 @@ def load_study(args):
 
 
 def output_paths(study, layers):
-    """All files that the command writes about these layers and whatever else was asked for."""
+    """All files that the command writes about these layers and whatever else was asked for.
+
+    Returns {path: first column of a CSV, else ""}.
+    """
     args = study.args
     kinds = ["filters", "outputs"] + ["patches"] * bool(args.patches)
-    kinds = [f"{kind}_{layer}" for layer in layers for kind in kinds]
-    kinds += [kind for kind in ("classes", "adversarial", "kernels") if getattr(args, kind)]
+    first_columns = {f"{kind}_{layer}": "filter" for layer in layers for kind in kinds}
+    first_columns |= {kind: first for kind, first in (("classes", "class"), ("adversarial", "method"),
+                                                      ("kernels", "filter")) if getattr(args, kind)}
+    outputs = {study.path(kind, suffix): first * (suffix == ".csv")
+               for kind, first in first_columns.items() for suffix in (".png", ".csv")}
     suffix = ".gif" if args.progress == "gif" else ".png"
-    return [study.path(kind, suffix) for kind in kinds for suffix in (".png", ".csv")] + [
-        study.path(f"progress_{layer}", suffix) for layer in layers if args.progress]
+    return outputs | {study.path(f"progress_{layer}", suffix): "" for layer in layers if args.progress}
 
 
 # ---- filters -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Question 4: where does the network look? Saliency maps by fourteen methods, and which of them to trust.
+"""Question 4: where does the network look? Saliency maps, and which of them to trust.
 
     python saliency.py                                  the 16th training image: face, heat map, masked face
     python saliency.py --per-class 2 --method grad-cam  two images of each class on one sheet
@@ -8,12 +8,14 @@
 
 Methods: gradient, gradient-x-input, smoothgrad, squaregrad, vargrad, integrated-gradients, guided-backprop,
 grad-cam, grad-cam++, layer-cam, hires-cam and, slow because they ask the network hundreds of times an image,
-score-cam, occlusion, rise.
+score-cam, occlusion, rise. The masked face keeps the pixels with the largest values of its map (--keep); the
+others become the face's mean grey (--fill).
 
 Writes figures/NAME_saliency*.png, NAME being the model's, and a CSV with the numbers beside each. Any Keras
 classifier with one image input will do. A sheet takes seconds, --evaluate minutes.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +120,7 @@ def chosen_faces(args):
     """The faces that --index, --per-class or --images name, and a caption for each."""
     if args.images:
         for path in args.images:
-            if path.exists() and not path.is_file():
+            if os.path.exists(path) and not os.path.isfile(path):
                 raise UserError(f"{path} is a folder, pipe or device; expected a JPEG or PNG of a face")
         faces = data.Faces(np.stack([data.read_image(path) for path in args.images]), source="--images")
         return faces, [path.name for path in args.images]
@@ -183,11 +185,15 @@ def options(args):
     return {"seed": args.seed, "samples": args.samples, "baseline": args.baseline, "layer": args.layer}
 
 
-def output_paths(args, *endings):
-    """figures/NAME_saliency with each ending. Raises UserError where one may not be overwritten."""
-    paths = [models.FIGURES / f"{args.model.stem}_saliency{ending}" for ending in endings]
-    files.check_outputs(paths)
-    return paths
+def output_paths(args, endings):
+    """figures/NAME_saliency with each ending. Raises UserError where one may not be overwritten.
+
+    endings: {ending: first column of a CSV, else ""}
+    """
+    outputs = {models.FIGURES / f"{args.model.stem}_saliency{ending}": first
+               for ending, first in endings.items()}
+    files.check_outputs(outputs)
+    return list(outputs)
 
 
 def write(paths, contents):
@@ -216,7 +222,7 @@ def explain_faces(args, model):
         ending = "_all"
     if args.target != "predicted":
         ending += "_" + args.target.replace(" ", "-")
-    paths = output_paths(args, f"{ending}.png", f"{ending}.csv")
+    paths = output_paths(args, {f"{ending}.png": "", f"{ending}.csv": "image"})
     faces, captions = chosen_faces(args)
     grey, targets, codes, probabilities, about = forward(args, model, faces)
     about.insert(0, "image", captions)
@@ -286,7 +292,7 @@ def draw_sheet(args, grey, probabilities, values, masked, table):
         others[0].set_xlabel(f"for {row.target}", fontsize=small)
         if single:
             draw_face(others[1], masked[row.method][i])
-            others[1].set_title(f"top {args.keep:g} % of the area", fontsize=large)
+            others[1].set_title(f"top {args.keep:g} % of the map, rest {args.fill}", fontsize=large)
             others[1].set_xlabel(f"p({row.target.removesuffix(RUNNER_UP)}): {row.p_whole:.2f} whole, "
                                  f"{row.p_kept:.2f} kept\ninstead: random {row.p_kept_random:.2f}, "
                                  f"edges {row.p_kept_edges:.2f}", fontsize=small)
@@ -336,8 +342,8 @@ def evaluate_methods(args, model):
     """Test the methods: one table with intervals and verdicts, two figures with their numbers."""
     from explain import attribution, faithfulness
 
-    paths = output_paths(args, "_evaluation.png", "_evaluation.csv", "_curves.csv", "_randomisation.png",
-                         "_randomisation.csv")
+    paths = output_paths(args, {"_evaluation.png": "", "_evaluation.csv": "method", "_curves.csv": "method",
+                                "_randomisation.png": "", "_randomisation.csv": "method"})
     faces, few = validation_faces(args).take(slice(args.evaluate)), slice(FACES_RANDOMISED)
     if len(faces) < 2:
         raise UserError(f"{faces.source} has {len(faces)} faces; expected at least 2")
@@ -490,7 +496,7 @@ def average_maps(args, model):
     from explain import attribution
 
     method, = args.method
-    paths = output_paths(args, f"_mean_{method}.png", f"_mean_{method}.csv")
+    paths = output_paths(args, {f"_mean_{method}.png": "", f"_mean_{method}.csv": "class"})
     faces = validation_faces(args)
     grey, targets, *_, about = forward(args, model, faces)
     maps = attribution.attribute(model, grey, targets, method, **options(args))

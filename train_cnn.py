@@ -30,11 +30,10 @@ def main(argv=None):
     from training import networks
 
     def build():
-        if args.network == "compact":
-            return networks.compact_cnn(args.dropout)
-        if args.network == "large":
-            return networks.large_cnn(args.dropout)
-        return networks.report_cnn(args.dropout, args.l2, args.dropconnect, args.extra_conv)
+        builder = getattr(networks, f"{args.network}_cnn")
+        if args.network == "report":
+            return builder(args.dropout, args.l2, args.dropconnect, args.extra_conv)
+        return builder(args.dropout)
 
     if args.folds:
         card, written = cross_validate(args, build, argv), []
@@ -46,12 +45,12 @@ def main(argv=None):
 
 def parse_args(argv):
     parser = cli.Parser(__doc__)
-    recipes.add_arguments(parser, ("report", "compact", "large"), name="cnn")
+    recipes.add_arguments(parser, recipes.CNNS, name="cnn")
     parser.add_argument("--extra-conv", type=cli.number(int, 0, 16), default=0,
                         help="additional convolutions of 64 filters in the report's network")
     parser.add_argument("--folds", type=cli.number(int, 2, 20), metavar="K",
                         help="train K networks, each validated on another K-th of the faces")
-    args = recipes.parse_args(parser, argv)
+    args = recipes.parse_args(parser, recipes.CNNS, argv)
     if args.network != "report" and (args.extra_conv or args.l2 or args.dropconnect):
         raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, "
                         f"not to {args.network}")

@@ -42,10 +42,10 @@ def main(argv=None):
 
 def parse_args(argv):
     parser = cli.Parser(__doc__)
-    recipes.add_arguments(parser, ("matched", "report"), name="dnn")
+    recipes.add_arguments(parser, recipes.DNNS, name="dnn")
     parser.add_argument("--cnn", type=Path,
                         help="CNN to compare with (default: models/cnn.h5, else the released one)")
-    args = recipes.parse_args(parser, argv)
+    args = recipes.parse_args(parser, recipes.DNNS, argv)
     check_outputs(args.name)
     files.check_outputs([comparison_path(args.name)])
     return args

@@ -1,6 +1,6 @@
 """Explaining a trained classifier: where it looks, whether that can be trusted, and what excites it.
 
-attribution              saliency maps by fourteen methods
+attribution              saliency maps: a new method goes here
 faithfulness             evidence for a map: deletion, insertion, randomisation
 receptive_field          which pixels a unit of a feature map sees
 activation_maximization  the image that excites a filter most, and the data that do

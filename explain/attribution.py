@@ -10,8 +10,10 @@ targets: int (n,), the class whose logit is explained; or float (n, classes), we
 maps:    float32 (n, h, w), finite; a map of zeros only is blank (`is_blank`). Derivatives are with respect
          to the grey level, also where a network takes the face in three equal channels.
 
-A new method is a function (model, images, weights, **its options) -> {name: maps} and a row of METHODS below;
-the help of saliency.py, its docstring, should name it.
+A new method is a function (model, images, weights, its options) -> {name: maps} and a row of METHODS below;
+the help of saliency.py, its docstring, should name it. weights: float32 (n, classes), one a logit, of the sum
+of logits that is explained; options arrive by the names of the function's parameters (`options` in
+saliency.py).
 """
 
 import functools
@@ -354,8 +356,8 @@ def controls(model, images, weights, seed=0):
 
 
 class Method(NamedTuple):
-    """family: gradient, guided, class activation, control or perturbation, where below zero is against the
-    class; unit: of the colours of a drawn map."""
+    """family: gradient, guided (needs a ReLU), class activation (needs a convolution), control, or
+    perturbation, where below zero is against the class; unit: of the colours of a drawn map."""
 
     function: Callable
     family: str

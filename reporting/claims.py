@@ -75,7 +75,7 @@ def train_once(command, seed, options, fingerprints, test):
     """
     script, *arguments = command.split()
     arguments += ["--seed", str(seed), *given(options, "limit", "epochs")]
-    key = json.dumps([script, arguments, fingerprints, recipes.RECIPES])
+    key = json.dumps([script, arguments, fingerprints, recipes.CNNS, recipes.DNNS])
     name = f"claim-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     earlier = models.MODELS / "claims" / f"{name}.json"
     if earlier.exists():

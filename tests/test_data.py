@@ -540,7 +540,7 @@ def test_the_options_data_and_classes_reach_the_loader(tmp_path, monkeypatch):
     from utils import evaluation
 
     parser = cli.Parser("")
-    recipes.add_arguments(parser, ("report",), "cnn")
+    recipes.add_arguments(parser, recipes.CNNS, "cnn")
     args = parser.parse_args(["--data", "./sample", "--classes", "Happy, sad"])
     assert args.data == Path("sample").absolute() and args.classes == ["happy", "sad"]
     parser = cli.Parser("")

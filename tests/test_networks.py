@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from training import networks
+from training import networks, recipes
 from utils import structure
 
 
@@ -79,9 +79,8 @@ def test_extra_convolutions_and_dropout_rates():
     assert float(sum(regular.losses)) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    "build", [networks.report_cnn, networks.report_dnn, networks.compact_cnn, networks.large_cnn]
-)
+@pytest.mark.parametrize("build", [*(getattr(networks, f"{name}_cnn") for name in recipes.CNNS),
+                                   networks.report_dnn])
 def test_every_network_takes_raw_faces_and_gives_probabilities(build):
     probabilities = np.asarray(build()(np.full((2, 48, 48, 1), 255, np.float32)))
     assert probabilities.shape == (2, 7)

@@ -161,7 +161,7 @@ def test_more_epochs_may_follow_where_the_schedule_does_not_depend_on_them(works
     assert_same_weights("models/dnn.h5", "models/whole.h5")
     cosine = [*DNN, "--schedule", "cosine", "--name", "cosine"]
     train_until(1, monkeypatch, [*cosine, "--epochs", "2"])
-    with pytest.raises(UserError, match=r"made for --epochs 2, on which its cosine schedule depends"):
+    with pytest.raises(UserError, match=r"made for --epochs 2, on which its schedule depends"):
         train_dnn.main([*cosine, "--epochs", "3", "--resume"])
 
 
@@ -315,9 +315,10 @@ def test_every_training_option_runs_two_steps_in_both_precisions(
 JAX_RUNS = """
 import jax
 import train_cnn, train_dnn
+from training import recipes
 run = ["--data", "sample", "--limit", "8", "--batch-size", "4", "--epochs", "1", "--validation", "0"]
-cards = [train_cnn.main([*run, "--network", n, "--name", n]) for n in ("report", "compact")]
-cards += [train_dnn.main([*run, "--network", n, "--name", n + "_dnn"]) for n in ("report", "matched")]
+cards = [train_cnn.main([*run, "--network", n, "--name", n]) for n in recipes.CNNS if n != "large"]
+cards += [train_dnn.main([*run, "--network", n, "--name", n + "_dnn"]) for n in recipes.DNNS]
 jax.config.update("jax_disable_most_optimizations", True)  # or it compiles for a minute
 cards += [train_cnn.main([*run, "--network", "large", "--name", "large"])]
 assert all(card["versions"]["backend"] == "jax" and "tensorflow" not in card["versions"] for card in cards)
@@ -336,9 +337,15 @@ def test_every_networks_recipe_runs_two_steps_on_jax_without_tensorflow(suite, m
     assert "CNN minus DNN" in capsys.readouterr().out
 
 
+def test_every_network_that_can_be_chosen_has_its_builder():
+    for name in recipes.CNNS:
+        assert getattr(networks, f"{name}_cnn")().name == f"{name}_cnn"
+    assert all(hasattr(networks, f"{name}_dnn") for name in recipes.DNNS)
+
+
 def test_the_combinations_give_every_option_a_value():
     parser = cli.Parser("")
-    recipes.add_arguments(parser, ("report",), "cnn")
+    recipes.add_arguments(parser, recipes.CNNS, "cnn")
     options = {action.option_strings[0] for action in parser._actions} - {"-h", "--resume"}
     common = {"--data", "--limit", "--batch-size", "--epochs", "--network", "--precision", "--name"}
     common |= {"--classes"}  # of image folders: tests/test_data.py
@@ -498,8 +505,9 @@ def test_averaged_weights_follow_their_recurrence():
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (7, 0.5), (2, 0.0)])
 def test_the_cosine_schedule_rises_to_its_peak_and_ends_at_zero(steps, warmup):
     parser = cli.Parser("")
-    recipes.add_arguments(parser, ("compact",), "cnn")
-    args = recipes.parse_args(parser, ["--warmup", str(warmup), "--learning-rate", "0.2"])
+    recipes.add_arguments(parser, recipes.CNNS, "cnn")
+    argv = ["--network", "compact", "--warmup", str(warmup), "--learning-rate", "0.2"]
+    args = recipes.parse_args(parser, recipes.CNNS, argv)
     schedule = make_optimizer(args, steps)._learning_rate
     rates = np.array([float(schedule(step)) for step in range(steps + 1)])
     peak = max(round(warmup * steps), 1)

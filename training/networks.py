@@ -1,9 +1,12 @@
-"""The networks: the report's CNN and DNN to the letter, the matched DNN, and two modern residual networks.
+"""The networks: the report's CNN and DNN to the letter, the matched DNN, and modern residual networks.
 
 Every builder returns an uncompiled functional keras.Model: raw grey faces (n, 48, 48, 1) with values 0-255
 in, rescaled inside; class probabilities (n, 7) out; the layer before the softmax is called `logits`. The two
 layers defined below exist for training only: `utils.structure.flat_copy` replaces them by the stock layers
 with the same weights.
+
+A network of your own is a function NAME_cnn here and a recipe in training/recipes.py; then --network NAME
+trains it.
 """
 
 import math

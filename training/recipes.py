@@ -22,15 +22,19 @@ COMPACT = REPORT | {  # two CPU cores; models/README.md has what its parts buy i
 }
 LARGE = COMPACT | {"epochs": 150, "batch_size": 256, "learning_rate": 0.2, "warmup": 0.04, "ema": 0.999,
                    "mix": 0.5, "mix_until": 0.85}
-RECIPES = {"report": REPORT, "matched": MATCHED, "compact": COMPACT, "large": LARGE}
+# The networks of train_cnn.py and train_dnn.py, the default first: NAME stands for the builder NAME_cnn or
+# NAME_dnn in training/networks.py.
+CNNS = {"report": REPORT, "compact": COMPACT, "large": LARGE}
+DNNS = {"matched": MATCHED, "report": REPORT}
 NOT_IN_A_RECIPE = ("data", "classes", "name", "resume", "recipe", "folds", "help")  # where, not how
 NEEDS_AUGMENT = ("rotation", "scale", "shift", "light", "erase")
 
 
-def add_arguments(parser, networks, name):
-    """The options of train_cnn.py and train_dnn.py; `networks` are the choices, the first one the default."""
+def add_arguments(parser, recipes, name):
+    """The options of train_cnn.py and train_dnn.py; recipes: CNNS or DNNS; name: default of --name."""
     share = number(float, 0, 1)
-    parser.add_argument("--network", choices=networks, default=networks[0], help="which network")
+    parser.add_argument("--network", choices=tuple(recipes), default=next(iter(recipes)),
+                        help="which network; it brings its own recipe")
     parser.add_argument("--data", type=data_path,
                         help="CSV or image folder to train on (default: data/*.csv, else the sample)")
     add_classes(parser)
@@ -96,7 +100,7 @@ def add_arguments(parser, networks, name):
                         help="of the distilled outputs")
 
 
-def parse_args(parser, argv=None):
+def parse_args(parser, recipes, argv=None):
     """Parse the command line; what is left open comes from --recipe, then from the network's recipe."""
     args = parser.parse_args(argv)
     given = [option for option in (*NEEDS_AUGMENT, "warmup", "mix_until") if getattr(args, option)]
@@ -106,7 +110,7 @@ def parse_args(parser, argv=None):
             raise UserError(f"{args.recipe} is no model card; expected the JSON file beside a model")
         parser.set_defaults(**checked_recipe(parser, card["arguments"], args.recipe))
         args = parser.parse_args(argv)
-    for option, value in RECIPES[args.network].items():
+    for option, value in recipes[args.network].items():
         if getattr(args, option) is None:
             setattr(args, option, value)
     check(args, given)

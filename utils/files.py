@@ -66,7 +66,7 @@ def is_input(path):
     """Whether the command reads the existing file `path`: under any name, or as a picture in a folder."""
     is_picture = path.suffix in (".png", ".gif")
     return any(path.samefile(source) or (is_picture and path.parent.samefile(source))
-               for source in cli.inputs if source.exists())
+               for source in cli.inputs if os.path.exists(source))
 
 
 # ---- writing -----------------------------------------------------------------------------------------------

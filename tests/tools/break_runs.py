@@ -36,6 +36,7 @@ RUN = ["train_dnn.py", "--network", "report", "--data", FACES, "--epochs", "3", 
 FINAL = ("models/dnn.h5", "models/dnn.json", "models/dnn_history.csv",
          "figures/dnn_architecture.png", "figures/dnn_curves.png")
 TEMPORARY = ("models/dnn.checkpoint.npz", "models/dnn.lock")
+EXPERIMENTS = ("models/experiments.csv", "models/experiments.lock")  # one row more with each run
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 PROMPT = 2.0  # seconds from a signal to the end of the process
 
@@ -121,7 +122,7 @@ def check_files(before, after):
     for folder in ("models", "figures"):
         for path in Path(folder).iterdir():
             is_part = path.name.startswith(".") and ".part" in path.name
-            assert str(path) in FINAL + TEMPORARY or is_part, f"stray file {path}"
+            assert str(path) in FINAL + TEMPORARY + EXPERIMENTS or is_part, f"stray file {path}"
     for name, content in contents().items():
         if content == before.get(name) or (content == after[name] and name != "models/dnn.json"):
             continue
