@@ -132,3 +132,30 @@ def test_fused_normalisation_equals_the_stock_layer():
 def test_multiply_adds_by_hand():
     report = 46 * 46 * 9 * 32 + 44 * 44 * 9 * 32 * 32 + 20 * 20 * 9 * 32 * 64 + 6400 * 1028 + 1028 * 7
     assert structure.multiply_adds(networks.report_cnn()) == report
+
+
+@pytest.mark.parametrize(("side", "precision", "is_small"), [(5, "bfloat16", True), (5, "float32", False),
+                                                             (10, "bfloat16", False)])
+def test_small_maps_have_the_gradient_of_the_stock_convolution(side, precision, is_small):
+    import tensorflow as tf
+
+    rng = np.random.default_rng(side)
+    maps, upstream = (rng.normal(size=(4, side, side, depth)).astype(np.float32) for depth in (6, 8))
+    policy = "mixed_bfloat16" if precision == "bfloat16" else "float32"
+    ours = networks.SmallMapConv2D(8, 3, padding="same", use_bias=False, dtype=policy)
+    stock = keras.layers.Conv2D(8, 3, padding="same", use_bias=False)
+    for layer in (ours, stock):
+        layer.build(maps.shape)
+    stock.set_weights(ours.get_weights())
+
+    def gradients(layer, maps):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            loss = tf.reduce_sum(tf.cast(layer(maps), "float32") * upstream)
+        return tape.gradient(loss, [maps, layer.kernel.value])
+
+    for found, expected in zip(gradients(ours, tf.constant(maps)), gradients(stock, tf.constant(maps))):
+        assert np.linalg.norm(found - expected) < 0.01 * np.linalg.norm(expected)
+    graph = tf.function(lambda maps: gradients(ours, maps)).get_concrete_function(tf.constant(maps)).graph
+    kernels = [operation.type for operation in graph.get_operations()]
+    assert ("Conv2DBackpropFilter" not in kernels) == is_small
