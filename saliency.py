@@ -292,7 +292,7 @@ def draw_sheet(args, grey, probabilities, values, masked, table):
         others[0].set_xlabel(f"for {row.target}", fontsize=small)
         if single:
             draw_face(others[1], masked[row.method][i])
-            others[1].set_title(f"top {args.keep:g} % of the map, rest {args.fill}", fontsize=large)
+            others[1].set_title(f"top {args.keep:g} %, rest {args.fill}", fontsize=large)
             others[1].set_xlabel(f"p({row.target.removesuffix(RUNNER_UP)}): {row.p_whole:.2f} whole, "
                                  f"{row.p_kept:.2f} kept\ninstead: random {row.p_kept_random:.2f}, "
                                  f"edges {row.p_kept_edges:.2f}", fontsize=small)
