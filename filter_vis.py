@@ -335,7 +335,7 @@ def show_classes(study):
 
     args, logits = study.args, structure.logits_model(study.model)
     names, canvas = models.class_names(logits), maximization.Canvas(logits)
-    on_data = models.predict(logits, study.faces.images, 64)
+    on_data = models.predict(logits, study.faces.images)
     tiles, rows = [], []
     for sign in args.signs:
         ascent = maximization.ascend(canvas, range(len(names)), SIGNS[sign], label="classes", **study.options)

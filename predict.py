@@ -143,13 +143,14 @@ def check_template(ids, source, template):
     """
     from utils import data, tables
 
-    expected = tables.read_table(template, {"id": data.convert_ids}, ["id", "label"], {})["id"]
+    table = tables.read_table(template, {"id": data.convert_ids, "label": list}, ["id", "label"], {})
+    expected = table["id"]
     if len(expected) != len(ids):
         raise UserError(f"{template} has {len(expected):,} rows but {source} has {len(ids):,} faces; "
                         "is it the right --data?")
     if (expected != ids).any():
         row = (expected != ids).argmax()
-        raise UserError(f"{template} row {row + 2} has id {expected[row][:20]} where {source} has "
+        raise UserError(f"{template} row {table['row'][row]} has id {expected[row][:20]} where {source} has "
                         f"{ids[row][:20]}; is it the right --data?")
 
 

@@ -6,7 +6,7 @@
     python report.py --claims --seeds 3           re-run the original's claims for the next report
     python report.py --data sample --limit 500    a try-out in a few minutes, without any data
 
-Training the four networks on all of FER2013 took 25 minutes on two cores (the seconds in the released model
+Training the four networks on all of FER2013 took 21 minutes on two cores (the seconds in the released model
 cards). Writes figures/report.html (one file, to be opened in a browser), report.md and report.json, and the
 other scripts' figures. With --claims: figures/claims.json and claims.csv; each configuration's result is kept
 in models/claims/, so that an interrupted run continues.
@@ -62,7 +62,8 @@ def main(argv=None):
     cnn = loaded["cnn"][0]
     networks["cnn"]["layers"] = results.layer_results(cnn)
     logits = structure.logits_model(cnn)
-    trained_on = results.data_results(training, args.limit)
+    limit = evaluation.split_of(paths["cnn"])["limit"]
+    trained_on = results.data_results(training, limit)
     claims_path = models.FIGURES / "claims.json"
     measured = {
         "data": trained_on,
@@ -98,7 +99,8 @@ def parse_args(argv):
     option("--models", choices=("own", "released"), default="own", help="own ones are trained where missing")
     option("--data", type=cli.data_path,
            help="faces to train and to measure on (default: data/*.csv, else the sample)")
-    option("--limit", type=cli.number(int, 16), help="train and measure on the first LIMIT faces, to try out")
+    option("--limit", type=cli.number(int, 16),
+           help="train, and measure filters, on the first LIMIT faces, to try out")
     option("--epochs", type=cli.number(int, 1), help="of what is trained (default: each network's recipe)")
     option("--test", type=Path, metavar="FILE", help="labelled test faces to score the networks on as well")
     option("--test-labels", type=Path, metavar="ID_LABEL.csv",
@@ -180,9 +182,8 @@ def draw_figures(args, paths, evaluation_options):
     from utils import models
 
     for role in ("cnn", "dnn"):
-        card = models.read_card(paths[role])
-        figures.training_figures(card)
-    draw_comparison(paths["cnn"], card)
+        figures.training_figures(models.read_card(paths[role]))
+    draw_comparison(paths["cnn"], models.read_card(paths["dnn"]))
 
     cnn, dnn = (relative_path(paths[role]) for role in ("cnn", "dnn"))
     homework = ["--model", cnn, "--index", HOMEWORK_IMAGE, *given(args, "data")]

@@ -62,7 +62,8 @@ def parse_args(argv):
            help="whose logit is explained; contrastive: the largest minus the runner-up")
     option("--keep", type=cli.number(float, 0, 100, open_low=True), default=20.0, metavar="PERCENT",
            help="share of the area that the masked face keeps")
-    option("--fill", choices=("mean", "black", "blurred"), default="mean", help="what replaces the rest")
+    option("--fill", choices=("mean", "black", "blurred"), default="mean",
+           help="what replaces the rest; with --evaluate always the mean")
     option("--layer", help="of the CAM methods (default: what ends the last stage of convolutions)")
     option("--baseline", choices=("black", "mean", "blurred"), default="black",
            help="of integrated gradients")
@@ -81,7 +82,7 @@ def parse_args(argv):
 
 def load_model(args):
     """The model of logits; args.model becomes its path, args.method the methods to use. Where the user named
-    none, those that do not suit the network are left out."""
+    none, or all, those that do not suit the network are left out."""
     from explain import attribution
     from utils import structure
 

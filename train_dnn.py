@@ -26,9 +26,9 @@ def main(argv=None):
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
 
     def build():
-        if args.network == "matched":
-            return networks.matched_dnn(parameters, args.dropout, args.l2, args.dropconnect)
-        return networks.report_dnn(args.dropout, args.l2, args.dropconnect)
+        builder = getattr(networks, f"{args.network}_dnn")
+        matched = [parameters] if args.network == "matched" else []
+        return builder(*matched, args.dropout, args.l2, args.dropconnect)
 
     card, written = train(args, build, argv)
     if cnn_card:
@@ -58,10 +58,10 @@ def find_cnn(path):
     candidates = [path] if path else [models.MODELS / "cnn.h5", models.RELEASED_CNN]
     for candidate in candidates:
         card = models.read_card(candidate)
-        if card:
+        if card and candidate.with_name(f"{candidate.stem}_history.csv").exists():
             return candidate, card
     if path:
-        raise UserError(f"{path} has no model card {models.card_path(path)}; train it with train_cnn.py")
+        raise UserError(f"{path} has no model card or no _history.csv beside it; train it with train_cnn.py")
     return None, None
 
 

@@ -20,10 +20,6 @@ if keras.backend.backend() != "tensorflow":
     raise UserError("explanations need the gradients of TensorFlow, and KERAS_BACKEND is "
                     f"{keras.backend.backend()}; set KERAS_BACKEND=tensorflow")
 
-import tensorflow
-
-tensorflow.get_logger().setLevel("ERROR")  # a graph for each layer is meant; TensorFlow warns of the fifth
-
 MEMORY = 2 ** 30  # bytes that one forward and backward pass may hold
 
 

@@ -43,12 +43,12 @@ def masked(images, values, share, fill="mean", seed=0):
     return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
 
 
-def probability_kept(model, images, targets, values, share, fill="mean", seed=0):
+def probability_kept(model, images, targets, values, share, seed=0):
     """Probability of the target with the whole face, and with all but the top `share` of the map masked: two
     float32 (n,)."""
     rows = np.arange(len(images))
     before = probabilities(model, images)[rows, targets]
-    after = probabilities(model, masked(images, values, share, fill, seed))[rows, targets]
+    after = probabilities(model, masked(images, values, share, seed=seed))[rows, targets]
     return before, after
 
 

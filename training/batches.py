@@ -19,8 +19,7 @@ class Batches(keras.utils.PyDataset):
     mix_epochs: how many epochs are mixed, where `augment` asks for it (None: all).
     """
 
-    def __init__(self, images, labels, batch_size, seed, augment=None, copied_rows=(),
-                 mix_epochs=None):
+    def __init__(self, images, labels, batch_size, seed, augment=None, copied_rows=(), mix_epochs=None):
         super().__init__()
         self.copied_rows = np.array(copied_rows, np.int64)
         self.originals = images[..., None]

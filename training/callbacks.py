@@ -75,9 +75,10 @@ class EvaluateAverages(keras.callbacks.Callback):
             models.save(structure.flat_copy(self.evaluation_network, dtype="float32"), path)
             saved = (f"the weights of epoch {self.best['epoch']} are in {relative_path(path)}, "
                      "which --start-from reads")
+        warmup = " or lengthen --warmup" if self.args.schedule == "cosine" else ""
         raise UserError(f"{reason} of epoch {len(self.history) + 1} (loss before: {self.last_loss:.3g}): "
-                        f"the run diverged; lower --learning-rate ({self.args.learning_rate:g}) or lengthen "
-                        f"--warmup; {saved}")
+                        f"the run diverged; lower --learning-rate ({self.args.learning_rate:g}){warmup}; "
+                        f"{saved}")
 
 
 class ProgressLines(keras.callbacks.Callback):
@@ -204,7 +205,7 @@ def run_key(args, policy, training, validation):
 
     paths = ("distill", "start_from", "validation_labels", "limit", "validation")
     key = {option: value for option, value in as_json(args).items() if option not in paths}
-    if args.schedule == "constant" and not args.mix:
+    if args.schedule == "constant" and not (args.mix and args.mix_until < 1):
         del key["epochs"]
     return key | {
         "precision": policy,

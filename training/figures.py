@@ -18,14 +18,11 @@ TEXT_AT = {"layer": (0.07, "left"), "kind": (1.62, "left"), "output": (3.82, "ri
 
 
 def training_figures(card):
-    """Draw architecture and curves of a finished run; returns the paths of all files that the run wrote."""
-    model_path = models.MODELS / f"{card['name']}.h5"
-    history_path = models.MODELS / f"{card['name']}_history.csv"
-    architecture = models.FIGURES / f"{card['name']}_architecture.png"
-    curves = models.FIGURES / f"{card['name']}_curves.png"
-    draw_architecture(models.load(model_path), architecture)
-    draw_curves({card["name"]: pd.read_csv(history_path)}, curves, card)
-    return [model_path, models.card_path(model_path), history_path, architecture, curves]
+    """Draw figures/NAME_architecture.png and figures/NAME_curves.png of a finished run."""
+    name = card["name"]
+    draw_architecture(models.load(models.MODELS / f"{name}.h5"), models.FIGURES / f"{name}_architecture.png")
+    history = pd.read_csv(models.MODELS / f"{name}_history.csv")
+    draw_curves({name: history}, models.FIGURES / f"{name}_curves.png", card)
 
 
 # ---- curves ------------------------------------------------------------------------------------------------

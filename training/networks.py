@@ -200,10 +200,11 @@ class SmallMapConv2D(layers.Conv2D):
     network has Conv2D.
     """
 
-    LARGEST = 6  # pixels of a map's side
+    LARGEST = 5  # pixels of a map's side
 
     def call(self, inputs):
-        is_plain = (self.kernel_size, self.strides, self.padding) == ((3, 3), (1, 1), "same")
+        is_plain = self.kernel_size == (3, 3) and self.padding == "same" and self.groups == 1 and (
+            self.strides == self.dilation_rate == (1, 1))
         is_small = inputs.dtype == "bfloat16" and max(inputs.shape[1:3]) <= self.LARGEST
         if keras.backend.backend() != "tensorflow" or self.use_bias or not is_plain or not is_small:
             return super().call(inputs)
@@ -218,7 +219,7 @@ class SmallMapConv2D(layers.Conv2D):
                 return to_maps, shifted_products(maps, upstream)
             return tf.nn.conv2d(maps, kernel, 1, "SAME"), gradient
 
-        return convolve(inputs, keras.ops.cast(self.kernel, inputs.dtype))
+        return self.activation(convolve(inputs, keras.ops.cast(self.kernel, inputs.dtype)))
 
 
 def shifted_products(maps, upstream):

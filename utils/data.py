@@ -380,10 +380,12 @@ def folds(faces, k, seed):
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    if not 2 <= k <= len(faces):
-        raise UserError(f"{len(faces):,} faces cannot be split into {k} folds")
-    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
-    return list(splitter.split(faces.images, faces.labels, image_groups(faces.images)))
+    try:
+        splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+        with warnings.catch_warnings(action="ignore"):  # of a class with fewer than k faces
+            return list(splitter.split(faces.images, faces.labels, image_groups(faces.images)))
+    except ValueError as error:
+        raise UserError(f"{len(faces):,} faces cannot be split into {k} folds: {error}") from error
 
 
 def training_part(faces):

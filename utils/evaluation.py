@@ -1,4 +1,4 @@
-"""Faces to evaluate on and the predictions of models, for evaluate.py, plot_confusion.py and predict.py."""
+"""Faces to evaluate on, and the predictions of models on them."""
 
 import dataclasses
 import itertools
@@ -44,7 +44,8 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
     if usage is None:
         if len(usages) > 1:
             names = ", ".join(sorted(usages))
-            raise UserError(f"{faces.source} has rows of Usage {names}; choose with --usage")
+            raise UserError(f"{faces.source} has rows of Usage {names}; choose with --usage, or name "
+                            "a file of one Usage")
         return faces
     if usage not in usages:
         raise UserError(f"{faces.source} has no row of Usage {usage}; leave out --usage to take all its rows")

@@ -27,7 +27,7 @@ def read_table(path, converters, required, aliases):
 
     converters: {column to read: function from a list of str to an array, or ValueError}
         Names are compared in lower case, without spaces, after `aliases`.
-    required: the columns without which the file is refused
+    required: those of them without which the file is refused
     Raises UserError, one line with file and row.
     """
     rows = read_rows(read_bytes(Path(path)), path)
