@@ -13,7 +13,8 @@ class TrainingModel(keras.Model):
     """Augmentation in front of a network's logits. Never saved; the network inside is.
 
     network: keras.Model that takes faces (n, 48, 48, 1), 0-255, and has a layer called `logits`
-    teachers: classifiers of faces whose averaged probabilities are learnt beside the labels (Hinton 2015)
+    teachers: classifiers of faces whose probabilities are learnt beside the labels (Hinton 2015), one teacher
+        a step in turn: on average over the steps the gradient is that of their averaged probabilities
     weight: share of the loss, 0-1, that follows the teachers; temperature: softens both sides, above 0
     """
 
@@ -40,9 +41,10 @@ class TrainingModel(keras.Model):
             return loss
         # The graph optimiser merges this with the one of call()
         faces, t = self.augmented(x), self.temperature
-        outputs = [ops.cast(teacher(faces, training=False), "float32") for teacher in self.teachers]
-        targets = [ops.softmax(ops.log(ops.maximum(output, 1e-7)) / t) for output in outputs]
-        targets = sum(targets) / len(targets)
+        answers = [lambda teacher=teacher: ops.cast(teacher(faces, training=False), "float32")
+                   for teacher in self.teachers]
+        output = ops.switch(self.optimizer.iterations % len(answers), answers)
+        targets = ops.softmax(ops.log(ops.maximum(output, 1e-7)) / t)
         divergence = keras.losses.kl_divergence(ops.stop_gradient(targets), ops.softmax(y_pred / t))
         return (1 - self.weight) * loss + self.weight * t**2 * ops.mean(divergence)
 

@@ -93,7 +93,7 @@ def add_arguments(parser, recipes, name):
     recipe.add_argument("--mix", type=share, help="probability that a batch is mixed by mixup or CutMix")
     recipe.add_argument("--mix-until", type=share, help="share of the epochs after which no batch is mixed")
     recipe.add_argument("--distill", type=Path, nargs="+", metavar="TEACHER.h5",
-                        help="learn also from the averaged outputs of these models")
+                        help="learn also from the outputs of these models, one of them a step, in turn")
     recipe.add_argument("--distill-weight", type=share, default=0.7,
                         help="share of the loss that follows the teachers")
     recipe.add_argument("--temperature", type=number(float, 0, open_low=True), default=2.0,

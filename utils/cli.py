@@ -184,6 +184,8 @@ def run(main):
     script = os.path.basename(sys.argv[0])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a screenful when it is imported
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # TensorFlow uses oneDNN by itself only from AVX-512 VNNI on; with AVX2 it is slower without (benchmarks/)
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stdout, sys.stderr = (stream and Output(stream) for stream in (sys.stdout, sys.stderr))
     interruption.listen(script)
     try:
