@@ -137,7 +137,7 @@ def compare(names, answers, labels):
     from utils.metrics import mcnemar
 
     a, b = (probabilities.argmax(axis=1) == labels for probabilities in answers)
-    p, only_a, only_b = mcnemar(a, b), int((a & ~b).sum()), int((b & ~a).sum())
+    p, only_a, only_b = mcnemar(a, b)
     verdict = "more than chance explains" if p < 0.05 else "no more than chance explains"
     text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
             f"{only_a:,} faces only {names[0]} gets right, {only_b:,} only {names[1]}: {verdict} "

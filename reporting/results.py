@@ -79,8 +79,9 @@ def compare_networks(networks, probabilities, labels):
 
 def compare_paired(first, second):
     """McNemar's exact test (1947) of two networks' right answers, bool (n,) each, on the same faces."""
-    return {"difference": float(first.mean() - second.mean()), "only_first": int((first & ~second).sum()),
-            "only_second": int((second & ~first).sum()), "p": metrics.mcnemar(first, second)}
+    p, only_first, only_second = metrics.mcnemar(first, second)
+    return {"difference": float(first.mean() - second.mean()), "only_first": only_first,
+            "only_second": only_second, "p": p}
 
 
 def layer_results(model):

@@ -182,9 +182,26 @@ def test_the_mean_of_values_has_the_interval_of_its_bootstrap(seed):
 def test_mcnemar_by_hand():
     a = np.array([1] * 1 + [0] * 7 + [1] * 4, bool)
     b = np.array([0] * 1 + [1] * 7 + [1] * 4, bool)
-    assert metrics.mcnemar(a, b) == metrics.mcnemar(b, a)
-    assert metrics.mcnemar(a, b) == pytest.approx(2 * (1 + 8) / 256)  # 2 (C(8,0) + C(8,1)) / 2^8
-    assert metrics.mcnemar(a, a) == 1
+    assert metrics.mcnemar(a, b) == (pytest.approx(2 * (1 + 8) / 256), 1, 7)  # 2 (C(8,0) + C(8,1)) / 2^8
+    assert metrics.mcnemar(b, a) == (metrics.mcnemar(a, b)[0], 7, 1)
+    assert metrics.mcnemar(a, a) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+def test_wilson_intervals_are_where_the_score_test_turns(confidence):
+    """The ends are the p0 from which the observed proportion lies z standard errors of p0 away."""
+    z = scipy.stats.norm.ppf((1 + confidence) / 2)
+    for k, n in ((0, 44), (3, 44), (44, 44), (1, 1), (1500, 2873)):
+        low, high = metrics.wilson(k, n, confidence)
+        assert 0 <= low <= k / n <= high <= 1
+        for p0 in {low, high} - {0.0, 1.0}:
+            assert abs(k / n - p0) == pytest.approx(z * (p0 * (1 - p0) / n) ** 0.5)
+
+
+def test_wilson_takes_arrays_and_knows_nothing_of_no_faces():
+    low, high = metrics.wilson([[0, 5], [10, 0]], [[44], [0]])
+    assert low.shape == (2, 2) and low[0, 0] == 0 and high[0, 0] == pytest.approx(0.0803, abs=1e-4)
+    assert np.isnan(low[1]).all() and np.isnan(high[1]).all()
 
 
 def test_bins_of_confidence_are_those_of_scikit_learn():
