@@ -4,10 +4,12 @@
     python plot_confusion.py --model models/a.h5 --compare models/b.h5
     python plot_confusion.py --data data/test.csv --labels data/test_public_labels.csv --tta ten-crop
 
-Writes, under the name of --out: NAME.png (confusion matrices, rows are true classes), NAME_reliability.png
-(how far confidence can be trusted), NAME_gallery.png (the most confident mistakes of the most-confused
-pairs), with --compare NAME_comparison.png; a CSV beside each, NAME_classes.csv and everything as NAME.json.
-Brackets are bootstrap 95 % intervals (2,000 resamples).
+Writes NAME.png (confusion matrices, rows are true classes), NAME_reliability.png (how far confidence can be
+trusted), NAME_gallery.png (the most confident mistakes of the most-confused pairs), with --compare
+NAME_comparison.png; a CSV beside each, NAME_classes.csv and everything as NAME.json. Without --out, NAME is
+figures/MODEL_confusion_DATA with --tta and --compare, so that no figure replaces one of another setting.
+Brackets are 95 % intervals: Wilson's of proportions, the bootstrap's (2,000 resamples) of F1, calibration
+error and differences.
 """
 
 import math
@@ -17,6 +19,7 @@ from utils import cli, files
 from utils.cli import UserError
 
 PAIRS_PRINTED, PAIRS_DRAWN, FACES_DRAWN = 10, 6, 8
+SURE = 0.9  # probability from which the model counts as sure
 NO_PAIR = "No class is taken for another."
 SCORES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
 FIRST_COLUMNS = {"": "true", "_reliability": "from", "_gallery": "id", "_comparison": "true"}  # of the CSVs
@@ -30,10 +33,10 @@ def parse_args(argv):
                         help="a second model to test on the same faces")
     cli.add_evaluation_data(parser)
     cli.add_tta(parser)
-    parser.add_argument("--out", type=Path, default=Path("figures/confusion.png"),
-                        help="PNG; all other names follow from it")
+    parser.add_argument("--out", type=Path, metavar="NAME.png",
+                        help="all other names follow from it (default: says model and data)")
     args = parser.parse_args(argv)
-    if args.out.suffix != ".png":
+    if args.out and args.out.suffix != ".png":
         raise UserError(f"--out {args.out} must end in .png")
     return args
 
@@ -41,10 +44,14 @@ def parse_args(argv):
 def main(argv=None):
     """Draw the confusions; returns what is written as JSON (dict)."""
     args = parse_args(argv)
+    from utils import models
+
+    paths = [args.model or models.default_model()] + ([args.compare] if args.compare else [])
     parts = [part for part in FIRST_COLUMNS if args.compare or part != "_comparison"]
+    out = args.out or default_output(paths, args)
 
     def path(ending):
-        return args.out.with_name(args.out.stem + ending)
+        return out.with_name(out.stem + ending)
 
     outputs = {path(f"{part}.png"): "" for part in parts}
     outputs |= {path(f"{part}.csv"): FIRST_COLUMNS[part] for part in parts}
@@ -53,12 +60,11 @@ def main(argv=None):
     cli.start_keras()
     import pandas as pd
 
-    from utils import evaluation, metrics, models
-    from utils.figures import save_figure
+    from utils import evaluation, metrics
+    from utils.figures import add_conclusion, save_figure
     from utils.metrics import percent
 
     # ---- Predictions
-    paths = [args.model or models.default_model()] + ([args.compare] if args.compare else [])
     networks = evaluation.load_networks(paths)
     faces = evaluation.faces_to_evaluate(
         paths, args.data, args.labels, args.usage, args.training_data, args.classes)
@@ -84,21 +90,33 @@ def main(argv=None):
               **result, "counts": counts.tolist(), "classes": classes.to_dict("records"), "pairs": pairs}
 
     # ---- Figures, each with the table that it is drawn from
-    title = f"{names[0]}\n{source}\nexpected calibration error {ece} %"
-    drawn = {"": draw_matrices(cells, f"{names[0]}: accuracy {accuracy} %, {source}"),
+    title = f"{names[0]}: accuracy {accuracy} %\n{source}"
+    drawn = {"": draw_matrices(cells, title),
              "_reliability": draw_reliability(answers[0], faces.labels, title),
-             "_gallery": draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], names[0])}
+             "_gallery": draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}")}
+    conclusions = {"": conclude_matrix(result["recall"], pairs),
+                   "_reliability": conclude_reliability(answers[0], faces.labels, ece),
+                   "_gallery": conclude_gallery(answers[0], faces.labels)}
     if args.compare:
         report["comparison"] = compare(names, answers, faces.labels)
+        conclusions["_comparison"] = report["comparison"]["text"]
         print("\n" + report["comparison"]["text"])
-        drawn["_comparison"] = draw_comparison(answers, faces.labels, report["comparison"])
+        drawn["_comparison"] = draw_comparison(answers, faces.labels, names, source)
     for part, (figure, table) in drawn.items():
+        add_conclusion(figure, conclusions[part])
         save_figure(figure, path(f"{part}.png"))
         files.write_table(path(f"{part}.csv"), table)
     files.write_table(path("_classes.csv"), pd.DataFrame(map(metrics.interval_columns, report["classes"])))
     files.write_json(path(".json"), report)
-    print("\nWrote " + ", ".join(map(files.relative_path, outputs)))
+    endings = ",".join(name.name.removeprefix(out.stem) for name in outputs)
+    print(f"\nWrote {files.relative_path(out.with_suffix(''))}{{{endings}}}")
     return report
+
+
+def default_output(paths, args):
+    """figures/MODEL_confusion_DATA.png, with --tta and --compare."""
+    other = f"_vs_{args.compare.stem}" if args.compare else ""
+    return Path("figures") / f"{paths[0].stem}_confusion_{cli.data_name(args)}{other}.png"
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
@@ -140,20 +158,60 @@ def compare(names, answers, labels):
     p, only_a, only_b = mcnemar(a, b)
     verdict = "more than chance explains" if p < 0.05 else "no more than chance explains"
     text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
-            f"{only_a:,} faces only {names[0]} gets right, {only_b:,} only {names[1]}: {verdict} "
+            f"{only_a:,} faces only {names[0]} gets right, {only_b:,} only {names[1]}, {verdict} "
             f"(McNemar's exact test, p = {p:.2g}).")
     return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], "only_first_right": only_a,
             "only_second_right": only_b, "p": p, "text": text}
 
 
+# ---- what each figure shows, in a sentence -----------------------------------------------------------------
+
+
+def conclude_matrix(recall, pairs):
+    """The best and the worst class and the most frequent confusion; recall: {class: [value, low, high]}."""
+    known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
+    best, worst = (choose(known, key=lambda name: known[name][0]) for choose in (max, min))
+
+    def rate(name):
+        value, low, high = (100 * number for number in known[name])
+        return f"{name} ({value:.0f} %, 95 % interval {low:.0f} to {high:.0f} %)"
+
+    classes = f"recognised best is {rate(best)}, worst {rate(worst)}" if best != worst else f"{rate(best)}"
+    return f"{classes[0].upper()}{classes[1:]}. {pairs[0]['text'] if pairs else NO_PAIR}"
+
+
+def conclude_reliability(probabilities, labels, ece):
+    """Whether the model is too sure, by the mean of confidence minus correctness and its interval."""
+    from utils.metrics import bootstrap_mean, calibration
+
+    gap, low, high = (100 * number for number in bootstrap_mean(calibration(probabilities, labels)[1]))
+    points = f"mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    verdict = ("The model is too sure" if low > 0 else "The model is not sure enough" if high < 0
+               else "On average the model is neither too sure nor too unsure")
+    return f"{verdict}: {points}. Expected calibration error: {ece} %."
+
+
+def conclude_gallery(probabilities, labels):
+    """How many of the answers that the model is sure of are wrong."""
+    from utils.metrics import wilson
+
+    sure = probabilities.max(axis=1) >= SURE
+    if not sure.any():
+        return f"The model gives no class a probability of {100 * SURE:.0f} % or more."
+    wrong = int((probabilities.argmax(axis=1) != labels)[sure].sum())
+    low, high = wilson(wrong, int(sure.sum()))
+    return (f"Of the {sure.sum():,} answers with a probability of {100 * SURE:.0f} % or more, {wrong:,} are "
+            f"wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f} %.")
+
+
 # ---- figures: each function returns the figure and the table of what it shows ------------------------------
 
 
-def draw_matrix(ax, values, texts, title, label, cmap="Blues", limits=(0, None)):
-    """One 7x7 matrix, rows true, columns predicted, and its colour bar; returns the image.
+def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
+    """One 7x7 matrix, rows true, columns predicted; returns the image.
 
-    values: float (7, 7); texts: of the 49 cells, a second line is written small; label: of the colour bar;
-    limits: of the colours.
+    values: float (7, 7); texts: of the 49 cells, a second line is written small; limits: of the colours.
+    There is no colour bar, because each cell says its number.
     """
     import numpy as np
 
@@ -164,81 +222,80 @@ def draw_matrix(ax, values, texts, title, label, cmap="Blues", limits=(0, None))
     for (i, j), text in zip(np.ndindex(values.shape), texts):
         large, _, small = text.partition("\n")
         style = {"ha": "center", "va": "center", "color": "white" if is_dark[i, j] else "black"}
-        ax.text(j, i - 0.13 * bool(small), large, fontsize=9, **style)
-        ax.text(j, i + 0.25, small, fontsize=6, **style)
+        ax.text(j, i - 0.16 * bool(small), large, fontsize=9, **style)
+        ax.text(j, i + 0.23, small, fontsize=7, **style)
     ax.set_xticks(range(len(CLASSES)), CLASSES, rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(CLASSES)), CLASSES)
     ax.set(xlabel="predicted class", ylabel="true class", title=title)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    ax.figure.colorbar(image, ax=ax, shrink=0.75, label=label)
     return image
 
 
-def cell_texts(table, form="{:.0f}"):
-    """`42` over `37 to 47`, in %, for each row of a table that ends in value, low and high; `-` for nan."""
+def cell_texts(table, form="{:.0f}", to="–"):
+    """`42` over `37–47`, in %, for each row of a table that ends in value, low and high; `-` for nan."""
 
     def percent(number):
         return form.format(100 * number) if abs(number) >= 0.005 else "0"  # neither -0 nor +0
 
-    return ["-" if math.isnan(value) else f"{percent(value)}\n{percent(low)} to {percent(high)}"
+    return ["-" if math.isnan(value) else f"{percent(value)}\n{percent(low)}{to}{percent(high)}"
             for value, low, high in table.iloc[:, -3:].to_numpy()]
 
 
 def draw_matrices(cells, title):
     """The row-normalised matrix and the counts."""
-    from utils.figures import plt
+    from utils.figures import WIDTH, plt
 
     share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
-    draw_matrix(axes[0], 100 * share, cell_texts(cells), "Share of the true class (%), 95 % interval below",
-                "% of the true class", limits=(0, 100))
-    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "Faces", "faces")
-    figure.suptitle(title, fontsize=10.5)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.1), sharey=True, layout="constrained")
+    draw_matrix(axes[0], 100 * share, cell_texts(cells), "% of the true class,\n95 % interval below",
+                limits=(0, 100))
+    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
+    axes[1].set_ylabel("")
+    figure.suptitle(title, fontsize=10)
     return figure, cells
 
 
 def draw_reliability(probabilities, labels, title):
     """Accuracy against confidence in bins, with Wilson 95 % intervals, and how many faces each bin holds."""
     import pandas as pd
-    from scipy.stats import binomtest
     from sklearn.calibration import CalibrationDisplay
 
-    from utils.figures import COLORS, plt
-    from utils.metrics import BINS, calibration
+    from utils.figures import COLORS, WIDTH, plt
+    from utils.metrics import BINS, calibration, wilson
 
     bins, _ = calibration(probabilities, labels)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins)
     table = groups.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
-    table[["low", "high"]] = [binomtest(int(hits), int(n)).proportion_ci(method="wilson")
-                              for hits, n in zip(groups["right"].sum(), table["faces"])]
+    table["low"], table["high"] = wilson(groups["right"].sum(), table["faces"])
     table = table.round(5)
     table.insert(0, "from", table.index / BINS)
     table.insert(1, "to", (table.index + 1) / BINS)
 
-    figure, (ax, below) = plt.subplots(2, 1, figsize=(4.6, 5.1), height_ratios=(3.2, 1), sharex=True,
+    figure, (ax, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
     CalibrationDisplay(table["accuracy"], table["confidence"], confidence).plot(
         ax=ax, name="model, 95 % interval", color=COLORS["blue"], marker="o", markersize=4, linestyle="none")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, the intervals would cross it
     ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"])
     below.bar((table["from"] + table["to"]) / 2, table["faces"], 0.92 / BINS, color=COLORS["sky"])
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="", ylabel="accuracy (%)")
     below.set(xlabel="confidence: the largest probability (%)", ylabel="faces")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
-    ax.set_title(title, fontsize=9)
+    figure.suptitle(title, fontsize=10)
     ax.grid(True)
     figure.align_ylabels()
     return figure, table
 
 
-def draw_gallery(probabilities, faces, pairs, name):
+def draw_gallery(probabilities, faces, pairs, title):
     """The faces of each pair that the model is most confident of and wrong about, identical images once."""
     import pandas as pd
 
     from utils.data import CLASSES, image_groups
-    from utils.figures import plt
+    from utils.figures import WIDTH, plt
 
     rows = range(len(faces))
     answers = pd.DataFrame({"id": rows if faces.ids is None else faces.ids, "row": rows, "true": faces.labels,
@@ -247,7 +304,7 @@ def draw_gallery(probabilities, faces, pairs, name):
     surest = answers.sort_values("confidence", ascending=False, kind="stable")
     surest = surest.drop_duplicates(["image", "true"]).drop(columns="image").groupby(["true", "predicted"])
     figure, axes = plt.subplots(max(len(pairs), 1), FACES_DRAWN, squeeze=False, layout="constrained",
-                                figsize=(7.2, 0.4 + 1.0 * max(len(pairs), 1)))
+                                figsize=(WIDTH, 0.6 + 1.05 * max(len(pairs), 1)))
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
@@ -257,19 +314,19 @@ def draw_gallery(probabilities, faces, pairs, name):
         true, predicted = CLASSES[pair["true"]], CLASSES[pair["predicted"]]
         line[0].set_ylabel(f"{true}\ntaken for\n{predicted}\n({100 * pair['share'][0]:.0f} %)", rotation=0,
                            ha="right", va="center", fontsize=8, labelpad=4)
-        for ax, row, confidence in zip(line, mistakes["row"], mistakes["confidence"]):
-            ax.imshow(faces.images[row], cmap="gray", vmin=0, vmax=255)
-            ax.set_title(f"{100 * confidence:.0f} %", fontsize=7.5, pad=2)
+        for ax, face in zip(line, mistakes.itertuples()):
+            ax.imshow(faces.images[face.row], cmap="gray", vmin=0, vmax=255)
+            ax.set_title(f"{100 * face.confidence:.0f} %\nimage {face.id}", fontsize=7.5, pad=2)
         drawn.append(mistakes.assign(true=true, predicted=predicted))
-    caption = "mistakes with the probability of the wrong class" if pairs else NO_PAIR.lower()
-    figure.suptitle(f"{name}: {caption}", fontsize=10)
+    caption = "Mistakes with the probability of the wrong class; images counted from 0" if pairs else NO_PAIR
+    figure.suptitle(f"{title}\n{caption}", fontsize=10)
     return figure, pd.concat(drawn)
 
 
-def draw_comparison(answers, labels, comparison):
+def draw_comparison(answers, labels, names, source):
     """Second model minus first in points of each true class; both are resampled on the same faces."""
     from utils import metrics
-    from utils.figures import plt
+    from utils.figures import WIDTH, plt
 
     shares, samples = [], []
     for probabilities in answers:
@@ -277,15 +334,15 @@ def draw_comparison(answers, labels, comparison):
         shares.append(metrics.scores(counts)["share"])
         samples.append(metrics.scores(metrics.bootstrap(probabilities, labels)[0])["share"])
     table = cell_table("difference",
-                       metrics.with_interval(shares[1] - shares[0], samples[1] - samples[0]))
+                       metrics.with_interval(shares[1] - shares[0],
+                                             metrics.interval(samples[1] - samples[0])))
     values = 100 * table["difference"].to_numpy().reshape(7, 7)
     limit = max(100 * table["difference"].abs().max(), 1)
-    figure, ax = plt.subplots(figsize=(5.6, 4.9), layout="constrained")
-    title = (f"{comparison['models'][1]}\nminus {comparison['models'][0]}\nright where the other is wrong: "
-             f"{comparison['only_second_right']:,} against {comparison['only_first_right']:,} faces, "
-             f"McNemar p = {comparison['p']:.2g}")
-    draw_matrix(ax, values, cell_texts(table, "{:+.0f}"), title, "difference (points of the true class)",
-                "PuOr", (-limit, limit))
+    figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
+    draw_matrix(ax, values, cell_texts(table, "{:+.0f}", " to "), "", "PuOr", (-limit, limit))
+    ax.set_aspect("auto")  # wide cells: intervals with two signs are long
+    figure.suptitle(f"{names[1]} minus {names[0]}\n{source}\n"
+                    "difference in points of the true class, 95 % interval below", fontsize=10)
     return figure, table
 
 

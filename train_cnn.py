@@ -177,6 +177,7 @@ def make_card(args, final, policy, split, evaluation, validation, argv):
     arguments = sys.argv[1:] if argv is None else map(str, argv)
     return {
         "name": args.name,
+        "date": datetime.date.today().isoformat(),
         "command": " ".join(["python", Path(sys.argv[0]).name, *arguments]),
         "network": final.name,
         "parameters": final.count_params(),

@@ -110,7 +110,7 @@ def confusion_results(report, data):
     sad_as = {pair["predicted"]: pair["share"] for pair in pairs if pair["true"] == "sad"}
     sad_taken_for = next(({"class": name, "share": share} for name, share in sad_as.items()), None)
     if sad_as:
-        sad_as.setdefault("fear", [0.0, 0.0, 0.0])
+        sad_as.setdefault("fear", [0.0, *metrics.wilson(0, int(counts.loc["sad"].sum()))])
     return {
         **{key: report[key] for key in ("rows", "accuracy", "macro_f1", "ece", "recall", "counts")},
         **{key: {"class": name, "recall": report["recall"][name]} for key, name in classes.items()},

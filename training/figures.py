@@ -1,20 +1,25 @@
-"""The two figures of a training run: the network's architecture, and accuracy and loss over the epochs."""
+"""The figures of a training run: the network's architecture, and accuracy and loss over the epochs."""
+
+import textwrap
+from collections import Counter
 
 import pandas as pd
 from matplotlib.patches import FancyBboxPatch
 
 from utils import models
-from utils.figures import COLORS, plt, save_figure
+from utils.figures import COLORS, WIDTH, add_conclusion, plt, save_figure
 
 LAYER_COLORS = {
     "Conv2D": "sky", "Dense": "orange", "MaxPooling2D": "green", "GlobalAveragePooling2D": "green",
     "GlobalMaxPooling2D": "green", "BatchNormalization": "purple", "Add": "red", "Multiply": "red",
     "Concatenate": "red",
 }
-ROW, BOX_HEIGHT, BOX_WIDTH, GAP = 0.36, 0.30, 4.7, 0.55  # inches
-ROWS_IN_A_COLUMN = 22
-TEXT_AT = {"layer": (0.07, "left"), "kind": (1.62, "left"), "output": (3.82, "right"),
-           "parameters": (BOX_WIDTH - 0.07, "right")}
+SHORT = {"Conv2D": "Conv", "MaxPooling2D": "MaxPool", "BatchNormalization": "BatchNorm",
+         "GlobalAveragePooling2D": "GlobalAvgPool", "GlobalMaxPooling2D": "GlobalMaxPool"}
+ROW, BOX_HEIGHT, LANE = 0.28, 0.23, 0.15  # inches
+TEXT_AT = {"layer": 0.07, "kind": 1.4, "output": -0.85, "parameters": -0.07}  # inches from left, right
+RISE = 0.02  # of the validation loss, from which a run counts as overfitted
+MOST_ROWS = 20  # of single layers; a deeper network has several layers in a row
 
 
 def training_figures(card):
@@ -34,7 +39,7 @@ def draw_curves(histories, path, card=None):
     histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved. Returns the
         path.
     """
-    figure, (accuracy, loss) = plt.subplots(1, 2, figsize=(7.2, 2.9), layout="constrained")
+    figure, (accuracy, loss) = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
     several = len(histories) > 1
     for (name, history), color in zip(histories.items(), COLORS.values()):
         label, marker = f"{name}, " if several else "", "o" if len(history) == 1 else None
@@ -45,64 +50,142 @@ def draw_curves(histories, path, card=None):
                     label=f"{label}validation")
     if card is not None and card["metrics"]["validation_accuracy"] is not None:
         epoch, reached = card["saved_epoch"], 100 * card["metrics"]["validation_accuracy"]
-        accuracy.plot(epoch, reached, "o", color=COLORS["blue"], ms=5)
-        accuracy.annotate(f"saved: {reached:.1f} %", (epoch, reached), (0, -13), textcoords="offset points",
-                          ha="right" if epoch > 1 else "left", fontsize=8, color=COLORS["blue"])
+        accuracy.plot(epoch, reached, "o", color=COLORS["blue"], ms=6,
+                      label=f"saved: epoch {epoch}, {reached:.1f} %")
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
     loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
     for ax in (accuracy, loss):
         ax.grid(True, axis="y")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    loss.legend()
-    if not several:
-        figure.suptitle(f"Training of {next(iter(histories))}", fontsize=10.5)
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  bbox_to_anchor=(0, 0, 1, 1))  # of the axes' area, not of what is below it
+    figure.suptitle(f"Training of {' and '.join(histories)}", fontsize=10)
+    add_conclusion(figure, conclude_curves(histories))
     return save_figure(figure, path)
+
+
+def conclude_curves(histories):
+    """What the curves show: where validation is best, and for one run whether it overfits."""
+    reached = {name: history["val_accuracy"].max() for name, history in histories.items()}
+    if pd.isna(list(reached.values())).any():
+        return "Without validation faces the curves do not say how good the network is on new faces."
+    if len(histories) > 1:
+        return "Highest validation accuracy: " + ", ".join(
+            f"{name} {100 * accuracy:.1f} %" for name, accuracy in reached.items()) + "."
+    history = next(iter(histories.values()))
+    best, lowest, last = (history.loc[history["val_accuracy"].idxmax()],
+                          history.loc[history["val_loss"].idxmin()], history.iloc[-1])
+    gap = 100 * (last["accuracy"] - last["val_accuracy"])
+    text = (f"Validation accuracy is highest after epoch {best['epoch']:.0f} of {last['epoch']:.0f}; at the "
+            f"end it is {abs(gap):.1f} points {'below' if gap > 0 else 'above'} training accuracy. ")
+    if lowest["epoch"] == last["epoch"]:
+        return text + "Validation loss is lowest at the end: more epochs may help."
+    rise = last["val_loss"] / lowest["val_loss"] - 1
+    verdict = f"then rises by {100 * rise:.0f} %: the network overfits" if rise > RISE else "then levels off"
+    return f"{text}Validation loss is lowest after epoch {lowest['epoch']:.0f}, {verdict}."
 
 
 # ---- architecture ------------------------------------------------------------------------------------------
 
 
 def draw_architecture(model, path):
-    """The layers as columns of boxes: name, kind, output shape, parameters. Returns the path.
+    """The layers as rows of boxes: name, kind, output shape, parameters. Returns the path.
 
-    keras.utils.plot_model would need graphviz. Skip connections within a column are arrows beside it.
+    keras.utils.plot_model would need graphviz. In a deep network a row is a layer with those that only follow
+    it. Connections that skip rows are arrows beside the boxes.
     """
-    columns = -(-len(model.layers) // ROWS_IN_A_COLUMN)
-    per_column = -(-len(model.layers) // columns)
-    figure, ax = plt.subplots(figsize=(columns * (BOX_WIDTH + GAP), per_column * ROW + 0.8))
-    places = {layer.name: (i // per_column * (BOX_WIDTH + GAP), -(i % per_column) * ROW)
-              for i, layer in enumerate(model.layers)}
-    for layer in model.layers:
-        draw_layer(ax, layer, *places[layer.name])
-        draw_connections(ax, layer, places)
-    for column in range(columns):
-        for text, (offset, align) in TEXT_AT.items():
-            ax.text(column * (BOX_WIDTH + GAP) + offset, BOX_HEIGHT + 0.12, text, fontsize=7, ha=align,
-                    color=COLORS["grey"])
-    ax.set_xlim(-0.4, columns * (BOX_WIDTH + GAP) - GAP + 0.1)
-    ax.set_ylim(-per_column * ROW + 0.2, BOX_HEIGHT + 0.35)
+    rows = layer_rows(model)
+    row_of = {layer.name: i for i, row in enumerate(rows) for layer in row}
+    edges = {(row_of[source], row_of[layer.name]) for layer in model.layers for source in producers(layer)}
+    lanes = assign_lanes(sorted((start, end) for start, end in edges if end - start > 1))
+    left, right = LANE * (max(lanes.values(), default=-1) + 2), WIDTH - 0.05
+    bottom, top = -0.08 - (len(rows) - 1) * ROW, ROW + 0.55
+    figure = plt.figure(figsize=(WIDTH, top - bottom))
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(bottom, top))  # in inches
     ax.set_axis_off()
-    ax.set_title(f"{model.name}: {model.count_params():,} parameters", fontsize=10)
+    ax.text(WIDTH / 2, top - 0.08, f"{model.name}: {model.count_params():,} parameters", fontsize=10,
+            ha="center", va="top")
+    for i, row in enumerate([None, *rows], start=-1):
+        texts = dict(zip(TEXT_AT, TEXT_AT)) if row is None else draw_box(ax, row, left, right, -i * ROW)
+        for column, text in texts.items():
+            offset = TEXT_AT[column]
+            ax.text((left if offset > 0 else right) + offset, BOX_HEIGHT / 2 - i * ROW, text, va="center",
+                    ha="left" if offset > 0 else "right", fontsize=8,
+                    color=COLORS["grey"] if row is None else "black",
+                    weight="bold" if row and column == "layer" else "normal")
+    for start, end in edges:
+        if end - start == 1:
+            ax.plot([WIDTH / 2] * 2, [-start * ROW, BOX_HEIGHT - end * ROW], color=COLORS["grey"], lw=0.9)
+    for (start, end), lane in lanes.items():
+        draw_skip(ax, left, left - LANE * (lane + 1), 0.3 * BOX_HEIGHT - start * ROW,
+                  0.7 * BOX_HEIGHT - end * ROW)
+    add_conclusion(figure, conclude_architecture(model, len(lanes)))
     return save_figure(figure, path)
 
 
-def draw_layer(ax, layer, x, y):
-    """One box with its lower left corner at (x, y)."""
-    kind = type(layer).__name__
+def producers(layer):
+    """Names of the layers whose output a layer takes."""
+    return [tensor._keras_history.operation.name
+            for node in layer._inbound_nodes[:1] for tensor in node.input_tensors]
+
+
+def layer_rows(model):
+    """The layers in the rows of the figure: a list of lists.
+
+    In a network of more than MOST_ROWS layers, one without a kernel shares the row of the only layer that
+    feeds it, where it is that layer's only reader.
+    """
+    readers = Counter(source for layer in model.layers for source in producers(layer))
+    rows = []
+    for layer in model.layers:
+        sources = producers(layer)
+        follows = rows and sources == [rows[-1][-1].name] and readers[sources[0]] == 1
+        if len(model.layers) > MOST_ROWS and follows and not hasattr(layer, "kernel"):
+            rows[-1].append(layer)
+        else:
+            rows.append([layer])
+    return rows
+
+
+def assign_lanes(skips):
+    """{(first row, last row): lane} for arrows beside the boxes; those that overlap have different lanes."""
+    lanes = {}
+    for start, end in sorted(skips, key=lambda skip: skip[1] - skip[0]):
+        taken = {lane for (a, b), lane in lanes.items() if a < end and start < b}
+        lanes[start, end] = next(lane for lane in range(len(skips)) if lane not in taken)
+    return lanes
+
+
+def draw_box(ax, row, left, right, y):
+    """The box of a row of layers with its lower edge at `y`; returns its texts, {column: text}."""
+    kind = type(row[0]).__name__
     color = COLORS[LAYER_COLORS.get(kind, "grey")]
-    ax.add_patch(FancyBboxPatch((x, y), BOX_WIDTH, BOX_HEIGHT, boxstyle="round,pad=0,rounding_size=0.05",
-                                fc=color + "30", ec=color, lw=0.9))
-    count = layer.count_params()
-    texts = {
-        "layer": layer.name,
-        "kind": f"{kind.removesuffix('Layer')} {layer_text(layer)}",
-        "output": "x".join(map(str, layer.output.shape[1:])),
-        "parameters": f"{count:,}" if count else "-",
-    }
-    for column, text in texts.items():
-        offset, align = TEXT_AT[column]
-        ax.text(x + offset, y + BOX_HEIGHT / 2, text, va="center", ha=align,
-                fontsize=6.6 if column == "kind" else 7, weight="bold" if column == "layer" else "normal")
+    ax.add_patch(FancyBboxPatch((left, y), right - left, BOX_HEIGHT, fc=color + "30", ec=color, lw=0.9,
+                                boxstyle="round,pad=0,rounding_size=0.05"))
+    count = sum(layer.count_params() for layer in row)
+    kinds = [f"{type(layer).__name__.removesuffix('Layer')} {layer_text(layer)}".strip() for layer in row]
+    if len(row) > 1:
+        kinds = [" ".join(SHORT.get(word, word) for word in text.split(" ")) for text in kinds]
+    return {"layer": textwrap.shorten(row[0].name, 18, placeholder="..."),
+            "kind": textwrap.shorten(", ".join(kinds), 54, placeholder=" ..."),
+            "output": "x".join(map(str, row[-1].output.shape[1:])),
+            "parameters": f"{count:,}" if count else "-"}
+
+
+def draw_skip(ax, left, lane, start, end):
+    """An arrow from the height `start` at the boxes' left edge along x = `lane` to the height `end`."""
+    style = {"color": COLORS["red"], "lw": 1.1}
+    ax.plot([left, lane, lane, left - 0.05], [start, start, end, end], **style)
+    ax.annotate("", (left, end), (left - 0.09, end),
+                arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **style})
+
+
+def conclude_architecture(model, skips):
+    """Where most of the parameters are, and how many connections skip layers."""
+    largest = max(model.layers, key=lambda layer: layer.count_params())
+    share = 100 * largest.count_params() / max(model.count_params(), 1)
+    text = f"{share:.0f} % of the parameters are in one layer, {largest.name}."
+    return text + (f" Arrows on the left: {skips} connections that skip rows." if skips else "")
 
 
 def layer_text(layer):
@@ -121,20 +204,3 @@ def layer_text(layer):
     if "scale" in config and "offset" in config:
         return f"x {config['scale']:.4g}" + (f" {config['offset']:+g}" if config["offset"] else "")
     return ""
-
-
-def draw_connections(ax, layer, places):
-    """A line from each layer of the same column that feeds this one; an arrow where layers are skipped."""
-    x1, y1 = places[layer.name]
-    tensors = [tensor for node in layer._inbound_nodes[:1] for tensor in node.input_tensors]
-    for x0, y0 in (places.get(tensor._keras_history.operation.name, (None, None)) for tensor in tensors):
-        if x0 != x1:
-            continue
-        if y0 - y1 < ROW + 0.01:
-            style = {"arrowstyle": "-", "lw": 0.9, "color": COLORS["grey"]}
-            ax.annotate("", (x1 + BOX_WIDTH / 2, y1 + BOX_HEIGHT), (x0 + BOX_WIDTH / 2, y0), arrowprops=style)
-        else:
-            fraction = 0.12 if y0 - y1 < 1.2 else 0.06
-            style = {"arrowstyle": "-|>", "lw": 1, "color": COLORS["red"],
-                     "connectionstyle": f"bar,fraction={fraction}"}
-            ax.annotate("", (x1, y1 + BOX_HEIGHT / 2), (x0, y0 + BOX_HEIGHT / 2), arrowprops=style)

@@ -10,6 +10,7 @@ import io
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,16 @@ def add_evaluation_data(parser):
     parser.add_argument("--usage", help="only the rows of this Usage, e.g. PublicTest")
     parser.add_argument("--training-data", type=Path, metavar="TRAIN.csv",
                         help="where the data of the validation split is, if not where the card says")
+
+
+def data_name(args):
+    """What `add_evaluation_data` and `add_tta` chose, for a file name: "validation", "test_flip"."""
+    data, labels = (path and path.absolute().name.partition(".")[0] for path in (args.data, args.labels))
+    if labels and labels.startswith(data):
+        data = None  # "test_public_labels" says "test"
+    parts = [part for part in (data, labels, args.usage) if part] or ["validation"]
+    parts += [args.tta] if args.tta != "none" else []
+    return re.sub(r"[^\w.-]+", "-", "_".join(parts))
 
 
 def data_path(text):

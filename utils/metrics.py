@@ -1,4 +1,4 @@
-"""Scores of predictions with bootstrap intervals, calibration, and McNemar's test of two models."""
+"""Scores of predictions with 95 % intervals, calibration, and McNemar's test of two models."""
 
 import warnings
 
@@ -145,27 +145,34 @@ def measure(probabilities, labels):
 
 
 def estimates(probabilities, labels):
-    """All of `scores` and ece, the expected calibration error, with bootstrap 95 % intervals: a dict.
+    """All of `scores` and ece, the expected calibration error, with 95 % intervals: a dict.
 
     probabilities: (n, 7); labels: int (n,). Each is [value, low, high] or a nested list of such, None where
-    undefined. A resample's ECE is biased upwards, so that interval is moved to have the estimate as its
-    centre of mass. Raises UserError when there is no face.
+    undefined. Intervals are Wilson's for the proportions (accuracy, precision, recall, share) and the
+    bootstrap's for F1 and ece. A resample's ECE is biased upwards, so that interval is moved to have the
+    estimate as its centre of mass. Raises UserError when there is no face.
     """
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
-    counts, errors = bootstrap(probabilities, labels)
-    values, samples = scores(confusion(labels, probabilities.argmax(axis=1))), scores(counts)
+    counts = confusion(labels, probabilities.argmax(axis=1))
+    resampled, errors = bootstrap(probabilities, labels)
+    values, samples = scores(counts), scores(resampled)
     values["ece"] = ece(*calibration(probabilities, labels))
     samples["ece"] = np.maximum(errors - errors.mean() + values["ece"], 0)
-    return {name: with_interval(values[name], samples[name]) for name in values}
+    true, hits = counts.sum(axis=1), np.diagonal(counts)
+    proportions = {"accuracy": (hits.sum(), len(labels)), "precision": (hits, counts.sum(axis=0)),
+                   "recall": (hits, true), "share": (counts, true[:, None])}
+    intervals = {name: wilson(*proportions[name]) if name in proportions else interval(samples[name])
+                 for name in values}
+    return {name: with_interval(values[name], intervals[name]) for name in values}
 
 
-def with_interval(value, samples):
-    """[value, low, high] of bootstrap samples, rounded for JSON, or a nested list of such; None for nan.
+def with_interval(value, ends):
+    """[value, low, high], rounded for JSON, or a nested list of such; None for nan.
 
-    value: a number or an array (...); samples: (replicates, ...).
+    value: a number or an array (...); ends: its interval, low and high, each (...).
     """
-    numbers = np.stack([value, *interval(samples)], axis=-1)
+    numbers = np.stack([value, *ends], axis=-1)
     return np.where(np.isnan(numbers), None, numbers.round(5)).tolist()
 
 

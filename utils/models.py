@@ -15,8 +15,8 @@ RELEASED_CNN = MODELS / "fer2013-report-cnn.h5"
 OUTPUT_BYTES = 1 << 29  # of one layer's output for one batch in `predict`
 
 CARD = {  # types of what the scripts read from a model card, where it is there; ...: every key
-    "name": str, "command": str, "network": str, "parameters": int, "multiply_adds": int, "saved_epoch": int,
-    "seconds": int | float, "precision": str, "hardware": str,
+    "name": str, "date": str, "command": str, "network": str, "parameters": int, "multiply_adds": int,
+    "saved_epoch": int, "seconds": int | float, "precision": str, "hardware": str,
     "split": {"data": str, "fingerprint": str, "validation": str | int | float, "seed": int, "rows": int,
               "training_rows": int, "validation_rows": int, "classes": list | None},
     "metrics": {...: int | float | None},
@@ -35,9 +35,27 @@ def default_model():
     path = own if own.exists() else RELEASED_CNN
     if not path.exists():
         raise UserError(f"no model at {relative_path(own)}; run train_cnn.py first or name one with --model")
+    card = read_card(path) or {}
     note = "" if path == own else " (released; train_cnn.py would make models/cnn.h5)"
-    print(f"Using {relative_path(path)}{note}")
+    print(f"Using {relative_path(path)}{note}: {describe(card)}")
+    if path == own and RELEASED_CNN.exists():
+        released = read_card(RELEASED_CNN) or {}
+        mine, theirs = (facts.get("metrics", {}).get("validation_accuracy") for facts in (card, released))
+        rows, released_rows = (facts.get("split", {}).get("training_rows") for facts in (card, released))
+        is_worse = mine is not None and theirs is not None and mine < theirs
+        if is_worse or (rows and released_rows and rows < released_rows / 2):
+            print(f"Warning: that is less than the released model has ({describe(released)}); "
+                  f"to use it: --model {relative_path(RELEASED_CNN)}")
     return path
+
+
+def describe(card):
+    """A model's accuracy, training faces and date, from its card (dict), in one phrase."""
+    accuracy, split = card.get("metrics", {}).get("validation_accuracy"), card.get("split", {})
+    parts = ["validation accuracy " + ("unknown" if accuracy is None else f"{100 * accuracy:.1f} %")]
+    if "training_rows" in split:
+        parts.append(f"trained on {split['training_rows']:,} faces of {split.get('data', 'unknown data')}")
+    return ", ".join(parts) + (f" on {card['date']}" if "date" in card else "")
 
 
 def load(path):
