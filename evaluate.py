@@ -4,10 +4,10 @@
     python evaluate.py --model models/a.h5 models/b.h5 --ensemble --tta ten-crop \\
         --data data/test.csv --labels data/test_public_labels.csv --without-duplicates-of data/train.csv
 
-Without --data: on the validation split that the model card names. Brackets are bootstrap 95 % intervals
-(2,000 resamples of the faces). ms/image is one forward pass (Keras' predict_on_batch) on this machine, now;
---tta flip takes 2, ten-crop 10. Writes figures/models.png (accuracy against cost), and models.csv and
-models.json beside it.
+Without --data: on the validation split that the model card names. Brackets are 95 % intervals: Wilson's of
+accuracy and recall, the bootstrap's (2,000 resamples of the faces) of F1 and calibration error. ms/image is
+one forward pass (Keras' predict_on_batch) on this machine, now; --tta flip takes 2, ten-crop 10. Writes
+figures/models_DATA.png (accuracy against cost), and its table as CSV and JSON; DATA includes --tta.
 """
 
 import re
@@ -36,9 +36,10 @@ def parse_args(argv):
     parser.add_argument("--ensemble", action="store_true",
                         help="add a row for the models' averaged probabilities")
     parser.add_argument("--card", action="store_true", help="write each model's results into its model card")
-    parser.add_argument("--out", type=Path, default=Path("figures/models.png"),
-                        help="PNG; the CSV and JSON go beside it")
+    parser.add_argument("--out", type=Path, metavar="NAME.png",
+                        help="the CSV and JSON go beside it (default: says the data)")
     args = parser.parse_args(argv)
+    args.out = args.out or Path("figures") / f"models_{cli.data_name(args)}.png"
     if args.out.suffix != ".png":
         raise UserError(f"--out {args.out} must end in .png")
     if args.ensemble and len(args.model or []) < 2:
@@ -55,7 +56,7 @@ def main(argv=None):
     import pandas as pd
 
     from utils import data, evaluation, machine, metrics, models, structure
-    from utils.figures import save_figure
+    from utils.figures import add_conclusion, save_figure
 
     # ---- Models and faces
     paths = args.model or [models.default_model()]
@@ -102,7 +103,9 @@ def main(argv=None):
         card.setdefault("evaluations", {})[name] = circumstances | entry
         files.write_json(models.card_path(path), card)
     table = results_table(flat, circumstances)
-    save_figure(draw(circumstances, results), args.out)
+    figure = draw(circumstances, results)
+    add_conclusion(figure, conclude(names, outputs, faces.labels))
+    save_figure(figure, args.out)
     files.write_table(table_path, table)
     files.write_json(report_path, circumstances | {"models": results})
     written = [args.out, table_path, report_path, *(models.card_path(path) for path in paths if args.card)]
@@ -173,15 +176,33 @@ def results_table(flat, circumstances):
 # ---- figure ------------------------------------------------------------------------------------------------
 
 
+def conclude(names, outputs, labels):
+    """The most accurate model, and whether it beats the second by McNemar's test on the same faces."""
+    from utils.metrics import mcnemar, wilson
+
+    right = [output.argmax(axis=1) == labels for output in outputs]
+    best, *others = sorted(range(len(names)), key=lambda i: -right[i].sum())
+    low, high = (100 * end for end in wilson(int(right[best].sum()), len(labels)))
+    text = (f"{names[best]} is right on {100 * right[best].mean():.1f} % of the faces "
+            f"(95 % interval {low:.1f} to {high:.1f} %).")
+    if not others:
+        return text
+    p, only_best, only_second = mcnemar(right[best], right[others[0]])
+    relation = "better than" if p < 0.05 else "not shown to be better than"
+    return (f"Most accurate: {text} It is {relation} the next one, {names[others[0]]} (McNemar's exact test, "
+            f"{only_best:,} against {only_second:,} faces, p = {p:.2g}).")
+
+
 def draw(circumstances, results):
     """Accuracy with 95 % interval against the time of an image at the larger batch and against parameters."""
-    from utils.figures import COLORS, plt
+    from utils.figures import COLORS, WIDTH, plt
 
     tta, batch = circumstances["tta"], str(BATCHES[-1])
     times = [result["ms_per_image"][batch] * FORWARD_PASSES[tta] for result in results]
     costs = {f"ms per image, batch {batch}, tta {tta}": times,
              "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
-    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True, layout="constrained")
+    height = 3.2 + 0.18 * (len(results) // 2)  # of which the legend takes more with each model
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
     for ax, (label, cost) in zip(axes, costs.items()):
         for i, (x, result) in enumerate(zip(cost, results)):
             value, low, high = (100 * number for number in result["accuracy"])
@@ -196,7 +217,8 @@ def draw(circumstances, results):
         ax.grid(True)
     axes[0].set_ylabel("accuracy (%), 95 % interval")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 3))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 2),
+                  bbox_to_anchor=(0, 0, 1, 1))
     title = f"Accuracy against cost: {results[0]['rows']:,} faces of {circumstances['data']}"
     figure.suptitle(title, fontsize=10)
     return figure

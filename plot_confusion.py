@@ -143,8 +143,8 @@ def confused_pairs(cells):
     pairs = []
     for cell in wrong.sort_values("share", ascending=False, kind="stable").itertuples():
         text = (f"{cell.true.capitalize()} is taken for {cell.predicted.capitalize()} in "
-                f"{100 * cell.share:.0f} % of its images ({cell.faces:,} of {support[cell.true]:,}; "
-                f"95 % interval {100 * cell.low:.0f} to {100 * cell.high:.0f} %).")
+                f"{whole_percent(cell.share)} % of its images ({cell.faces:,} of {support[cell.true]:,}; "
+                f"95 % interval {whole_percent(cell.low)} to {whole_percent(cell.high)} %).")
         pairs.append({"true": CLASSES.index(cell.true), "predicted": CLASSES.index(cell.predicted),
                       "count": cell.faces, "share": [cell.share, cell.low, cell.high], "text": text})
     return pairs
@@ -173,8 +173,7 @@ def conclude_matrix(recall, pairs):
     best, worst = (choose(known, key=lambda name: known[name][0]) for choose in (max, min))
 
     def rate(name):
-        value, low, high = (100 * number for number in known[name])
-        return f"{name} ({value:.0f} %, 95 % interval {low:.0f} to {high:.0f} %)"
+        return "{name} ({} %, 95 % interval {} to {} %)".format(*map(whole_percent, known[name]), name=name)
 
     classes = f"recognised best is {rate(best)}, worst {rate(worst)}" if best != worst else f"{rate(best)}"
     return f"{classes[0].upper()}{classes[1:]}. {pairs[0]['text'] if pairs else NO_PAIR}"
@@ -217,7 +216,7 @@ def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
 
     from utils.metrics import CLASSES
 
-    image = ax.imshow(np.nan_to_num(values), cmap=cmap, vmin=limits[0], vmax=limits[1])
+    image = ax.imshow(np.nan_to_num(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     is_dark = image.to_rgba(image.get_array())[..., :3] @ (0.299, 0.587, 0.114) < 0.5
     for (i, j), text in zip(np.ndindex(values.shape), texts):
         large, _, small = text.partition("\n")
@@ -232,14 +231,18 @@ def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
     return image
 
 
-def cell_texts(table, form="{:.0f}", to="–"):
+def whole_percent(share, sign=""):
+    """A share 0-1 in whole per cent, below a half with one decimal, so that 0 of 900 is not 0 to 0: "0.4"."""
+    if abs(share) < 0.0005:
+        return "0"  # neither -0 nor +0
+    return f"{100 * share:{sign}.{1 if abs(share) < 0.005 else 0}f}"
+
+
+def cell_texts(table, sign="", to="–"):
     """`42` over `37–47`, in %, for each row of a table that ends in value, low and high; `-` for nan."""
-
-    def percent(number):
-        return form.format(100 * number) if abs(number) >= 0.005 else "0"  # neither -0 nor +0
-
-    return ["-" if math.isnan(value) else f"{percent(value)}\n{percent(low)}{to}{percent(high)}"
-            for value, low, high in table.iloc[:, -3:].to_numpy()]
+    return ["-" if math.isnan(numbers[0]) else "{}\n{}{to}{}".format(
+        *(whole_percent(number, sign) for number in numbers), to=to)
+            for numbers in table.iloc[:, -3:].to_numpy()]
 
 
 def draw_matrices(cells, title):
@@ -247,7 +250,7 @@ def draw_matrices(cells, title):
     from utils.figures import WIDTH, plt
 
     share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.1), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.5), sharey=True, layout="constrained")
     draw_matrix(axes[0], 100 * share, cell_texts(cells), "% of the true class,\n95 % interval below",
                 limits=(0, 100))
     draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
@@ -318,7 +321,8 @@ def draw_gallery(probabilities, faces, pairs, title):
             ax.imshow(faces.images[face.row], cmap="gray", vmin=0, vmax=255)
             ax.set_title(f"{100 * face.confidence:.0f} %\nimage {face.id}", fontsize=7.5, pad=2)
         drawn.append(mistakes.assign(true=true, predicted=predicted))
-    caption = "Mistakes with the probability of the wrong class; images counted from 0" if pairs else NO_PAIR
+    number = "row, counted from 0" if faces.ids is None else "id in the file"
+    caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
     figure.suptitle(f"{title}\n{caption}", fontsize=10)
     return figure, pd.concat(drawn)
 
@@ -339,8 +343,7 @@ def draw_comparison(answers, labels, names, source):
     values = 100 * table["difference"].to_numpy().reshape(7, 7)
     limit = max(100 * table["difference"].abs().max(), 1)
     figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
-    draw_matrix(ax, values, cell_texts(table, "{:+.0f}", " to "), "", "PuOr", (-limit, limit))
-    ax.set_aspect("auto")  # wide cells: intervals with two signs are long
+    draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
     figure.suptitle(f"{names[1]} minus {names[0]}\n{source}\n"
                     "difference in points of the true class, 95 % interval below", fontsize=10)
     return figure, table

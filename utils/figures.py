@@ -25,6 +25,7 @@ plt.rcParams.update({
 
 def add_conclusion(figure, text):
     """Write what a figure shows, in plain words, under it."""
+    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
     figure.text(0.01, -0.04 / figure.get_figheight(), textwrap.fill(text, int(13 * figure.get_figwidth())),
                 va="top", linespacing=1.25)
 
