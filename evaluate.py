@@ -217,8 +217,7 @@ def draw(circumstances, results):
         ax.grid(True)
     axes[0].set_ylabel("accuracy (%), 95 % interval")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 2),
-                  bbox_to_anchor=(0, 0, 1, 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 2))
     title = f"Accuracy against cost: {results[0]['rows']:,} faces of {circumstances['data']}"
     figure.suptitle(title, fontsize=10)
     return figure

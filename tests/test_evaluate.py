@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import evaluate
+from tests.legible import text_sizes
 from utils import cli, data, files, models
 
 
@@ -95,6 +96,22 @@ def test_the_card_keeps_what_it_had_and_one_entry_a_data_set(made, call, tmp_pat
     assert card["evaluations"]["faces.csv, flip"]["accuracy"] == [1, 1, 1]
 
 
+def test_every_text_can_be_read_in_a_column(made, call, tmp_path, monkeypatch):
+    sizes = text_sizes(monkeypatch)
+    call("--model", made / "right.h5", made / "swaps.h5", "--ensemble", "--data", made / "faces.csv",
+         "--out", tmp_path / "m.png")
+    assert len(sizes) == 1 and min(sizes.values()) >= 7
+
+
+@pytest.mark.parametrize(("wrong", "relation"), [(4, "not shown to be better than"), (12, "better than")])
+def test_the_figure_says_whether_the_best_model_is_better(wrong, relation):
+    labels = np.zeros(40, np.int64)
+    best, other = np.eye(7)[labels], np.eye(7)[np.r_[np.ones(wrong, int), labels[wrong:]]]
+    text = evaluate.conclude(["other", "best"], [other, best], labels)
+    assert text.startswith("Most accurate: best is right on 100.0 % of the faces")
+    assert f"It is {relation} the next one, other" in text and f"{wrong} against 0 faces" in text
+
+
 def test_labels_in_a_file_of_their_own(made, call, tmp_path):
     pd.DataFrame({"id": range(10), "label": np.arange(10) % 7}).to_csv(tmp_path / "labels.csv", index=False)
     _, out = call("--model", made / "right.h5", "--data", made / "faces.csv",
@@ -150,5 +167,5 @@ def test_as_a_user_runs_it_on_the_validation_split_of_the_card(workspace, capsys
     evaluate.main(["--card"])
     assert "faces of the validation split of built-in sample" in capsys.readouterr().out
     written = {path.name for path in (workspace / "figures").iterdir()}
-    assert {"models.png", "models.csv", "models.json"} <= written
+    assert written == {f"models_validation.{kind}" for kind in ("png", "csv", "json")}
     assert list(models.read_card(model)["evaluations"]) == ["the validation split of built-in sample, none"]

@@ -16,7 +16,7 @@ from keras.src.applications.convnext import ConvNeXt
 
 from tests.conftest import PROJECT
 from training import networks
-from utils import cli, evaluation, models, structure
+from utils import cli, evaluation, files, models, structure
 from utils.cli import UserError
 
 
@@ -574,3 +574,37 @@ def test_every_released_card_is_read_and_a_missing_one_is_none(tmp_path):
     assert [card["network"] for card in cards] == [
         "compact_cnn", "compact_cnn", "matched_dnn", "report_cnn", "report_cnn", "report_dnn"]
     assert models.read_card(tmp_path / "none.h5") is None
+
+
+# ---- the model that scripts use without --model ------------------------------------------------------------
+
+
+def card(path, accuracy, rows, **more):
+    path.with_suffix(".h5").write_bytes(b"")
+    files.write_json(path.with_suffix(".json"), {
+        "name": path.stem, "metrics": {"validation_accuracy": accuracy},
+        "split": {"data": "train.csv", "training_rows": rows}, **more})
+
+
+@pytest.mark.parametrize(("accuracy", "rows", "warns"), [
+    (0.31, 25836, True), (0.6, 25836, False), (0.99, 900, True), (None, 25836, False)])
+def test_the_default_model_says_what_it_is_and_warns_below_the_released_one(
+        workspace, capsys, accuracy, rows, warns):
+    card(workspace / "models" / "fer2013-report-cnn", 0.5687, 25836)
+    assert models.default_model() == models.RELEASED_CNN
+    assert capsys.readouterr().out == (
+        "Using models/fer2013-report-cnn.h5 (released; train_cnn.py would make models/cnn.h5): "
+        "validation accuracy 56.9 %, trained on 25,836 faces of train.csv\n")
+    card(workspace / "models" / "cnn", accuracy, rows, date="2026-11-28")
+    assert models.default_model() == models.MODELS / "cnn.h5"
+    first, *warning = capsys.readouterr().out.splitlines()
+    known = "unknown" if accuracy is None else f"{100 * accuracy:.1f} %"
+    assert first == (f"Using models/cnn.h5: validation accuracy {known}, "
+                     f"trained on {rows:,} faces of train.csv on 2026-11-28")
+    assert [line.startswith("Warning: ") and "56.9 %" in line for line in warning] == [True] * warns
+
+
+def test_a_default_model_without_a_card_is_still_used(workspace, capsys):
+    (workspace / "models" / "cnn.h5").write_bytes(b"")
+    assert models.default_model() == models.MODELS / "cnn.h5"
+    assert capsys.readouterr().out == "Using models/cnn.h5: validation accuracy unknown\n"

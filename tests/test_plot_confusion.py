@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import plot_confusion
+from tests.legible import text_sizes
 from utils import cli, data, files, metrics, models
 
 
@@ -88,7 +89,7 @@ def test_the_matrix_is_drawn_with_true_classes_down_and_predicted_across():
     counts[4, 2] = 3
     figure, ax = plt.subplots()
     texts = [str(count) for count in counts.ravel()]
-    image = plot_confusion.draw_matrix(ax, counts.astype(float), texts, "title", "faces")
+    image = plot_confusion.draw_matrix(ax, counts.astype(float), texts, "title")
     assert ax.get_ylabel() == "true class" and ax.get_xlabel() == "predicted class"
     marked = next(text for text in ax.texts if text.get_text() == "3")
     assert marked.get_position() == (2, 4)  # x: fear, y: sad
@@ -140,6 +141,50 @@ def test_identical_faces_are_drawn_once():
     assert table["row"].tolist() == [0, 2] and sum(len(ax.images) for ax in figure.axes) == 2
 
 
+def test_file_names_say_model_data_and_settings():
+    def name(*arguments):
+        args = plot_confusion.parse_args(["--model", "models/a.h5", *arguments])
+        return plot_confusion.default_output([args.model], args).name
+
+    assert name() == "a_confusion_validation.png"
+    assert name("--data", "x/test.csv.gz", "--labels", "x/test_public_labels.csv", "--tta", "flip") == (
+        "a_confusion_test_public_labels_flip.png")
+    assert name("--data", "fer2013.csv", "--usage", "PublicTest", "--compare", "models/b.h5") == (
+        "a_confusion_fer2013_PublicTest_vs_b.png")
+    assert name("--data", "fer2013.csv", "--labels", "votes.csv") == "a_confusion_fer2013_votes.png"
+
+
+def test_no_interval_of_an_empty_cell_is_empty():
+    labels = np.repeat(3, 895)
+    cells = plot_confusion.cell_table("share", metrics.estimates(np.eye(7)[labels], labels)["share"])
+    texts = plot_confusion.cell_texts(cells)
+    assert texts[3 * 7 + 1] == "0\n0–0.4"
+    assert plot_confusion.cell_texts(cells.assign(share=0.1, low=-0.002, high=0.2), "+", " to ")[0] == (
+        "+10\n-0.2 to +20")
+
+
+def test_conclusions_follow_the_numbers():
+    labels = np.arange(700) % 7
+    sure = np.full((700, 7), 0.01) + 0.93 * np.eye(7)[(labels + (labels == 3)) % 7]  # happy taken for sad
+    assert plot_confusion.conclude_reliability(sure, labels, "8").startswith("The model is too sure")
+    assert "mean confidence minus accuracy is +8.3 points" in (
+        plot_confusion.conclude_reliability(sure, labels, "8"))
+    assert plot_confusion.conclude_gallery(sure, labels).startswith(
+        "Of the 700 answers with a probability of 90 % or more, 100 are wrong: 14.3 %")
+    modest = np.full((700, 7), 0.1) + 0.3 * np.eye(7)[labels]
+    text = plot_confusion.conclude_reliability(modest, labels, "60")
+    assert text.startswith("The model is not sure enough")
+    assert "no class a probability of 90 %" in plot_confusion.conclude_gallery(modest, labels)
+
+
+def test_every_text_can_be_read_in_a_column(tmp_path, call, monkeypatch):
+    sizes = text_sizes(monkeypatch)
+    source = faces_csv(tmp_path / "f.csv", [2, 2, 2, 4, 3, 3, 4, 0, 1], [4, 4, 4, 4, 3, 3, 3, 0, 1])
+    a, b = grey_level_model(tmp_path / "a.h5"), grey_level_model(tmp_path / "b.h5", swapped=(2,))
+    call("--model", a, "--compare", b, "--data", source)
+    assert len(sizes) == 4 and min(sizes.values()) >= 7
+
+
 def test_two_models_replicates_come_from_the_same_faces():
     labels = np.arange(70) % 7
     a, b = (metrics.bootstrap(np.eye(7)[(labels + off) % 7], labels, 5)[0] for off in (0, 1))
@@ -182,4 +227,5 @@ def test_as_a_user_runs_it(workspace, capsys):
     assert "the validation split of built-in sample" in capsys.readouterr().out
     ends = (".png", ".csv", ".json", "_classes.csv", "_gallery.png", "_gallery.csv", "_reliability.png",
             "_reliability.csv")
-    assert {f"confusion{end}" for end in ends} <= {path.name for path in (workspace / "figures").iterdir()}
+    written = {path.name for path in (workspace / "figures").iterdir()}
+    assert written == {f"cnn_confusion_validation{end}" for end in ends}

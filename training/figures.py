@@ -57,8 +57,7 @@ def draw_curves(histories, path, card=None):
     for ax in (accuracy, loss):
         ax.grid(True, axis="y")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4,
-                  bbox_to_anchor=(0, 0, 1, 1))  # of the axes' area, not of what is below it
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"Training of {' and '.join(histories)}", fontsize=10)
     add_conclusion(figure, conclude_curves(histories))
     return save_figure(figure, path)
