@@ -158,7 +158,7 @@ def compare(names, answers, labels):
     p, only_a, only_b = mcnemar(a, b)
     verdict = "more than chance explains" if p < 0.05 else "no more than chance explains"
     text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
-            f"{only_a:,} faces only {names[0]} gets right, {only_b:,} only {names[1]}, {verdict} "
+            f"{only_a:,} faces only {names[0]} gets right, {only_b:,} only {names[1]}: {verdict} "
             f"(McNemar's exact test, p = {p:.2g}).")
     return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], "only_first_right": only_a,
             "only_second_right": only_b, "p": p, "text": text}

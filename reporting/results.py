@@ -14,9 +14,9 @@ HOMEWORK_IMAGE = 15  # the 16th training image
 SALIENT_FACES = 200  # on which the maps are measured
 CENTRE, RING = 12, 4  # pixels of 48: so many outside the central square on each side; width of the outer ring
 KEPT_AREA = 0.2  # share that saliency.py leaves in the masked face
-CARD = ("network", "command", "hardware", "precision", "parameters", "multiply_adds", "seconds",
+CARD = ("command", "hardware", "precision", "parameters", "multiply_adds", "seconds",
         "saved_epoch", "training_accuracy", "validation_accuracy", "data", "training_rows", "validation_rows",
-        "batch_size", "seed", "keep")  # what the report reads of a model card and its parts
+        "batch_size", "keep")  # what the report reads of a model card and its parts
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 
 

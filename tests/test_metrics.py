@@ -148,11 +148,24 @@ def test_calibration_error_by_hand():
 
 def test_bootstrap_intervals_are_as_wide_as_theory_says():
     probabilities, labels = random_scores(2000)
-    value, low, high = metrics.measure(probabilities, labels)["accuracy"]
+    counts, _ = metrics.bootstrap(probabilities, labels)
+    low, high = metrics.interval(metrics.scores(counts)["accuracy"])
+    value = (probabilities.argmax(axis=1) == labels).mean()
     expected = 1.96 * (value * (1 - value) / 2000) ** 0.5
     assert low < value < high
     assert high - low == pytest.approx(2 * expected, rel=0.08)
-    assert metrics.measure(probabilities, labels)["accuracy"] == [value, low, high]
+    assert metrics.measure(probabilities, labels) == metrics.measure(probabilities, labels)
+
+
+def test_proportions_have_wilson_intervals():
+    labels = np.repeat([0, 3], [44, 10])
+    predicted = np.r_[np.zeros(40, int), np.full(4, 3), np.full(10, 3)]
+    found = metrics.estimates(np.eye(7)[predicted], labels)
+    for estimate, hits, n in ((found["accuracy"], 50, 54), (found["recall"][0], 40, 44),
+                              (found["precision"][3], 10, 14), (found["share"][0][1], 0, 44)):
+        expected = scipy.stats.binomtest(hits, n).proportion_ci(method="wilson")
+        assert estimate == pytest.approx([hits / n, *expected], abs=1e-5)
+    assert found["recall"][1] == [None] * 3
 
 
 def test_every_interval_holds_its_estimate():

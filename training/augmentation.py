@@ -9,6 +9,8 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from utils.data import SIZE
+
 # Columns of the transform parameters: one row an image, float32.
 COSINE, SINE, FLIP, SHIFT_Y, SHIFT_X, GAIN, BIAS, ERASE_Y, ERASE_X, ERASE_H, ERASE_W, ERASE_VALUE = range(12)
 
@@ -41,11 +43,11 @@ class Augmentation:
     erase: float = 0.0
     mix: float = 0.0
 
-    def draw(self, rng, n, size=48):
-        """Random parameters for `n` images of `size` pixels: float32 (n, 12), columns as named above."""
+    def draw(self, rng, n):
+        """Random parameters for `n` faces: float32 (n, 12), columns as named above."""
         u = rng.uniform(-1, 1, (n, 12)).astype(np.float32)
         angle, zoom = np.deg2rad(self.rotation) * u[:, 0], np.exp2(np.log2(1 + self.scale) * u[:, 1])
-        area = size * size * (0.11 + 0.09 * u[:, 8])
+        area = SIZE * SIZE * (0.11 + 0.09 * u[:, 8])
         aspect = np.exp(np.log(3) * u[:, 9])
         height, width = np.sqrt(area * aspect), np.sqrt(area / aspect)
         erased = (u[:, 10] + 1) / 2 < self.erase
@@ -54,7 +56,7 @@ class Augmentation:
             FLIP: np.where((u[:, 2] + 1) / 2 < self.flip, -1, 1),
             SHIFT_Y: self.shift * u[:, 3], SHIFT_X: self.shift * u[:, 4],
             GAIN: 1 + self.contrast * u[:, 5], BIAS: self.brightness * u[:, 6],
-            ERASE_Y: size / 2 * (1 + u[:, 7]) - height / 2, ERASE_X: size / 2 * (1 + u[:, 11]) - width / 2,
+            ERASE_Y: SIZE / 2 * (1 + u[:, 7]) - height / 2, ERASE_X: SIZE / 2 * (1 + u[:, 11]) - width / 2,
             ERASE_H: height * erased, ERASE_W: width * erased, ERASE_VALUE: rng.uniform(0, 255, n),
         }
         return np.stack([columns[i] for i in range(12)], axis=1).astype(np.float32)
@@ -106,7 +108,7 @@ def mix(images, mixing):
     return ops.where(inside, neighbour, weight * images + (1 - weight) * neighbour)
 
 
-def draw_mix(rng, n, probability, size=48):
+def draw_mix(rng, n, probability):
     """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1)."""
     kind, share = rng.uniform(), rng.beta(1.0, 1.0)
     mixing = np.tile(np.array([1, 0, 0, 0, 0], np.float32), (n, 1))
@@ -115,11 +117,11 @@ def draw_mix(rng, n, probability, size=48):
     if kind < probability / 2:
         mixing[:, 0] = share
         return mixing, share
-    side = size * np.sqrt(1 - share)
-    cy, cx = rng.uniform(0, size, 2)
-    box = np.clip(np.round([cy - side / 2, cx - side / 2, cy + side / 2, cx + side / 2]), 0, size)
+    side = SIZE * np.sqrt(1 - share)
+    cy, cx = rng.uniform(0, SIZE, 2)
+    box = np.clip(np.round([cy - side / 2, cx - side / 2, cy + side / 2, cx + side / 2]), 0, SIZE)
     mixing[:, 1:] = box
-    return mixing, 1 - (box[2] - box[0]) * (box[3] - box[1]) / size**2
+    return mixing, 1 - (box[2] - box[0]) * (box[3] - box[1]) / SIZE**2
 
 
 def augmented_copies(images, rng, augmentation):
