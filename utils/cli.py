@@ -99,7 +99,7 @@ def add_evaluation_data(parser):
 def data_name(args):
     """What `add_evaluation_data` and `add_tta` chose, for a file name: "validation", "test_flip"."""
     data, labels = (path and path.absolute().name.partition(".")[0] for path in (args.data, args.labels))
-    if labels and labels.startswith(data):
+    if data and labels and labels.startswith(data):
         data = None  # "test_public_labels" says "test"
     parts = [part for part in (data, labels, args.usage) if part] or ["validation"]
     parts += [args.tta] if args.tta != "none" else []
