@@ -36,19 +36,25 @@ def ranks(values, seed=0):
     return np.argsort(order, axis=1)
 
 
-def masked(images, values, share, fill="mean", seed=0):
-    """Faces as they are in the most salient `share` (0-1) of the area, and `fill` (see `attribution.filled`)
-    elsewhere: float32 (n, h, w). Always as many pixels are kept, however flat the map."""
-    keep = ranks(values, seed).reshape(values.shape) < round(share * values[0].size)
+def most_salient(values, share, seed=0):
+    """The pixels that speak most for the class: bool (n, h, w). Of each map at most `share` (0-1; a number or
+    one a map) of the area, and nothing that is not above zero; `.mean((1, 2))` is the area that there was."""
+    counts = np.round(np.broadcast_to(share, len(values)) * values[0].size)
+    return (ranks(values, seed).reshape(values.shape) < counts[:, None, None]) & (values > 0)
+
+
+def masked(images, keep, fill="mean"):
+    """Faces as they are where `keep` (bool, n, h, w), and `fill` (see `attribution.filled`) elsewhere:
+    float32 (n, h, w)."""
     return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
 
 
 def probability_kept(model, images, targets, values, share, seed=0):
-    """Probability of the target with the whole face, and with all but the top `share` of the map masked: two
-    float32 (n,)."""
+    """Probability of the target with the whole face, and with all but `most_salient` masked: two float32
+    (n,)."""
     rows = np.arange(len(images))
     before = probabilities(model, images)[rows, targets]
-    after = probabilities(model, masked(images, values, share, seed=seed))[rows, targets]
+    after = probabilities(model, masked(images, most_salient(values, share, seed)))[rows, targets]
     return before, after
 
 
