@@ -4,9 +4,22 @@ import keras
 import pandas as pd
 import pytest
 from keras import layers
+from matplotlib.text import Text
 
-from utils import models
+from utils import figures, models
 from utils.cli import UserError
+
+COLUMN = min((210 - 2 * 16) / 25.4, 700 / 96)  # inches: of A4 within the report's margins, and of 700 px
+SMALLEST = 7  # points
+
+
+def save_readable(figure, path, save=figures.save_figure):
+    """`save_figure`, but a figure in the column of a page must keep its text readable."""
+    width = figure.get_tightbbox().width + 0.2  # and the margin around it
+    for text in figure.findobj(Text):
+        shown = text.get_fontsize() * min(1, COLUMN / width)
+        assert not text.get_text().strip() or shown >= SMALLEST, (path.name, width, text)
+    return save(figure, path)
 
 
 class Folder:
@@ -45,6 +58,7 @@ def folder_for(script, tmp_path_factory):
     folder = Folder(tmp_path_factory.mktemp(script.__name__), script)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.folder)
+        patch.setattr(figures, "save_figure", save_readable)
         patch.setattr(models, "MODELS", folder.folder / "models")
         patch.setattr(models, "FIGURES", folder.folder / "figures")
         yield folder

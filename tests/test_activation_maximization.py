@@ -283,7 +283,7 @@ def test_a_change_that_rounding_takes_away_is_made_larger_or_given_up():
     model = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2)])
     weights, image = np.zeros((36, 2), np.float32), np.full((6, 6), 100.0)
     weights[0, 1], logits = 1, keras.Model(model.inputs, model.outputs)
-    for gap, expected in ((0.2, 101), (3.4, 104), (500, None)):  # the first pixel's level that turns the class
+    for gap, expected in ((0.2, 101), (3.4, 104), (500, None)):  # the pixel's level that turns it
         model.layers[-1].set_weights([weights, np.array([100 + gap, 0], np.float32)])
         borders = adversarial.Borders(logits, image.astype(np.float32))
         point = image.copy()

@@ -1,5 +1,6 @@
 """One style for every figure."""
 
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ from utils.files import replacing
 COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7",
           "sky": "#56B4E9", "grey": "#666666"}  # Okabe and Ito: told apart with any colour vision
 DPI = 200
+WIDTH = 6.7  # inches of a figure; with the margin around it what a column of A4 or 700 px show at full size
 plt.rcParams.update({
     "figure.dpi": 100, "savefig.dpi": DPI, "savefig.bbox": "tight", "savefig.facecolor": "white",
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
@@ -19,6 +21,12 @@ plt.rcParams.update({
     "axes.grid": False, "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6,
     "image.interpolation": "nearest", "axes.prop_cycle": plt.cycler(color=list(COLORS.values())),
 })
+
+
+def add_conclusion(figure, text):
+    """Write what a figure shows, in plain words, under it."""
+    figure.text(0.01, -0.04 / figure.get_figheight(), textwrap.fill(text, int(13 * figure.get_figwidth())),
+                va="top", linespacing=1.25)
 
 
 def save_figure(figure, path):
