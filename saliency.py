@@ -25,6 +25,7 @@ from utils.cli import UserError
 
 MOST_FACES = 70
 FACES_RANDOMISED = 24  # the cascade makes every map again after every stage
+CLEARLY = 0.05  # of probability, by which a masked face beats those of the controls
 RUNNER_UP = " - runner-up"
 FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
@@ -353,15 +354,17 @@ def conclusion_of_sheet(args, table):
     numbers = (f"keep the probability at {kept:.2f} (whole face: {whole:.2f}); the same area of random "
                f"pixels gives {random:.2f}, of the strongest edges {edges:.2f}.")
     compared = means if len(args.method) > 1 else table
-    wins = (compared.p_kept > compared[["p_kept_random", "p_kept_edges"]].max(axis=1)).sum()
+    wins = (compared.p_kept - compared[["p_kept_random", "p_kept_edges"]].max(axis=1) >= CLEARLY).sum()
     if len(args.method) > 1:
         text = (f"{means.p_kept.idxmax()} does best: the {100 * area:.0f} % of the area that it marks "
-                f"{numbers} {wins} of {len(means)} methods do better than both.")
+                f"{numbers} {wins} of {len(means)} methods do clearly better than both.")
+    elif len(table) > 1:
+        text = (f"On average the {100 * area:.0f} % of the area that a map marks {numbers} The maps do "
+                f"clearly better than both for {wins} of {len(table)} faces.")
     else:
         text = f"The {100 * area:.0f} % of the area that the map marks {numbers} " + (
-            f"It does better than both for {wins} of {len(table)} faces." if len(table) > 1 else
             "So the map shows what the network uses here." if wins else
-            "So the map is no better guide to what the network uses here.")
+            "So the map is no clearly better guide to what the network uses here.")
     if "guided-backprop" in args.method:
         text += " † Shows edges whatever was learnt (Adebayo et al. 2018)."
     return text

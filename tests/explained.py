@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 from matplotlib.text import Text
 
-from utils import figures, models
+from utils import figures, files, models
 from utils.cli import UserError
 
 COLUMN = min((210 - 2 * 16) / 25.4, 700 / 96)  # inches: of A4 within the report's margins, and of 700 px
@@ -36,6 +36,20 @@ class Folder:
     def run(self, *arguments):
         """What main() returns."""
         return self.script.main([str(argument) for argument in arguments])
+
+    def outputs(self, *arguments):
+        """The names of what the script would write; it ends when it has checked them."""
+        seen = []
+
+        def stop(outputs):
+            seen.extend(outputs)
+            raise UserError("stopped")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "check_outputs", stop)
+            with pytest.raises(UserError, match="stopped"):
+                self.run(*arguments)
+        return frozenset(path.name for path in seen)
 
     def error(self, capsys, *arguments):
         """The one line that a mistake ends with; nothing may have been written."""

@@ -114,15 +114,15 @@ def test_the_figure_says_which_filters_stay_below_the_data_and_why(folder):
 
 
 def test_each_setting_has_figures_of_its_own(folder):
-    settings = [(), ("--sign", "min"), ("--objective", "neuron"), ("--parametrization", "pixel"),
-                ("--seed", 1), ("--filters", 3), ("--index", 2), ("--steps", 4), ("--limit", 30)]
-    names = []
-    for setting in settings:
-        tables = folder.run(*TINY, "--layer", "conv1", "--index", 5, "--patches", 2, *setting)
-        names.append({name for kind in ("filters_conv1", "outputs_conv1", "patches_conv1")
-                      for name in tables[kind].attrs["figures"]})
-    assert all(len(figures) == 3 for figures in names)
-    assert len(set(map(frozenset, names))) == len(settings)
+    layer = ("--layer", "conv1", "--index", 5, "--patches", 2)
+    settings = [layer, ("--layer", "relu2"), *([*layer, *more] for more in (
+        ("--sign", "min"), ("--objective", "neuron"), ("--parametrization", "pixel"), ("--seed", 1),
+        ("--filters", 3), ("--steps", 4), ("--limit", 30), ("--index", 2), ("--patches", 3)))]
+    outputs = [folder.outputs(*TINY, *setting) for setting in settings]
+    assert len(set(outputs)) == len(settings)
+    filters = [frozenset(name for name in names if "_filters_" in name) for names in outputs]
+    filters = filters[:-2]  # --index and --patches do not change them
+    assert len(frozenset.union(*filters)) == sum(map(len, filters))
 
 
 def test_unusual_networks_work_or_are_refused_in_one_line(folder, capsys, monkeypatch):
