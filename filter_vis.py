@@ -251,7 +251,8 @@ def beyond_data(study, reached, extreme, signs, numbers):
             f"{len(study.faces):,} faces does; ")
     if not below.any():
         return text + "each goes beyond the data."
-    named = ", ".join(map(str, dict.fromkeys(numbers[below][:8]))) + ", ..." * (below.sum() > 8)
+    named = [*dict.fromkeys(map(str, numbers[below]))]
+    named = ", ".join(named[:8] + ["..."] * (len(named) > 8))
     why = (f"{args.steps} steps are too few" if args.steps < 100 else
            "the penalties hold them back" if args.tv or args.l2 else
            "the ascent from noise ended on a lower peak" + (
