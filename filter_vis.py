@@ -250,7 +250,7 @@ def beyond_data(study, reached, extreme, signs, numbers):
     text = (f"The median synthesised image reaches {times:.1f} times what the most extreme of "
             f"{len(study.faces):,} faces does; ")
     if not below.any():
-        return text + "each goes beyond the data."
+        return text + "each goes beyond every face."
     named = [*dict.fromkeys(map(str, numbers[below]))]
     named = ", ".join(named[:8] + ["..."] * (len(named) > 8))
     why = (f"{args.steps} steps are too few" if args.steps < 100 else
@@ -494,14 +494,14 @@ def show_kernels(study):
     def title(shown):
         which = f"all {shown}" if shown == len(tiles) else f"the {shown} largest of {len(tiles)}"
         return (f"{study.name}, {layer.name}: {which} kernels of {weights.shape[1]}x{weights.shape[0]}"
-                f"{several}, by the root of their sum of squares")
+                f"{several}, by their norm")
 
     def conclusion(shown):
         part = tiles[order[:shown]]
         balance = np.abs(part.sum((1, 2))) / np.maximum(np.abs(part).sum((1, 2)), 1e-12)
         return (f"In {(balance < 0.25).sum()} of {shown} kernels positive and negative weights nearly "
-                "cancel: they answer to contrast, such as edges. In "
-                f"{(balance > 0.75).sum()} nearly all have one sign: they answer to brightness or darkness.")
+                "cancel: these answer to contrast, such as edges, and not to brightness. Nearly all weights of "
+                f"{(balance > 0.75).sum() or 'none'} have one sign.")
 
     draw_sheets(study, "kernels", title, tiles[order, None], captions, conclusion, "weight",
                 cmap="RdBu_r", vmin=-limit, vmax=limit)

@@ -110,7 +110,7 @@ def test_the_figure_says_which_filters_stay_below_the_data_and_why(folder):
     text = filter_vis.beyond_data(study, reached, extreme, ones, np.array([7, 8, 9]))
     assert "1.5 times" in text and "1 of 3 stay below the data (8): " in text and "contrast" in text
     text = filter_vis.beyond_data(study, reached[::2], extreme[::2], ones[::2], np.array([7, 9]))
-    assert "each goes beyond the data" in text
+    assert "each goes beyond every face" in text
 
 
 def test_each_setting_has_figures_of_its_own(folder):
