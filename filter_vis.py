@@ -209,7 +209,7 @@ def show_filters(study):
             continue
         table, tables[f"images_{layer}"] = show_maximized(study, layer, order, answers, eta)
         tables[f"filters_{layer}"] = table
-        tables[f"outputs_{layer}"] = show_outputs(study, layer, order)
+        tables[f"outputs_{layer}"] = show_outputs(study, layer, order, (~dead).sum())
         if args.patches:
             tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], answers)
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
@@ -232,12 +232,12 @@ def field_text(study, layer):
     return "{1:.0f}x{0:.0f} px".format(*field.size)
 
 
-def chosen(study, shown, filters):
-    """Which filters a sheet shows, in words."""
-    if shown == filters:
-        return f"all {filters} filters"
+def chosen(study, shown, alive):
+    """Which filters a sheet shows, in words; alive: how many are not dead."""
+    if shown == alive:
+        return f"all {alive} filters that are not dead"
     by = "in which the classes differ most" if study.faces.labels is not None else "that come first"
-    return f"the {shown} of {filters} filters {by}"
+    return f"the {shown} of {alive} filters {by}"
 
 
 def beyond_data(study, reached, extreme, signs, numbers):
@@ -293,7 +293,7 @@ def show_maximized(study, layer, order, answers, eta):
     def title(shown):
         return (f"{study.name}, {layer}: images of each filter's {args.goal} ({what}), "
                 f"{args.steps} steps of ascent ({args.parametrization}); each unit sees "
-                f"{field_text(study, layer)}; {chosen(study, shown, len(eta))}, {dead} are dead.\n"
+                f"{field_text(study, layer)}; {chosen(study, shown, len(eta) - dead)}, {dead} are dead\n"
                 f"#filter: activation; ×: times the {args.goal} of the data"
                 + "; η²: share of its variance that the classes explain" * labelled)
 
@@ -307,7 +307,7 @@ def show_maximized(study, layer, order, answers, eta):
     return study.save(f"filters_{layer}", table), images
 
 
-def show_outputs(study, layer, order):
+def show_outputs(study, layer, order, alive):
     """What the same filters answer to one face: part (b) of the question."""
     import keras
     import numpy as np
@@ -316,12 +316,12 @@ def show_outputs(study, layer, order):
 
     part = keras.Model(study.model.inputs[0], study.model.get_layer(layer).output)
     maps = np.asarray(part(models.prepare(study.face[None], study.model), training=False), np.float32)
-    filters, maps = maps.shape[-1], np.moveaxis(maps[0], -1, 0)[order]
+    maps = np.moveaxis(maps[0], -1, 0)[order]
     captions = [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)]
 
     def title(shown):
         return (f"{study.name}, {layer}: outputs for {study.caption}, {maps.shape[2]}x{maps.shape[1]} each; "
-                f"{chosen(study, shown, filters)}")
+                f"{chosen(study, shown, alive)}")
 
     def conclusion(shown):
         part, strongest = maps[:shown], maps[:shown].mean((1, 2)).argmax()
@@ -349,7 +349,8 @@ def show_patches(study, layer, order, answers):
     canvas = maximization.canvas(study.model, layer, "neuron")
     ascent = maximization.ascend(canvas, order, label=layer, **study.options)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
-    cells, captions, table, best = [], [], [], answers.peak[:, order].max(0)
+    alive, best = (~maximization.dead_filters(answers)).sum(), answers.peak[:, order].max(0)
+    cells, captions, table = [], [], []
     for c, image, reached in zip(order, canvas.crop(ascent.images), ascent.activations):
         rows, units = maximization.best_images(answers, c, study.args.patches, groups)
         values = answers.peak[rows, c]
@@ -365,7 +366,7 @@ def show_patches(study, layer, order, answers):
     draw_sheets(study, f"patches_{layer}", lambda shown: (
         f"{study.name}, {layer}: the image synthesised for the middle unit, then the patches of "
         f"{len(study.faces):,} faces that excite the filter most; each unit sees {field_text(study, layer)} "
-        f"(blue: outside the face); {chosen(study, shown, answers.peak.shape[1])}"), np.array(cells),
+        f"(blue: outside the face); {chosen(study, shown, alive)}"), np.array(cells),
         captions, lambda shown: beyond_data(study, ascent.activations, best, np.ones(len(order)), order),
         columns=2)
     return study.save(f"patches_{layer}", table)
@@ -500,8 +501,8 @@ def show_kernels(study):
         part = tiles[order[:shown]]
         balance = np.abs(part.sum((1, 2))) / np.maximum(np.abs(part).sum((1, 2)), 1e-12)
         return (f"In {(balance < 0.25).sum()} of {shown} kernels positive and negative weights nearly "
-                "cancel: these answer to contrast, such as edges, and not to brightness. Nearly all weights of "
-                f"{(balance > 0.75).sum() or 'none'} have one sign.")
+                "cancel: these answer to contrast, such as edges, and not to brightness. Nearly all weights "
+                f"of {(balance > 0.75).sum() or 'none'} have one sign.")
 
     draw_sheets(study, "kernels", title, tiles[order, None], captions, conclusion, "weight",
                 cmap="RdBu_r", vmin=-limit, vmax=limit)
