@@ -8,27 +8,31 @@
 
 Under each tile: the filter's number, the activation reached, how many times the data's maximum that is, and
 the share of the filter's variance over the data that the classes explain (eta squared), by which tiles are
-sorted. Writes figures/NAME_filters_LAYER.png, NAME_outputs_LAYER.png and so on, and a CSV of the numbers
-beside each.
+sorted. Writes figures/MODEL_filters_LAYER_OBJECTIVE_PARAMETRIZATION_SIGN_DATA.png with the best 16 filters
+and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA_index-N.png and so on, other settings in the
+name, and a CSV of the numbers beside each.
 """
 
 import dataclasses
+import textwrap
 from pathlib import Path
 
 from utils import cli, files
 
-PATCH_FILTERS = 24  # of a layer at most, on the sheet of patches
+BEST = 16  # filters on a sheet that fits a page
 STRIP_FILTERS, STRIP_FRAMES = 8, 8
 SIGNS = {"max": 1, "min": -1}
 OUTSIDE_COLOR = "#BBDDF2"  # beyond the border of a face
 
 
 def main(argv=None):
-    """Returns {kind, or kind_layer: DataFrame} of every table, "summary" with one row a layer among them."""
+    """Returns {kind, or kind_layer: DataFrame} of every table, "summary" with one row a layer among them, and
+    {"images_layer": synthesised images as in `draw_sheet`, in the order of "filters_layer"}. attrs["figures"]
+    of a table are the paths of its figures."""
     args = parse_args(argv)
     cli.start_keras()
     study = load_study(args)
-    files.check_outputs(output_paths(study, study.layers))
+    files.check_outputs(output_paths(study))
     tables = {}
     if args.kernels:
         tables["kernels"] = show_kernels(study)
@@ -38,8 +42,7 @@ def main(argv=None):
         tables["classes"] = show_classes(study)
     if args.adversarial:
         tables["adversarial"] = show_adversarial(study)
-    shown = [layer for layer in study.layers if f"filters_{layer}" in tables]
-    print("Wrote " + ", ".join(map(files.relative_path, output_paths(study, shown))))
+    print("Wrote " + ", ".join(map(files.relative_path, study.written)))
     return tables
 
 
@@ -49,7 +52,9 @@ def parse_args(argv):
     option("--model", type=Path, help="classifier (default: models/cnn.h5, else the released one)")
     option("--data", type=cli.data_path, help="CSV or image folder (default: data/*.csv, else the sample)")
     option("--limit", type=cli.number(int, 1), default=2000, help="faces that the filters are measured on")
-    option("--index", type=cli.number(int, 0), default=15, help="face, from 0, of outputs and --adversarial")
+    option("--index", type=cli.number(int, 0),
+           help="training image, from 0, of outputs and --adversarial (default: of the first 100 the one "
+                "that the network is surest of and gets right)")
     option("--layer", nargs="*", metavar="NAME",
            help="layers to show (default: the activation that ends each convolution stage)")
     option("--filters", type=cli.number(int, 1), default=64,
@@ -77,6 +82,8 @@ def parse_args(argv):
         raise cli.UserError("--tv, --l2 and --jitter belong to --parametrization pixel")
     args.signs = list(SIGNS) if args.sign == "both" else [args.sign]
     args.goal = " and ".join(f"{sign}imum" for sign in args.signs)
+    args.ascent = parser.changed(args, "tv", "l2", "jitter", "steps", "seed")
+    args.measured = parser.changed(args, "limit", "filters")
     return args
 
 
@@ -101,11 +108,20 @@ class Study:
     face: object
     caption: str
     options: dict
+    written: list = dataclasses.field(default_factory=list)
 
     def path(self, kind, suffix=".png"):
+        """figures/MODEL_KIND_LAYER and the settings that make a difference to this kind."""
         from utils import models
 
-        return models.FIGURES / f"{self.name}_{kind.replace('/', '_')}{suffix}"
+        args, data = self.args, self.faces.name
+        climb = f"{args.parametrization}_{args.sign}{args.ascent}_{data}"
+        settings = {
+            "filters": f"{args.objective}_{climb}{args.measured}", "outputs": f"{data}_index-{args.index}",
+            "progress": f"{args.objective}_{climb}{args.measured}", "classes": f"{climb}{args.measured}",
+            "patches": f"{args.patches}_{args.parametrization}{args.ascent}_{data}{args.measured}",
+            "adversarial": f"{data}_index-{args.index}", "kernels": ""}[kind.partition("_")[0]]
+        return models.FIGURES / f"{files.name_part(self.name, kind, settings)}{suffix}"
 
     def save(self, kind, table):
         """Write columns or rows as CSV, numbers with six significant digits; returns what is written."""
@@ -114,15 +130,23 @@ class Study:
         table = pd.DataFrame(table)
         for name in table.select_dtypes("floating"):
             table[name] = table[name].map("{:.6g}".format, na_action="ignore")
-        files.write_table(self.path(kind, ".csv"), table)
+        path = self.path(kind, ".csv")
+        files.write_table(path, table)
+        table.attrs["figures"] = [str(one) for one in self.written if one.stem.startswith(path.stem)]
+        self.written.append(path)
         return table
+
+    def save_figure(self, figure, kind, suffix=".png"):
+        from utils.figures import save_figure
+
+        self.written.append(save_figure(figure, self.path(kind, suffix)))
 
 
 def load_study(args):
     """Everything that the options name. Raises UserError for layers and faces that do not exist."""
-    from explain import receptive_field
-    from explain.activation_maximization import Fourier, Pixel
-    from utils import data, models
+    from explain import faithfulness, receptive_field
+    from explain.activation_maximization import Pixel
+    from utils import data, models, structure
 
     path = args.model or models.default_model()
     model = models.load(path)
@@ -135,32 +159,30 @@ def load_study(args):
             problem = "gives no maps" if name in nodes else "does not exist"
             raise cli.UserError(f"layer {name} {problem}; choose from {', '.join(choices)}")
     faces = data.training_part(data.find_data(args.data))
+    if args.index is None:
+        args.index = faithfulness.surest_face(structure.logits_model(model), faces)
     if args.index >= len(faces):
-        raise cli.UserError(f"--index {args.index} is out of range: there are {len(faces)} faces, "
+        raise cli.UserError(f"--index {args.index} is out of range; {faces.source} has training images "
                             f"0 to {len(faces) - 1}")
     label = "" if faces.labels is None else f" ({data.CLASSES[faces.labels[args.index]]})"
     face = models.prepare(faces.images[[args.index]], model)[0, ..., 0]
-    pixels = args.parametrization == "pixel"
-    options = {"parametrization": Pixel(args.tv, args.l2, args.jitter) if pixels else Fourier(),
-               "steps": args.steps, "seed": args.seed}
+    pixels = Pixel(args.tv, args.l2, args.jitter) if args.parametrization == "pixel" else None
+    options = {"parametrization": pixels, "steps": args.steps, "seed": args.seed}
     return Study(args, path.stem, model, nodes, layers, faces.take(slice(0, args.limit)), face,
-                 f"face {args.index}{label}", options)
+                 f"index {args.index}{label}", options)
 
 
-def output_paths(study, layers):
-    """All files that the command writes about these layers and whatever else was asked for.
-
-    Returns {path: first column of a CSV, else ""}.
-    """
+def output_paths(study):
+    """All files that the command may write: {path: first column of a CSV, else ""}."""
     args = study.args
     kinds = ["filters", "outputs"] + ["patches"] * bool(args.patches)
-    first_columns = {f"{kind}_{layer}": "filter" for layer in layers for kind in kinds}
+    first_columns = {f"{kind}_{layer}": "filter" for layer in study.layers for kind in kinds}
     first_columns |= {kind: first for kind, first in (("classes", "class"), ("adversarial", "method"),
                                                       ("kernels", "filter")) if getattr(args, kind)}
     outputs = {study.path(kind, suffix): first * (suffix == ".csv")
-               for kind, first in first_columns.items() for suffix in (".png", ".csv")}
+               for kind, first in first_columns.items() for suffix in (".png", "_all.png", ".csv")}
     suffix = ".gif" if args.progress == "gif" else ".png"
-    return outputs | {study.path(f"progress_{layer}", suffix): "" for layer in layers if args.progress}
+    return outputs | {study.path(f"progress_{layer}", suffix): "" for layer in study.layers if args.progress}
 
 
 # ---- filters -----------------------------------------------------------------------------------------------
@@ -180,15 +202,16 @@ def show_filters(study):
         eta = np.full(len(dead), np.nan)
         if faces.labels is not None:
             eta = maximization.eta_squared(answers.mean, faces.labels)
-        order = np.argsort(-np.nan_to_num(eta), kind="stable")
+        order = np.argsort(-np.nan_to_num(eta), kind="stable")  # without labels by number
         order = order[~dead[order]][:args.filters]
         if not len(order):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(faces)} faces; nothing to show")
             continue
-        table = tables[f"filters_{layer}"] = show_maximized(study, layer, order, answers, eta)
-        tables[f"outputs_{layer}"] = show_outputs(study, layer, order)
+        table, tables[f"images_{layer}"] = show_maximized(study, layer, order, answers, eta)
+        tables[f"filters_{layer}"] = table
+        tables[f"outputs_{layer}"] = show_outputs(study, layer, order, (~dead).sum())
         if args.patches:
-            tables[f"patches_{layer}"] = show_patches(study, layer, order[:PATCH_FILTERS], answers)
+            tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], answers)
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
                      "rare": maximization.rare_filters(answers).sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
@@ -209,8 +232,36 @@ def field_text(study, layer):
     return "{1:.0f}x{0:.0f} px".format(*field.size)
 
 
+def chosen(study, shown, alive):
+    """Which filters a sheet shows, in words; alive: how many are not dead."""
+    if shown == alive:
+        return f"all {alive} filters that are not dead"
+    by = "in which the classes differ most" if study.faces.labels is not None else "that come first"
+    return f"the {shown} of {alive} filters {by}"
+
+
+def beyond_data(study, reached, extreme, signs, numbers):
+    """Whether images excite filters more than the data do, in words, and why if not: arrays (n,), signs 1 or
+    -1, names of the filters."""
+    import numpy as np
+
+    args, below = study.args, signs * reached <= signs * extreme
+    times = np.median(reached[extreme != 0] / extreme[extreme != 0]) if extreme.any() else np.nan
+    text = (f"The median synthesised image reaches {times:.1f} times what the most extreme of "
+            f"{len(study.faces):,} faces does; ")
+    if not below.any():
+        return text + "each goes beyond every face."
+    named = [*dict.fromkeys(map(str, numbers[below]))]
+    named = ", ".join(named[:8] + ["..."] * (len(named) > 8))
+    why = (f"{args.steps} steps are too few" if args.steps < 100 else
+           "the penalties hold them back" if args.tv or args.l2 else
+           "the ascent from noise ended on a lower peak" + (
+               ", or smoothness and contrast hold it back" if args.parametrization == "fourier" else ""))
+    return text + f"{below.sum()} of {len(below)} stay below the data ({named}): {why}."
+
+
 def show_maximized(study, layer, order, answers, eta):
-    """The sheet of synthesised images and its table, one row a filter and sign."""
+    """The sheets of synthesised images; returns their table, one row a filter and sign, and the images."""
     import numpy as np
     import pandas as pd
 
@@ -229,7 +280,7 @@ def show_maximized(study, layer, order, answers, eta):
             "eta_squared": eta[order], "steps": args.steps, "seed": args.seed}))
     table = pd.concat(tables)
     if args.progress:
-        show_progress(study, layer, order, canvas.crop(ascents[0].snapshots), ascents[0].steps)
+        show_progress(study, layer, order, canvas, ascents[0])
 
     captions, labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
@@ -238,18 +289,25 @@ def show_maximized(study, layer, order, answers, eta):
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
     what = {"channel": "mean of the map", "neuron": "middle unit"}[args.objective]
     dead = maximization.dead_filters(answers).sum()
-    draw_sheet(
-        study.path(f"filters_{layer}"),
-        f"{study.name}, {layer}: images of each filter's {args.goal} ({what})\n"
-        f"{args.steps} steps of ascent ({args.parametrization}); each unit sees {field_text(study, layer)}\n"
-        f"{len(order)} of {len(eta)} filters; {dead} are dead on all {len(study.faces):,} faces\n"
-        f"#filter: activation; ×: times the data's {args.goal}"
-        + "; η²: share of its variance that the classes explain" * labelled,
-        np.stack([canvas.crop(ascent.images) for ascent in ascents], 1), captions)
-    return study.save(f"filters_{layer}", table)
+
+    def title(shown):
+        return (f"{study.name}, {layer}: images of each filter's {args.goal} ({what}), "
+                f"{args.steps} steps of ascent ({args.parametrization}); each unit sees "
+                f"{field_text(study, layer)}; {chosen(study, shown, len(eta) - dead)}, {dead} are dead\n"
+                f"#filter: activation; ×: times the {args.goal} of the data"
+                + "; η²: share of its variance that the classes explain" * labelled)
+
+    def conclusion(shown):
+        rows = table[table["filter"].isin(order[:shown])]
+        return beyond_data(study, rows.activation.to_numpy(), rows.data_extreme.to_numpy(),
+                           rows.sign.map(SIGNS).to_numpy(), rows["filter"].to_numpy())
+
+    images = np.stack([canvas.crop(ascent.images) for ascent in ascents], 1)
+    draw_sheets(study, f"filters_{layer}", title, images, captions, conclusion)
+    return study.save(f"filters_{layer}", table), images
 
 
-def show_outputs(study, layer, order):
+def show_outputs(study, layer, order, alive):
     """What the same filters answer to one face: part (b) of the question."""
     import keras
     import numpy as np
@@ -260,9 +318,21 @@ def show_outputs(study, layer, order):
     maps = np.asarray(part(models.prepare(study.face[None], study.model), training=False), np.float32)
     maps = np.moveaxis(maps[0], -1, 0)[order]
     captions = [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)]
-    draw_sheet(study.path(f"outputs_{layer}"), f"{study.name}, {layer}: outputs for {study.caption}, "
-               f"{maps.shape[2]}x{maps.shape[1]} each", maps[:, None], captions, "activation", study.face,
-               cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
+
+    def title(shown):
+        return (f"{study.name}, {layer}: outputs for {study.caption}, {maps.shape[2]}x{maps.shape[1]} each; "
+                f"{chosen(study, shown, alive)}")
+
+    def conclusion(shown):
+        part, strongest = maps[:shown], maps[:shown].mean((1, 2)).argmax()
+        silent = (part.max((1, 2)) <= 0).sum()
+        answering = (f"{silent} of these {shown} filters are silent for this face; " if silent else
+                     "Every filter answers to this face somewhere; ")
+        return (f"{answering}on average {100 * (part > 0).mean():.0f} % of a map is above zero. "
+                f"#{order[strongest]} answers most on average.")
+
+    draw_sheets(study, f"outputs_{layer}", title, maps[:, None], captions, conclusion, "activation",
+                study.face, cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
     return study.save(f"outputs_{layer}", {
         "filter": order, "mean": maps.mean((1, 2)), "maximum": maps.max((1, 2)),
         "share_above_zero": [f"{share:.4f}" for share in (maps > 0).mean((1, 2))]})
@@ -279,6 +349,7 @@ def show_patches(study, layer, order, answers):
     canvas = maximization.canvas(study.model, layer, "neuron")
     ascent = maximization.ascend(canvas, order, label=layer, **study.options)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
+    alive, best = (~maximization.dead_filters(answers)).sum(), answers.peak[:, order].max(0)
     cells, captions, table = [], [], []
     for c, image, reached in zip(order, canvas.crop(ascent.images), ascent.activations):
         rows, units = maximization.best_images(answers, c, study.args.patches, groups)
@@ -289,28 +360,37 @@ def show_patches(study, layer, order, answers):
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])
         captions.append(f"#{c}: synthesised {reached:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
-        table += [{"filter": c, "rank": rank, "face": row, "label": "" if labels is None else labels[row],
+        table += [{"filter": c, "rank": rank, "index": row, "label": "" if labels is None else labels[row],
                    "activation": value, "y": y, "x": x}
                   for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
-    draw_sheet(study.path(f"patches_{layer}"), (
-        f"{study.name}, {layer}: the image synthesised for the middle unit, then the patches\nof "
-        f"{len(study.faces)} faces that excite the filter most; each unit sees {field_text(study, layer)} "
-        "(blue: outside the face)"), np.array(cells), captions, columns=2)
+    draw_sheets(study, f"patches_{layer}", lambda shown: (
+        f"{study.name}, {layer}: the image synthesised for the middle unit, then the patches of "
+        f"{len(study.faces):,} faces that excite the filter most; each unit sees {field_text(study, layer)} "
+        f"(blue: outside the face); {chosen(study, shown, alive)}"), np.array(cells),
+        captions, lambda shown: beyond_data(study, ascent.activations, best, np.ones(len(order)), order),
+        columns=2)
     return study.save(f"patches_{layer}", table)
 
 
-def show_progress(study, layer, order, frames, steps):
-    """The ascent on its way, frames (k, n, h, w) after `steps`: a strip of the first filters, or a GIF of
-    all that stays on the last for two seconds."""
+def show_progress(study, layer, order, canvas, ascent):
+    """The ascent on its way: a strip of the first filters, or a GIF of all that stays on the last for two
+    seconds."""
     import numpy as np
     from PIL import Image, ImageOps
 
+    frames, steps = canvas.crop(ascent.snapshots), ascent.steps
     if study.args.progress == "strip":
         times = np.arange(0, len(frames), -(-(len(frames) - 1) // STRIP_FRAMES) or 1)
         cells = frames[times][:, :STRIP_FILTERS].swapaxes(0, 1).reshape(-1, 1, *frames.shape[2:])
-        captions = [f"#{c}, step {steps[k]}" for c in order[:STRIP_FILTERS] for k in times]
-        title = f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective)"
-        draw_sheet(study.path(f"progress_{layer}"), title, cells, captions, columns=len(times))
+        captions = [f"#{c}, {steps[k]}" for c in order[:STRIP_FILTERS] for k in times]
+        final = np.abs(ascent.climb[-1] - ascent.climb[0])
+        share = np.median(np.abs(ascent.climb - ascent.climb[0]) / np.maximum(final, 1e-12), axis=1)
+        early = steps[(share >= 0.9).argmax()]
+        study.save_figure(draw_sheet(
+            f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective); "
+            "#filter, step", cells, captions, columns=len(times),
+            conclusion=f"After {early} of {steps[-1]} steps the median filter has made 90 % of its way."),
+            f"progress_{layer}")
         return
     _, n, height, width = frames.shape
     columns, gap = min(n, 8), max(1, width // 8)
@@ -318,8 +398,10 @@ def show_progress(study, layer, order, frames, steps):
     tiles = tiles.astype(np.uint8).reshape(len(tiles), -1, columns, *tiles.shape[2:])
     sheets = [Image.fromarray(np.vstack([np.hstack(row) for row in rows])) for rows in tiles]
     first, *rest = [ImageOps.scale(sheet, max(1, 96 // height), Image.NEAREST) for sheet in sheets]
-    with files.replacing(study.path(f"progress_{layer}", ".gif")) as temporary:
+    path = study.path(f"progress_{layer}", ".gif")
+    with files.replacing(path) as temporary:
         first.save(temporary, save_all=True, append_images=rest, duration=[200] * len(rest) + [2000], loop=0)
+    study.written.append(path)
 
 
 # ---- classes, the smallest change, kernels -----------------------------------------------------------------
@@ -328,6 +410,7 @@ def show_progress(study, layer, order, frames, steps):
 def show_classes(study):
     """The image that maximises each class's logit, beside the face of the data that does."""
     import numpy as np
+    import pandas as pd
 
     from explain import activation_maximization as maximization
     from explain import faithfulness
@@ -343,15 +426,19 @@ def show_classes(study):
         tiles += [ascent.images, models.prepare(study.faces.images[best], logits)[..., 0]]
         rows += [{"class": name, "sign": sign, "logit": ascent.activations[code],
                   "probability": faithfulness.probabilities(logits, ascent.images[[code]])[0, code],
-                  "best_face": best[code], "its_logit": on_data[best[code], code]}
+                  "best_index": best[code], "its_logit": on_data[best[code], code]}
                  for code, name in enumerate(names)]
     rows.sort(key=lambda row: names.index(row["class"]))
-    captions = [f"{name}: " + "; ".join(f"logit {row['logit']:.3g}, face {row['its_logit']:.3g}"
-                                        for row in rows if row["class"] == name) for name in names]
-    draw_sheet(study.path("classes"), f"{study.name}: images of the {args.goal} of each class's logit,\n"
-               f"each beside the most extreme of {len(study.faces)} faces", np.stack(tiles, 1), captions,
-               columns=4 // len(args.signs))
-    table = study.save("classes", rows)
+    captions = [f"{name}\n" + "\n".join(f"logit {row['logit']:.3g}, index {row['best_index']} "
+                                        f"{row['its_logit']:.3g}" for row in rows if row["class"] == name)
+                for name in names]
+    table = pd.DataFrame(rows)
+    study.save_figure(draw_sheet(
+        f"{study.name}: images of the {args.goal} of each class's logit, each beside the most extreme of "
+        f"{len(study.faces):,} faces", np.stack(tiles, 1), captions, columns=4 // len(args.signs),
+        conclusion=beyond_data(study, table.logit.to_numpy(), table.its_logit.to_numpy(),
+                               table.sign.map(SIGNS).to_numpy(), table["class"].to_numpy())), "classes")
+    table = study.save("classes", table)
     cli.print_table(table.rename(columns=lambda name: name.replace("_", " ")))
     return table
 
@@ -364,23 +451,30 @@ def show_adversarial(study):
     from explain.adversarial import adversarial
     from utils import models, structure
 
-    logits, face = structure.logits_model(study.model), study.face
+    logits, face = structure.logits_model(study.model), np.rint(study.face)
     names = models.class_names(logits)
-    smallest, fgsm = adversarial(logits, face)
+    exact, whole, fgsm = adversarial(logits, face)
     before = faithfulness.probabilities(logits, face[None])[0]
     old, rows = before.argmax(), []
-    for method, image in (("DeepFool with bisection", smallest), ("FGSM, smallest step", fgsm)):
+    for method, image in (("DeepFool, exact", exact), ("DeepFool, whole grey levels", whole),
+                          ("FGSM, whole grey levels", fgsm)):
         if image is not None:
             after, change = faithfulness.probabilities(logits, image[None])[0], image - face
             rows.append({"method": method, "class": names[old], "turned to": names[after.argmax()],
                          "L2": f"{np.linalg.norm(change):.2f}", "RMS": f"{np.sqrt((change ** 2).mean()):.3f}",
                          "Linf": f"{np.abs(change).max():.2f}", "p before": f"{before[old]:.3f}",
                          "p after": f"{after[old]:.3f}", "p of the new class": f"{after.max():.3f}"})
+    row = rows[0 if whole is None else 1]
+    changed = exact if whole is None else whole
+    conclusion = (f"{100 * (changed != face).mean():.0f} % of the pixels, changed by at most "
+                  f"{float(row['Linf']):g} of 255 grey levels, turn {row['class']} into "
+                  f"{row['turned to']}. ") + (
+        "In whole grey levels no such small change was found: saved as an image file, the face turns back."
+        if whole is None else "All levels are whole, as in an image file.")
+    study.save_figure(draw_adversarial(study, face, changed, row, conclusion), "adversarial")
     table = study.save("adversarial", rows)
     cli.print_table(table)
-    whole = models.predict(logits, np.rint(smallest)[None])[0].argmax()
-    print(f"Rounded to whole grey levels the face is {names[whole]}.")
-    draw_adversarial(study, smallest, rows[0])
+    print(conclusion)
     return table
 
 
@@ -393,12 +487,25 @@ def show_kernels(study):
     layer = receptive_field.first_convolution(study.nodes)
     weights = np.asarray(layer.get_weights()[0], np.float32)  # (height, width, inputs, filters)
     tiles = weights.sum(2).transpose(2, 0, 1)  # a grey face is the same in every input channel, so they add
-    captions = [f"#{i}: {tile.min():.3g}\nto {tile.max():.3g}" for i, tile in enumerate(tiles)]
+    order = np.argsort(-np.linalg.norm(tiles, axis=(1, 2)), kind="stable")
+    captions = [f"#{i}: {tiles[i].min():.3g}\nto {tiles[i].max():.3g}" for i in order]
     several = f", summed over {weights.shape[2]} channels" if weights.shape[2] > 1 else ""
     limit = np.abs(tiles).max() or 1.0
-    draw_sheet(study.path("kernels"), f"{study.name}, {layer.name}: {len(tiles)} kernels of "
-               f"{weights.shape[1]}x{weights.shape[0]}{several}", tiles[:, None], captions, "weight",
-               cmap="RdBu_r", vmin=-limit, vmax=limit)
+
+    def title(shown):
+        which = f"all {shown}" if shown == len(tiles) else f"the {shown} largest of {len(tiles)}"
+        return (f"{study.name}, {layer.name}: {which} kernels of {weights.shape[1]}x{weights.shape[0]}"
+                f"{several}, by their norm")
+
+    def conclusion(shown):
+        part = tiles[order[:shown]]
+        balance = np.abs(part.sum((1, 2))) / np.maximum(np.abs(part).sum((1, 2)), 1e-12)
+        return (f"In {(balance < 0.25).sum()} of {shown} kernels positive and negative weights nearly "
+                "cancel: these answer to contrast, such as edges, and not to brightness. Nearly all weights "
+                f"of {(balance > 0.75).sum() or 'none'} have one sign.")
+
+    draw_sheets(study, "kernels", title, tiles[order, None], captions, conclusion, "weight",
+                cmap="RdBu_r", vmin=-limit, vmax=limit)
     filters, y, x = np.indices(tiles.shape).reshape(3, -1)
     return study.save("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()})
 
@@ -406,67 +513,82 @@ def show_kernels(study):
 # ---- figures -----------------------------------------------------------------------------------------------
 
 
-def draw_sheet(path, title, cells, captions, label=None, face=None, columns=None, **style):
-    """Draw cells (n, k, h, w), the k tiles of each side by side, in a grid at the size of a report's page.
+def draw_sheets(study, kind, title, cells, captions, conclusion, *details, **style):
+    """A sheet of the first BEST cells, and of more a second one of all; see `draw_sheet`. title, conclusion:
+    functions of the number shown."""
+    for shown, suffix in ((BEST, ".png"), (len(cells), "_all.png")):
+        shown = min(shown, len(cells))
+        if suffix == ".png" or shown > BEST:
+            figure = draw_sheet(title(shown), cells[:shown], captions[:shown], *details,
+                                conclusion=conclusion(shown), **style)
+            study.save_figure(figure, kind, suffix)
+
+
+def draw_sheet(title, cells, captions, label=None, face=None, columns=None, conclusion="", **style):
+    """Cells (n, k, h, w), the k tiles of each side by side, in a grid as wide as a page's column.
 
     Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. label: of a colour bar;
-    face: a grey image above it.
+    face: a grey image above it. Returns a figure.
     """
-    from utils.figures import plt, save_figure
+    from utils.figures import WIDTH, add_conclusion, plt
 
     grey = {"cmap": plt.get_cmap("gray").with_extremes(bad=OUTSIDE_COLOR), "vmin": 0, "vmax": 255}
     n, k, height, width = cells.shape
-    columns = min(n, columns or max(2, 8 // k))
+    columns = min(n, columns or (6 if k == 1 else 4))
     tiles = k * 25 / 24 + 1 / 12  # a cell and the gaps in it and beside it
-    side = min(7.2 / (columns * tiles), 1.1)  # width of a tile in inches, as everything below
+    side = min((WIDTH - 0.7 * bool(label)) / (columns * tiles), 1.1)  # of a tile in inches, as all below
     across, tall = side * tiles, side * height / width
-    down = tall + 0.105 * (1 + max(caption.count("\n") for caption in captions)) + 0.03 + side / 8
+    right, line = columns * across, 0.118  # height of a caption's line
+    size = max(right + 0.7 * bool(label), 4)
+    title = "\n".join(textwrap.fill(part, int(14.5 * size)) for part in title.split("\n"))
+    down = tall + line * (1 + max(caption.count("\n") for caption in captions)) + 0.05 + side / 8
     top = 0.16 * (1.5 + title.count("\n"))
-    right, bottom = columns * across, top + -(-n // columns) * down
-    size = right + (0.7 if label else 0), bottom
-    figure = plt.figure(figsize=size)
-    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(bottom, 0))
+    bottom = max(top + -(-n // columns) * down, (top + 1.9) if label else 0)
+    figure = plt.figure(figsize=(size, bottom))
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, size), ylim=(bottom, 0))
     ax.set_axis_off()
     ax.text(0, 0, title, fontsize=8.5, va="top")
     for i, (cell, caption) in enumerate(zip(cells, captions)):
         x, y = i % columns * across, top + i // columns * down
-        ax.text(x, y + tall + 0.02, caption, fontsize=6, va="top", linespacing=1.1)
+        ax.text(x, y + tall + 0.02, caption, fontsize=7, va="top", linespacing=1.1)
         for tile in cell:
             drawn = ax.imshow(tile, extent=(x, x + side, y + tall, y), aspect="auto", **grey | style)
             x += side * 25 / 24
     if label:
         high = min(1.6, max(0.4, bottom - top - (0.35 if face is None else 1.05)))
-        bar = figure.add_axes(((right + 0.08) / size[0], 0.2 / bottom, 0.1 / size[0], high / bottom))
+        bar = figure.add_axes(((right + 0.08) / size, 0.2 / bottom, 0.1 / size, high / bottom))
         figure.colorbar(drawn, cax=bar, extend="max" if cells.max() > drawn.norm.vmax else "neither")
-        bar.set_ylabel(label, fontsize=7)
-        bar.tick_params(labelsize=6)
+        bar.set_ylabel(label, fontsize=7.5)
+        bar.tick_params(labelsize=7)
     if face is not None:
         ax.imshow(face, extent=(right + 0.04, right + 0.66, top + 0.62, top), aspect="auto", **grey)
-    save_figure(figure, path)
+    add_conclusion(figure, conclusion)
+    return figure
 
 
-def draw_adversarial(study, changed, row):
+def draw_adversarial(study, face, changed, row, conclusion):
     """The face, the magnified change and the changed face."""
-    from utils.figures import plt, save_figure
+    from utils.figures import WIDTH, add_conclusion, plt
 
-    change = changed - study.face
+    change = changed - face
     limit = abs(change).max()
     grey, signed = {"cmap": "gray", "vmin": 0, "vmax": 255}, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
     before, after, new = (100 * float(row[key]) for key in ("p before", "p after", "p of the new class"))
     panels = (
-        (study.face, grey, f"{study.caption}:\n{row['class']} {before:.1f} %"),
+        (face, grey, f"{study.caption}:\n{row['class']} {before:.1f} %"),
         (change, signed,
-         f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']}, L∞ {row['Linf']} of 255"),
-        (changed, grey, f"changed face:\n{row['turned to']} {new:.1f} %, {row['class']} {after:.1f} %"))
-    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.6), layout="constrained")
+         f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']}, L∞ {float(row['Linf']):g} of 255"),
+        (changed, grey, f"changed face: {row['turned to']} {new:.1f} %,\n{row['class']} {after:.1f} %"))
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), layout="constrained")
     for ax, (image, style, title) in zip(axes, panels):
         drawn = ax.imshow(image, **style)
-        ax.set_title(title, fontsize=8.5)
+        ax.set_title(title, fontsize=8)
         ax.set_axis_off()
         if style is signed:
             figure.colorbar(drawn, ax=ax, label="grey levels", shrink=0.8)
     figure.suptitle(f"{study.name}: the smallest change found that turns the class", fontsize=10)
-    save_figure(figure, study.path("adversarial"))
+    add_conclusion(figure, conclusion)
+    return figure
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Question 4: where does the network look? Saliency maps, and which of them to trust.
 
-    python saliency.py                                  the 16th training image: face, heat map, masked face
+    python saliency.py                                  one training image: face, heat map, masked face
     python saliency.py --per-class 2 --method grad-cam  two images of each class on one sheet
     python saliency.py --images me.jpg --method all     own photos, all methods side by side
     python saliency.py --evaluate 100                   deletion, insertion, randomisation of each method
@@ -8,11 +8,11 @@
 
 Methods: gradient, gradient-x-input, smoothgrad, squaregrad, vargrad, integrated-gradients, guided-backprop,
 grad-cam, grad-cam++, layer-cam, hires-cam and, slow because they ask the network hundreds of times an image,
-score-cam, occlusion, rise. The masked face keeps the pixels with the largest values of its map (--keep); the
-others become the face's mean grey (--fill).
+score-cam, occlusion, rise. The masked face keeps the pixels with the largest values of its map (--keep) that
+are above zero; the others become the face's mean grey (--fill).
 
-Writes figures/NAME_saliency*.png, NAME being the model's, and a CSV with the numbers beside each. Any Keras
-classifier with one image input will do. A sheet takes seconds, --evaluate minutes.
+Writes figures/MODEL_saliency_METHOD_DATA_index-N.png, other settings in the name, and a CSV with the numbers
+beside each. Any Keras classifier with one image input will do. A sheet takes seconds, --evaluate minutes.
 """
 
 import os
@@ -23,8 +23,9 @@ import numpy as np
 from utils import cli, data, files, models
 from utils.cli import UserError
 
-FACES_ON_A_SHEET = 70
+MOST_FACES = 70
 FACES_RANDOMISED = 24  # the cascade makes every map again after every stage
+CLEARLY = 0.05  # of probability, by which a masked face beats those of the controls
 RUNNER_UP = " - runner-up"
 FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
@@ -32,7 +33,7 @@ CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
 
 
 def main(argv=None):
-    """Returns the table that stands beside the (first) figure, a DataFrame."""
+    """Returns the (first) table that is written, a DataFrame; its attrs["figures"] are the figures' paths."""
     args = parse_args(argv)
     cli.start_keras()
     model = load_model(args)
@@ -51,8 +52,9 @@ def parse_args(argv):
            help="faces (default: data/*.csv, else the sample; with --evaluate and --mean-maps the model's "
                 "own validation split)")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--index", type=cli.number(int, 0), nargs="+", default=[15],
-                       help="training images, counted from 0")
+    which.add_argument("--index", type=cli.number(int, 0), nargs="+",
+                       help="training images, counted from 0 (default: of the first 100 the one that the "
+                            "network is surest of and gets right)")
     which.add_argument("--per-class", type=cli.number(int, 1, 10), metavar="N",
                        help="the first N images of each class")
     which.add_argument("--images", type=Path, nargs="+", metavar="FILE", help="own photos of faces")
@@ -74,28 +76,22 @@ def parse_args(argv):
                          help="test the methods on N validation images (100 if not given)")
     instead.add_argument("--mean-maps", action="store_true",
                          help="the mean map of each class over the validation split")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.settings = parser.changed(args, "target", "keep", "fill", "layer", "baseline", "samples", "seed")
+    return args
 
 
 # ---- the network and the faces -----------------------------------------------------------------------------
 
 
 def load_model(args):
-    """The model of logits; args.model becomes its path, args.method the methods to use. Where the user named
-    none, or all, those that do not suit the network are left out."""
+    """The model of logits; args.model becomes its path, args.method the methods to use and args.method_name
+    what files call them. Where the user named none, or all, those that do not suit the network are left
+    out."""
     from explain import attribution
     from utils import structure
 
-    default = [method for method in attribution.METHODS if method not in attribution.SLOW]
-    methods = dict.fromkeys(args.method or (default if args.evaluate else ["gradient"]))
-    for method in methods:
-        if method not in attribution.METHODS and method != "all":
-            raise UserError(f"--method: invalid choice: {method!r} (choose from "
-                            f"{', '.join(attribution.METHODS)}, all)")
-    methods = list(attribution.METHODS if "all" in methods else methods)
-    if args.mean_maps and len(methods) > 1:
-        raise UserError("--mean-maps draws one method; name one with --method")
-
+    methods = methods_to_use(args)
     args.model = args.model or models.default_model()
     model = structure.logits_model(models.load(args.model))
     targets = ["predicted", "true", "contrastive", *models.class_names(model)]
@@ -117,27 +113,50 @@ def load_model(args):
     return model
 
 
-def chosen_faces(args):
-    """The faces that --index, --per-class or --images name, and a caption for each."""
+def methods_to_use(args):
+    """The methods that --method names, or the default ones; sets args.method_name."""
+    from explain import attribution
+
+    default = [method for method in attribution.METHODS if method not in attribution.SLOW]
+    methods = dict.fromkeys(args.method or (default if args.evaluate else ["gradient"]))
+    for method in methods:
+        if method not in attribution.METHODS and method != "all":
+            raise UserError(f"--method: invalid choice: {method!r} (choose from "
+                            f"{', '.join(attribution.METHODS)}, all)")
+    methods = list(attribution.METHODS if "all" in methods else methods)
+    args.method_name = {tuple(attribution.METHODS): "all", tuple(default): "fast"}.get(
+        tuple(methods), "_".join(methods))
+    if args.mean_maps and len(methods) > 1:
+        raise UserError("--mean-maps draws one method; name one with --method")
+    return methods
+
+
+def chosen_faces(args, model):
+    """The faces that --index, --per-class or --images name, a caption for each, and all of it for a file
+    name."""
     if args.images:
         for path in args.images:
             if os.path.exists(path) and not os.path.isfile(path):
                 raise UserError(f"{path} is a folder, pipe or device; expected a JPEG or PNG of a face")
         faces = data.Faces(np.stack([data.read_image(path) for path in args.images]), source="--images")
-        return faces, [path.name for path in args.images]
+        return faces, [path.name for path in args.images], "-".join(path.stem for path in args.images)
+    from explain import faithfulness
+
     faces = data.training_part(data.find_data(args.data))
-    rows = np.array(args.index)
+    rows = np.array(args.index or [faithfulness.surest_face(model, faces)])
+    which = "index-" + "-".join(map(str, rows))
     if args.per_class:
         if faces.labels is None:
             raise UserError(f"{faces.source} has no labels for --per-class; choose images with --index")
         rows = np.concatenate([np.flatnonzero(faces.labels == code)[:args.per_class]
                                for code in range(len(data.CLASSES))])
+        which = f"per-class-{args.per_class}"
     elif rows.max() >= len(faces):
         raise UserError(f"--index {rows.max()} is out of range; "
                         f"{faces.source} has training images 0 to {len(faces) - 1}")
-    if len(rows) > FACES_ON_A_SHEET:
-        raise UserError(f"{len(rows)} images do not fit one sheet; choose at most {FACES_ON_A_SHEET}")
-    return faces.take(rows), [f"training image {row}" for row in rows]
+    if len(rows) > MOST_FACES:
+        raise UserError(f"{len(rows)} images are too many to look at; choose at most {MOST_FACES}")
+    return faces.take(rows), [f"index {row}" for row in rows], f"{faces.name}_{which}"
 
 
 def validation_faces(args):
@@ -186,19 +205,19 @@ def options(args):
     return {"seed": args.seed, "samples": args.samples, "baseline": args.baseline, "layer": args.layer}
 
 
-def output_paths(args, endings):
-    """figures/NAME_saliency with each ending. Raises UserError where one may not be overwritten.
+def output_paths(args, what, endings):
+    """figures/MODEL_saliency_WHAT, settings, ending. Raises UserError where one may not be overwritten.
 
     endings: {ending: first column of a CSV, else ""}
     """
-    outputs = {models.FIGURES / f"{args.model.stem}_saliency{ending}": first
-               for ending, first in endings.items()}
+    name = files.name_part(args.model.stem, "saliency", what) + files.name_part(args.settings)
+    outputs = {models.FIGURES / f"{name}{ending}": first for ending, first in endings.items()}
     files.check_outputs(outputs)
     return list(outputs)
 
 
 def write(paths, contents):
-    """Write figures and tables to their paths, and say so."""
+    """Write figures and tables to their paths, and say so; returns the first table."""
     from utils.figures import save_figure
 
     for path, content in zip(paths, contents):
@@ -207,48 +226,46 @@ def write(paths, contents):
         else:
             files.write_table(path, content)
     print("Wrote " + ", ".join(map(files.relative_path, paths)))
+    table = next(content for path, content in zip(paths, contents) if path.suffix == ".csv")
+    table.attrs["figures"] = [str(path) for path in paths if path.suffix == ".png"]
+    return table
 
 
 # ---- maps of single faces ----------------------------------------------------------------------------------
 
 
 def explain_faces(args, model):
-    """Maps of the chosen faces on one sheet, and how much of the probability the most salient area keeps."""
+    """Maps of the chosen faces, and how much of the probability the most salient area keeps."""
     import pandas as pd
 
-    from explain import attribution, faithfulness
+    from explain import attribution
 
-    ending = "" if args.method == ["gradient"] else "_" + "_".join(args.method)[:80]
-    if len(args.method) == len(attribution.METHODS):
-        ending = "_all"
-    if args.target != "predicted":
-        ending += "_" + args.target.replace(" ", "-")
-    paths = output_paths(args, {f"{ending}.png": "", f"{ending}.csv": "image"})
-    faces, captions = chosen_faces(args)
+    faces, captions, which = chosen_faces(args, model)
+    pages = np.array_split(np.arange(len(faces)), -(-len(faces) // faces_on_a_page(args)))
+    figures = {f"{f'_page-{number}' * (len(pages) > 1)}.png": "" for number in range(1, len(pages) + 1)}
+    paths = output_paths(args, f"{args.method_name}_{which}", figures | {".csv": "image"})
     grey, targets, codes, probabilities, about = forward(args, model, faces)
     about.insert(0, "image", captions)
     if args.target == "contrastive":
         about.target += RUNNER_UP
 
     # ---- Maps, and masked faces: the pixels that a map ranks first stay as they are, the rest is filled
-    methods, rows = [*args.method, "random", "edges"], np.arange(len(grey))
-    maps = attribution.attribute_all(model, grey, targets, methods, **options(args))
-    values = {method: attribution.strength(maps[method], method) for method in methods}
-    masked = {method: faithfulness.masked(grey, values[method], args.keep / 100, args.fill, args.seed)
-              for method in methods}
-    kept = {method: faithfulness.probabilities(model, masked[method])[rows, codes].astype(float)
-            for method in methods}
+    maps = attribution.attribute_all(model, grey, targets, [*args.method, "random", "edges"], **options(args))
+    values = {method: attribution.strength(each, method) for method, each in maps.items()}
+    masks, kept = {}, {}
+    for method in args.method:
+        masks[method], kept[method] = keep_most_salient(args, model, grey, codes, values, method)
     table = pd.concat(about.assign(
-        method=method, p_whole=probabilities[rows, codes].astype(float), p_kept=kept[method],
-        p_kept_random=kept["random"], p_kept_edges=kept["edges"],
+        method=method, p_whole=probabilities[np.arange(len(grey)), codes].astype(float), **kept[method],
         map_min=maps[method].min((1, 2)).astype(float), map_max=maps[method].max((1, 2)).astype(float),
-        sparseness=faithfulness.sparseness(values[method]), blank=attribution.is_blank(maps[method]))
-        for method in args.method).sort_index(kind="stable")  # face by face; the index is the face's number
+        blank=attribution.is_blank(maps[method])) for method in args.method)
+    table = table.sort_index(kind="stable")  # face by face; the index is the face's number
 
-    print(f"Probability of the class with the top {args.keep:g} % of the area kept, the rest {args.fill}")
+    print(f"p: probability of the target, of the whole face and with the top {args.keep:g} % of the map kept "
+          f"where it is above\nzero, the rest {args.fill}; random, edges: with as much area of these kept")
     text = table.iloc[:, :5].assign(**{name: table[key].map("{:.3f}".format) for name, key in (
-        ("whole", "p_whole"), ("kept", "p_kept"), ("random", "p_kept_random"), ("edges", "p_kept_edges"))})
-    text["map's max"] = table.map_max.map("{:.3g}".format)
+        ("p whole", "p_whole"), ("kept", "p_kept"), ("random", "p_kept_random"), ("edges", "p_kept_edges"))})
+    text["area %"] = (100 * table.area_kept).map("{:.0f}".format)
     text[""] = table.blank.map({True: "blank", False: ""})
     cli.print_table(text)
     if "integrated-gradients" in args.method:
@@ -256,61 +273,101 @@ def explain_faces(args, model):
                                                 args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
-    write(paths, [draw_sheet(args, grey, probabilities, values, masked, table), table])
-    return table
+    sheets = [draw_sheet(args, grey, probabilities, values, masks, table.loc[page]) for page in pages]
+    return write(paths, [*sheets, table])
+
+
+def keep_most_salient(args, model, grey, codes, values, method):
+    """Faces (n, h, w) with nothing but what a map marks, and columns of the table about them."""
+    from explain import faithfulness
+
+    def masked_faces(name, share):
+        keep = faithfulness.most_salient(values[name], share, args.seed)
+        masked = faithfulness.masked(grey, keep, args.fill)
+        p = faithfulness.probabilities(model, masked)[np.arange(len(grey)), codes]
+        return masked, keep.mean((1, 2)), p.astype(float)
+
+    masked, area, p_kept = masked_faces(method, args.keep / 100)
+    controls = {f"p_kept_{name}": masked_faces(name, area)[2] for name in ("random", "edges")}  # as much area
+    return masked, {"area_kept": area, "sparseness": faithfulness.sparseness(values[method]),
+                    "p_kept": p_kept, **controls}
+
+
+def faces_on_a_page(args):
+    """How many faces fit a page of A4: of one method in two columns, of several in lines of five panels."""
+    return 12 if len(args.method) == 1 else max(1, 6 // -(-(1 + len(args.method)) // 5))
 
 
 def draw_sheet(args, grey, probabilities, values, masked, table):
     """A block of panels for each face: the face, its map by each method and, of a single method, the masked
     face."""
     from explain.attribution import METHODS
-    from utils.figures import COLORS, plt
+    from utils.figures import COLORS, WIDTH, add_conclusion, plt
 
-    n, single = len(grey), len(args.method) == 1
-    alone = single and n == 1
-    panels = 1 + len(args.method) + single
-    columns = min(panels, 8)
-    lines = -(-panels // columns)  # of a block
-    across = 1 if n <= 4 or not single else 2 if n <= 16 else 3
-    down = -(-n // across)
-    size, gap, large, small = (2.1, 0.3, 9, 7.5) if columns * across < 5 else (1.3, 0.45, 7.5, 6)
-    width, height = size * columns * across + 0.9, (size + gap) * lines * down + (0.35 if alone else 1)
-    figure, axes = image_axes(lines * down, (columns + 1) * across - 1, figsize=(width, height),
+    n, single = table.index.nunique(), len(args.method) == 1
+    large, alone = single and n <= 3, single and n == 1
+    across = 2 if single and not large else 1
+    columns = 3 if single else min(1 + len(args.method), 5)
+    lines, down = -(-(1 + len(args.method)) // columns), -(-n // across)  # of a block; of blocks
+    title_size, size, new = (9, 8, " ") if large else (7.5, 7, "\n")
+    height = (WIDTH / columns / across + (0.6 if single else 0.3)) * lines * down + 0.6
+    figure, axes = image_axes(lines * down, (columns + 1) * across - 1, figsize=(WIDTH, height),
                               width_ratios=([*columns * [1], 0.12] * across)[:-1])  # a gap between blocks
-    for i, rows in table.groupby(level=0):
-        top, left = lines * (i % down), (columns + 1) * (i // down)
+    for position, (i, rows) in enumerate(table.groupby(level=0)):
+        top, left = lines * (position % down), (columns + 1) * (position // down)
         original, *others = axes[top:top + lines, left:left + columns].flat
         for ax, row in zip(others, rows.itertuples()):
             image = draw_map(ax, values[row.method][i], row.blank)
             guided = row.method == "guided-backprop"
-            ax.set_title(row.method + " †" * guided, fontsize=large,
+            ax.set_title(row.method + " †" * guided, fontsize=title_size,
                          color=COLORS["red"] if guided else "black")
         draw_face(original, grey[i])
-        true = f"true: {row.true}\n" if row.true else ""
-        original.set_title(row.image, fontsize=large)
-        predicted = f"predicted: {row.predicted} ({probabilities[i].max():.2f})"
-        original.set_xlabel(true + predicted, fontsize=small)
-        others[0].set_xlabel(f"for {row.target}", fontsize=small)
+        original.set_title(row.image, fontsize=title_size)
+        predicted = f"predicted:{new}{row.predicted} {probabilities[i].max():.2f}"
+        original.set_xlabel(f"true: {row.true}\n" * bool(row.true) + predicted, fontsize=size)
+        others[0].set_xlabel(f"for{new}{row.target}", fontsize=size)
         if single:
             draw_face(others[1], masked[row.method][i])
-            others[1].set_title(f"top {args.keep:g} %, rest {args.fill}", fontsize=large)
-            others[1].set_xlabel(f"p({row.target.removesuffix(RUNNER_UP)}): {row.p_whole:.2f} whole, "
-                                 f"{row.p_kept:.2f} kept\ninstead: random {row.p_kept_random:.2f}, "
-                                 f"edges {row.p_kept_edges:.2f}", fontsize=small)
+            others[1].set_title(f"{100 * row.area_kept:.0f} % kept", fontsize=title_size)
+            others[1].set_xlabel(f"p {row.p_whole:.2f}, kept {row.p_kept:.2f}\n"
+                                 f"random {row.p_kept_random:.2f},{new}edges {row.p_kept_edges:.2f}",
+                                 fontsize=size)
     figure.get_layout_engine().set(hspace=0.06, h_pad=0.08)
     if alone:
         figure.colorbar(image, ax=others[0], extend="max", label=METHODS[row.method].unit)
     else:
         figure.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
-                        shrink=0.5, aspect=40, label="relative to each map's 99.5th percentile")
+                        shrink=0.6, aspect=40, label="relative to each map's 99.5th percentile")
     method = args.method[0] if single else f"{len(args.method)} methods"
     target = {"predicted": "predicted class", "true": "true class",
               "contrastive": "predicted class minus runner-up"}.get(args.target, f"class {args.target}")
-    title = f"Saliency of {args.model.stem}: {method}, {target}"
-    if "guided-backprop" in args.method:
-        title += "\n† shows edges whatever was learnt (Adebayo et al. 2018)"
-    figure.suptitle(title, fontsize=10.5)
+    figure.suptitle(f"Saliency of {args.model.stem}\n{method}, {target}", fontsize=10)
+    add_conclusion(figure, conclusion_of_sheet(args, table))
     return figure
+
+
+def conclusion_of_sheet(args, table):
+    """What the masked faces say about the maps."""
+    columns = ["p_kept", "p_kept_random", "p_kept_edges", "p_whole", "area_kept"]
+    means = table.groupby("method")[columns].mean()
+    kept, random, edges, whole, area = means.loc[means.p_kept.idxmax()]
+    numbers = (f"keep the probability at {kept:.2f} (whole face: {whole:.2f}); the same area of random "
+               f"pixels gives {random:.2f}, of the strongest edges {edges:.2f}.")
+    compared = means if len(args.method) > 1 else table
+    wins = (compared.p_kept - compared[["p_kept_random", "p_kept_edges"]].max(axis=1) >= CLEARLY).sum()
+    if len(args.method) > 1:
+        text = (f"{means.p_kept.idxmax()} does best: the {100 * area:.0f} % of the area that it marks "
+                f"{numbers} {wins} of {len(means)} methods do clearly better than both.")
+    elif len(table) > 1:
+        text = (f"On average the {100 * area:.0f} % of the area that a map marks {numbers} The maps do "
+                f"clearly better than both for {wins} of {len(table)} faces.")
+    else:
+        text = f"The {100 * area:.0f} % of the area that the map marks {numbers} " + (
+            "So the map shows what the network uses here." if wins else
+            "So the map is no clearly better guide to what the network uses here.")
+    if "guided-backprop" in args.method:
+        text += " † Shows edges whatever was learnt (Adebayo et al. 2018)."
+    return text
 
 
 def image_axes(down, across, **options):
@@ -343,9 +400,10 @@ def evaluate_methods(args, model):
     """Test the methods: one table with intervals and verdicts, two figures with their numbers."""
     from explain import attribution, faithfulness
 
-    paths = output_paths(args, {"_evaluation.png": "", "_evaluation.csv": "method", "_curves.csv": "method",
-                                "_randomisation.png": "", "_randomisation.csv": "method"})
     faces, few = validation_faces(args).take(slice(args.evaluate)), slice(FACES_RANDOMISED)
+    paths = output_paths(args, f"evaluation_{args.method_name}_{faces.name}_{args.evaluate}", {
+        ".png": "", ".csv": "method", "_curves.csv": "method",
+        "_randomisation.png": "", "_randomisation.csv": "method"})
     if len(faces) < 2:
         raise UserError(f"{faces.source} has {len(faces)} faces; expected at least 2")
     grey, targets, codes, *_ = forward(args, model, faces)
@@ -354,89 +412,53 @@ def evaluate_methods(args, model):
     values = {method: attribution.strength(maps[method], method) for method in methods}
     scores, curves = faithfulness.evaluate(model, grey, codes, values, args.keep / 100, args.seed)
     cascade = faithfulness.cascade(model, grey[few], targets[few], args.method, **options(args))
-    table, control = table_of_evidence(scores, cascade, args.seed)
+    table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
     print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
-          "Deletion should be low, insertion high; net is insertion minus deletion, against "
-          f"{control}, the best control.\n"
-          f"Drop and increase of the probability with the top {args.keep:g} % kept.\n"
-          "Correlation and SSIM: of maps before and after randomisation, mean over the upper half of its "
-          f"{cascade.redrawn_down_to.nunique()} stages;\n"
-          f"a method fails when both stay above {faithfulness.FAILS:g}.")
-    print_evidence(table)
-    figures = draw_evidence(args, table, curves, len(grey)), draw_cascade(args, cascade, table)
-    write(paths, [figures[0], table, curves, figures[1], cascade])
-    return table
+          f"Deletion should be low, insertion high; net is insertion minus deletion, above {control}, the\n"
+          f"best control. Drop: of the probability with at most the top {args.keep:g} % of the area kept.\n"
+          "Correlation and SSIM: of maps before and after randomisation, mean over the upper half of its\n"
+          f"{cascade.redrawn_down_to.nunique()} stages; a method fails when both stay above "
+          f"{faithfulness.FAILS:g}. Other columns are in the CSV.")
+    print_evidence(table, control)
+    figures = draw_evidence(args, table, curves, control, len(grey)), draw_cascade(args, cascade, table)
+    return write(paths, [figures[0], table, curves, figures[1], cascade])
 
 
-def table_of_evidence(scores, cascade, seed):
-    """Means with intervals and a verdict for each method, best first, and the name of the best control.
-
-    scores, cascade: as `faithfulness.evaluate` and `faithfulness.cascade` give them.
-    """
-    import pandas as pd
-
-    from explain import faithfulness
-    from explain.attribution import CONTROLS
-    from utils import metrics
-
-    scores = scores.assign(net=scores.insertion_area - scores.deletion_area)
-    order = scores.groupby("method").net.mean().sort_values(ascending=False)
-    control = order[list(CONTROLS)].idxmax()
-    net, net_of_control = f"net_above_{control}", scores.net[scores.method == control]
-    scores[net] = scores.net - net_of_control[scores.index].to_numpy()  # face by face
-    by_method, similar = scores.groupby("method"), faithfulness.upper_half(cascade)
-    rows = []
-    for method in order.index:
-        row = {"method": method}
-        for key in ("deletion_area", "insertion_area", "drop", "increase", "sparseness", net):
-            numbers = by_method.get_group(method)[key]
-            row |= zip((key, f"{key}_low", f"{key}_high"), metrics.bootstrap_mean(numbers, seed))
-        for key in ("rank_correlation", "ssim"):
-            row[key] = "-" if method in CONTROLS else f"{similar.at[method, key]:.3f}"
-        row["blank"] = int(by_method.get_group(method).blank.sum())
-        remarks = {"control": method in CONTROLS,
-                   "fails randomisation": method not in CONTROLS and similar.at[method, "fails"],
-                   f"not above {control}": method not in CONTROLS and row[f"{net}_low"] <= 0,
-                   f"{row['blank']} blank": row["blank"]}
-        row["verdict"] = "; ".join(remark for remark, holds in remarks.items() if holds) or "passes"
-        rows.append(row)
-    return pd.DataFrame(rows), control
-
-
-def print_evidence(table):
+def print_evidence(table, control):
+    """The table in at most 100 columns."""
     text = table[["method"]].copy()
-    net = next(name for name in table.columns if name.startswith("net_above"))
-    for key in ("deletion_area", "insertion_area", net):
-        text[key.replace("_", " ")] = ["{:.3f} [{:.3f}, {:.3f}]".format(*numbers)
-                                       for numbers in table[[key, f"{key}_low", f"{key}_high"]].to_numpy()]
-    for name, key in (("drop %", "drop"), ("increase %", "increase"), ("sparse %", "sparseness")):
-        text[name] = (100 * table[key]).map("{:.0f}".format)
-    cli.print_table(text.assign(correlation=table.rank_correlation, SSIM=table.ssim, verdict=table.verdict))
+    for name, key in (("deletion", "deletion_area"), ("insertion", "insertion_area")):
+        text[name] = table[key].map("{:.3f}".format)
+    net = f"net_above_{control}"
+    text[f"net above {control}"] = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers)
+                                    for numbers in table[[net, f"{net}_low", f"{net}_high"]].to_numpy()]
+    text["drop %"] = (100 * table["drop"]).map("{:.0f}".format)
+    text[["corr.", "SSIM", "verdict"]] = table[["rank_correlation", "ssim", "verdict"]]
+    cli.print_table(text)
+    for row in table[table.blank > 0].itertuples():
+        print(f"{row.method}: {row.blank} of the maps are blank")
 
 
-def draw_evidence(args, table, curves, n):
+def draw_evidence(args, table, curves, control, n):
     """Deletion and insertion curves, each family's best bold, above all areas with intervals."""
     from explain.attribution import CONTROLS, METHODS
-    from utils.figures import COLORS, plt
+    from utils.figures import COLORS, WIDTH, add_conclusion, plt
 
     family = table.method.map(lambda method: (METHODS | CONTROLS)[method].family)
     table = table.assign(family=family, color=family.map(FAMILY_COLORS).map(COLORS))
+    best = {*table.drop_duplicates("family").method, *CONTROLS}  # the table is sorted
     height = 0.2 * len(table) + 0.4
-    figure, axes = plt.subplots(2, 2, figsize=(7.2, 3.3 + height), layout="constrained",
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 3.9 + height), layout="constrained",
                                 height_ratios=[2.6, height])
     for ax, axis, kind, low_is_good in zip(axes[0], axes[1], ("deletion", "insertion"), (True, False)):
-        ranked = table.sort_values(f"{kind}_area", ascending=low_is_good)
-        best = {*ranked.drop_duplicates("family").method, *CONTROLS}
-        for row in ranked.itertuples():
+        for row in table.itertuples():
             curve, bold = curves[curves.method == row.method], row.method in best
             ax.plot(100 * curve.share_of_area, curve[kind], CONTROL_STYLES.get(row.method, "-"),
                     color=row.color, lw=1.8 if bold else 0.7, alpha=1 if bold else 0.5,
                     label=row.method if bold else None)
         ax.set(xlabel=f"most salient area {'removed' if low_is_good else 'shown'} (%)", ylim=(0, 1),
                title=f"{kind.capitalize()} ({'low' if low_is_good else 'high'} is good)")
-        ax.legend(loc="best", ncols=2, columnspacing=1, handlelength=2.4, fontsize=7, frameon=True,
-                  edgecolor="none")
         area = table[f"{kind}_area"]
         errors = [area - table[f"{kind}_area_low"], table[f"{kind}_area_high"] - area]
         for y, color in enumerate(table.color):
@@ -450,21 +472,37 @@ def draw_evidence(args, table, curves, n):
     axes[0, 0].set_ylabel("mean probability of the class")
     axes[1, 0].set_yticklabels(table.method + fails.map({True: " †", False: ""}))
     axes[1, 1].set_yticklabels([])
-    failing = "\n† fails: nearly the same map without what was learnt" if fails.any() else ""
-    figure.suptitle(f"Do the maps of {args.model.stem} find what the network uses? {n} faces, 95 % intervals"
-                    f"{failing}", fontsize=10.5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  title="in bold: the best method of each family, and the controls", title_fontsize=8)
+    figure.suptitle(f"Do the maps of {args.model.stem} find what the network uses?\n"
+                    f"{n} faces, 95 % intervals", fontsize=10)
+    add_conclusion(figure, conclusion_of_evidence(table, control))
     return figure
+
+
+def conclusion_of_evidence(table, control):
+    """Which methods to believe."""
+    methods = table[~table.verdict.str.contains("control")]
+    passing, net = methods[methods.verdict == "passes"], f"net_above_{control}"
+    text = "No method passes both tests: take no map of this network for what it uses."
+    if len(passing):
+        best = passing.iloc[0]
+        text = (f"{len(passing)} of {len(methods)} methods find more than {control} and change with what was "
+                f"learnt; {best.method} is best, {best[net]:.2f} [{best[net + '_low']:.2f}, "
+                f"{best[net + '_high']:.2f}] above {control}.")
+    failing = methods.method[methods.verdict.str.contains("fails")]
+    return text + " † Fails: nearly the same map without what was learnt." * bool(len(failing))
 
 
 def draw_cascade(args, cascade, table):
     """Rank correlation and structural similarity of each method's maps as weights are lost from the top."""
-    from utils.figures import COLORS, plt
+    from utils.figures import COLORS, WIDTH, add_conclusion, plt
 
     methods = cascade.groupby("method").rank_correlation.mean().sort_values(kind="stable").index
     fails = table.set_index("method").verdict.str.contains("fails")[methods]
     stages = cascade.redrawn_down_to.unique()
-    figure, axes = plt.subplots(1, 2, figsize=(2.6 + 0.75 * len(stages), 1.8 + 0.27 * len(methods)),
-                                layout="constrained", sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2 + 0.27 * len(methods)), layout="constrained",
+                                sharey=True)
     titles = {"rank_correlation": "rank correlation of |map|", "ssim": "structural similarity"}
     for ax, (key, title) in zip(axes, titles.items()):
         grid = cascade.pivot(index="method", columns="redrawn_down_to", values=key).loc[methods, stages]
@@ -472,18 +510,22 @@ def draw_cascade(args, cascade, table):
         for (y, x), value in np.ndenumerate(grid):
             text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".")
             color = "black" if value > 0.5 else "white"
-            ax.text(x, y, text, ha="center", va="center", fontsize=6.5, color=color)
-        ax.set_xticks(range(len(stages)), stages, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_title(title)
-        ax.tick_params(length=0)
+            ax.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
+        ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", rotation_mode="anchor")
+        ax.set_title(title, fontsize=9)
+        ax.tick_params(length=0, labelsize=7.5)
         ax.spines[:].set_visible(False)
     axes[0].set_yticks(range(len(methods)), [f"fails: {m}" if fails[m] else m for m in methods])
     for label, failed in zip(axes[0].get_yticklabels(), fails):
         label.set(color=COLORS["red"] if failed else "black", fontweight="bold" if failed else "normal")
     figure.supxlabel("layers re-initialised, from the output down to", fontsize=9)
     figure.colorbar(image, ax=axes, label="1: unchanged map", aspect=30)
-    figure.suptitle(f"Do the maps of {args.model.stem} change as its weights are lost? (Adebayo et al. 2018)",
-                    fontsize=10.5)
+    figure.suptitle(f"Do the maps of {args.model.stem} change as its weights are lost?\n"
+                    "(Adebayo et al. 2018)", fontsize=10)
+    failing = ", ".join(methods[fails])
+    add_conclusion(figure, f"Without the upper half of the layers the maps of {failing} stay much the same: "
+                           "they do not show what was learnt." if failing else
+                           "Every method's maps change once the upper half of the layers is lost.")
     return figure
 
 
@@ -496,12 +538,11 @@ def average_maps(args, model):
 
     from explain import attribution
 
-    method, = args.method
-    paths = output_paths(args, {f"_mean_{method}.png": "", f"_mean_{method}.csv": "class"})
     faces = validation_faces(args)
+    paths = output_paths(args, f"mean_{args.method_name}_{faces.name}", {".png": "", ".csv": "class"})
     grey, targets, *_, about = forward(args, model, faces)
-    maps = attribution.attribute(model, grey, targets, method, **options(args))
-    values = np.maximum(attribution.strength(maps, method), 0)
+    maps = attribution.attribute(model, grey, targets, args.method[0], **options(args))
+    values = np.maximum(attribution.strength(maps, args.method[0]), 0)
     mean = values.mean((1, 2), keepdims=True)
     values /= np.where(mean > 0, mean, 1)  # every face counts alike, however steep its logit
     visible, right = mean.ravel() > 0, about.predicted == about.true
@@ -522,22 +563,22 @@ def average_maps(args, model):
     shares = (100 * table.filter(like="_third")).map("{:.0f}".format)
     text = table.assign(n=table.n.map("{:,}".format), **shares).rename(columns={"class": "true class"})
     cli.print_table(text.rename(columns=lambda name: name.replace("_third", " %")))
-    title = f"Where {args.model.stem} looks: {method}, mean of each true class, {len(grey):,} faces"
-    write(paths, [draw_averages(mean_faces, averages, table, title), table])
-    return table
+    title = (f"Where {args.model.stem} looks: {args.method[0]},\n"
+             f"mean of each true class, {len(grey):,} faces of {faces.source}")
+    return write(paths, [draw_averages(mean_faces, averages, table, title), table])
 
 
 def draw_averages(mean_faces, averages, table, title):
     """Mean face and mean maps of each class: {class: face (h, w)}, {(class, group): map (h, w)}."""
-    from utils.figures import plt
+    from utils.figures import WIDTH, add_conclusion, plt
 
     counts, groups = table.set_index(["class", "faces"]).n, ("all", "right", "wrong")
     top = np.percentile(list(averages.values()), 99.5) if averages else 1.0
     colors = plt.cm.ScalarMappable(plt.Normalize(0, top), "inferno")
-    figure, axes = image_axes(4, len(mean_faces), figsize=(1.05 * len(mean_faces) + 0.9, 5.4))
+    figure, axes = image_axes(4, len(mean_faces), figsize=(WIDTH, 1.1 + 4 * WIDTH / (len(mean_faces) + 0.9)))
     for column, (name, face) in zip(axes.T, mean_faces.items()):
         draw_face(column[0], face)
-        column[0].set_title(name)
+        column[0].set_title(name, fontsize=9)
         for ax, group in zip(column[1:], groups):
             ax.set_visible(True)
             ax.set_xlabel(f"n = {counts.get((name, group), 0):,}", fontsize=7, labelpad=2)
@@ -546,7 +587,15 @@ def draw_averages(mean_faces, averages, table, title):
     for ax, text in zip(axes[:, 0], ("mean face", *groups)):
         ax.set_ylabel(text)
     figure.colorbar(colors, ax=axes[1:], extend="max", label="saliency, times the map's mean", aspect=30)
-    figure.suptitle(title, fontsize=10.5)
+    figure.suptitle(title, fontsize=10)
+    if averages:
+        thirds = table[table.faces == "all"].set_index("class").filter(like="_third")
+        top, bottom = thirds.upper_third.idxmax(), thirds.lower_third.idxmax()
+        middle = thirds.middle_third
+        add_conclusion(figure, f"The middle third of the image holds {100 * middle.min():.0f} to "
+                       f"{100 * middle.max():.0f} % of the saliency. The upper third holds most for {top} "
+                       f"({100 * thirds.upper_third[top]:.0f} %), the lower third for {bottom} "
+                       f"({100 * thirds.lower_third[bottom]:.0f} %).")
     return figure
 
 

@@ -21,6 +21,7 @@ from utils.machine import has_native_bfloat16
 RANGE = 255.0
 DECAY = 1.5  # amplitude falls as frequency ** -DECAY: white noise (0) to smoother than a photograph (2)
 BRIGHTNESS = 1.5  # bound of the mean before the sigmoid, in standard deviations: dark or bright, never blank
+CONTRAST = 4.0  # bound of the contrast's factor for the neuron objective, either way
 LEARNING_RATE = 0.05  # of Adam, on the standardised spectrum
 PIXEL_STEP = RANGE / 64  # of the plain ascent, root mean square
 SCALE, DEGREES, SHIFT = 0.1, 7.0, 4.0  # the random transforms of a 48 px canvas, either way
@@ -105,12 +106,18 @@ def activation(features, channels, objective, sign=1, unit=(0, 0), climbing=Fals
 # ---- what is climbed ---------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
 class Fourier:
-    """Spectra of fixed contrast, climbed by Adam under random transforms, which keeps out high-frequency
-    noise (Olah et al. 2017). State: float32 (n, h, w // 2 + 1, 2), real and imaginary parts in units of the
-    usual amplitude."""
+    """Spectra, climbed by Adam under random transforms, which keeps out high-frequency noise (Olah et al.
+    2017). State: float32 (n, h, w // 2 + 1, 2), real and imaginary parts in units of the usual amplitude.
 
-    noise, degrees, scale = NOISE, DEGREES, SCALE
+    contrast: its factor may go from 1 / contrast to contrast. At 1 all images have the contrast of a
+    photograph as a whole, which suits a texture; single patches of photographs have far more.
+    """
+
+    contrast: float = 1.0
+
+    noise, degrees, scale = NOISE, DEGREES, SCALE  # without annotations: no fields
 
     def shift(self, size):
         """Pixels that the image is moved at most, in y and x: they grow with the canvas."""
@@ -127,8 +134,10 @@ class Fourier:
         amplitude = (1 / np.maximum(frequency, 1 / max(size)) ** DECAY).astype(np.complex64)
         image = tf.signal.irfft2d(tf.complex(state[..., 0], state[..., 1]) * amplitude, size)
         mean, variance = tf.nn.moments(image, (1, 2), keepdims=True)
-        brightness = BRIGHTNESS * tf.tanh(state[:, :1, :1, 0] / 4)
-        return RANGE * tf.sigmoid((image - mean) * tf.math.rsqrt(variance + 1e-12) + brightness)
+        # At frequency zero the real part is free, as the mean is taken off, and the imaginary part unused.
+        brightness, contrast = tf.unstack(tf.tanh(state[:, :1, :1] / 4), axis=-1)
+        image = (image - mean) * tf.math.rsqrt(variance + 1e-12) + BRIGHTNESS * brightness
+        return RANGE * tf.sigmoid(self.contrast ** contrast * image)
 
     def step(self, number, state, mean, square, gradient):
         """State and Adam's two moments after step `number`, from 0."""
@@ -151,7 +160,7 @@ class Pixel:
     l2: float = 0.0
     jitter: int = 0
 
-    noise, degrees, scale = 0.0, 0.0, 0.0  # without annotations: no fields
+    noise, degrees, scale = 0.0, 0.0, 0.0
 
     def shift(self, size):
         return [self.jitter, self.jitter]
@@ -192,23 +201,24 @@ def transform_params(rng, steps, n, size, parametrization):
 @dataclasses.dataclass
 class Ascent:
     """Results of gradient ascent: images float32 (n, h, w), 0-255, the activation (n,) that each reaches, and
-    snapshots float32 (k, n, h, w) on the way, taken after `steps` (k,) steps; each image is its best
-    snapshot."""
+    snapshots float32 (k, n, h, w) on the way with their activations `climb` (k, n), taken after `steps` (k,)
+    steps; each image is its best snapshot."""
 
     images: np.ndarray
     activations: np.ndarray
     snapshots: np.ndarray
+    climb: np.ndarray
     steps: list
 
 
 def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, label="ascent", batch_size=None):
     """Images that drive each of `channels` (int, n) to its maximum (sign 1) or minimum (-1) on a Canvas.
 
-    parametrization: `Fourier` (the default) or `Pixel`; batch_size: by default what memory allows. Where the
-    processor multiplies bfloat16 natively the climb is in bfloat16, nearly twice as fast; activations are
-    measured in float32 and without transforms. Returns Ascent.
+    parametrization: `Fourier` (the default; of free contrast for "neuron") or `Pixel`; batch_size: by default
+    what memory allows. Where the processor multiplies bfloat16 natively the climb is in bfloat16, nearly
+    twice as fast; activations are measured in float32 and without transforms. Returns Ascent.
     """
-    parametrization = parametrization or Fourier()
+    parametrization = parametrization or Fourier(CONTRAST if place.objective == "neuron" else 1.0)
     channels, count = np.asarray(channels, np.int32), len(channels)
     batch_size = batch_size or batch_limit(place.network, count)
     climb, measure = compiled_ascent(place, parametrization, sign, seed)
@@ -227,7 +237,7 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
         parts.append([np.stack(column)[:, :count - begin] for column in zip(*snapshots)])
     snapshots, reached = (np.concatenate(column, 1) for column in zip(*parts))
     best = len(reached) - 1 - (sign * reached)[::-1].argmax(0), np.arange(count)  # of equals, the last
-    return Ascent(snapshots[best], reached[best], snapshots, marks)
+    return Ascent(snapshots[best], reached[best], snapshots, reached, marks)
 
 
 def compiled_ascent(place, parametrization, sign, seed):

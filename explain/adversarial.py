@@ -11,20 +11,24 @@ LOW, HIGH = 0.0, 255.0  # grey levels that a changed face keeps to
 MAX_STEPS = 50  # of DeepFool until the class turns
 REFINEMENTS = 20  # steps along the border towards the image
 BISECTIONS = 18
+MAX_LEVELS = 32  # that a pixel of the face in whole grey levels may be changed by
 OVERSHOOT = 0.02
 
 
 def adversarial(logits, image):
-    """The smallest changes of a grey image that turn its class: (in the L2 norm, by FGSM), float32 (h, w).
+    """Small changes of a grey face that turn its class: (exact, whole, fgsm), faces (h, w).
 
-    logits: keras.Model giving logits; image: float (h, w), 0-255. DeepFool (Moosavi-Dezfooli et al. 2016)
-    steps over the nearest of the linearised borders; bisection then returns to the border, and steps along it
-    towards the image keep what is nearer (as in Croce & Hein 2020). FGSM (Goodfellow et al. 2015) is bisected
-    likewise, for comparison; it is None where no step along the sign of the gradient turns the class. Raises
-    UserError when no border is found, as where all gradients vanish.
+    logits: keras.Model giving logits; image: (h, w), whole numbers 0-255. exact: float32, the smallest found
+    in the L2 norm. DeepFool (Moosavi-Dezfooli et al. 2016) steps over the nearest of the linearised borders;
+    bisection then returns to the border, and steps along it towards the image keep what is nearer (as in
+    Croce & Hein 2020). whole: uint8, the same in whole grey levels, as an image file holds them. fgsm: uint8,
+    the smallest step along the sign of the gradient (Goodfellow et al. 2015), for comparison. The last two
+    are None where none turns the class. Raises UserError when no border is found, as where all gradients
+    vanish.
     """
     borders = Borders(logits, np.asarray(image, np.float32))
-    return refined(borders, deep_fool(borders)), fgsm(borders)
+    exact = refined(borders, deep_fool(borders))
+    return exact, in_whole_levels(borders, exact), fgsm(borders)
 
 
 class Borders:
@@ -48,17 +52,19 @@ class Borders:
         values = self.values(grey)
         return np.delete(values, self.own).max() - values[self.own] > 1e-4 * np.ptp(values)
 
-    def bisect(self, path):
-        """The nearest turned point of path(t), 0 < t <= 1, whose end is turned."""
-        inside, outside = 0.0, 1.0
+    def bisect_to(self, end):
+        """The nearest turned point on the straight way from the image to `end`, which is turned."""
+        inside, outside, way = 0.0, 1.0, end - self.image
         for _ in range(BISECTIONS):
             middle = (inside + outside) / 2
-            inside, outside = (inside, middle) if self.is_turned(path(middle)) else (middle, outside)
-        return path(outside)
+            turned = self.is_turned(self.image + middle * way)
+            inside, outside = (inside, middle) if turned else (middle, outside)
+        return self.image + outside * way
 
-    def bisect_to(self, end):
-        """The nearest turned point on the straight way from the image to `end`."""
-        return self.bisect(lambda t: self.image + t * (end - self.image))
+    def first_turned(self, faces):
+        """The first of `faces` (h, w) that is turned when it has whole grey levels: uint8 (h, w), or None."""
+        whole = (np.rint(face.clip(LOW, HIGH)).astype(np.uint8) for face in faces)
+        return next((face for face in whole if self.is_turned(face)), None)
 
     def step_over(self, point, overshoot):
         """The point nearest to the image beyond the nearest border as linearised at `point` (the paper's
@@ -103,13 +109,16 @@ def refined(borders, point):
     return best
 
 
+def in_whole_levels(borders, point):
+    """A turned face of whole grey levels, uint8 (h, w), or None: the change to `point`, made larger until it
+    survives rounding, which takes away all that is smaller than half a level."""
+    change = point - borders.image
+    farthest = max(2, MAX_LEVELS / np.abs(change).max())
+    return borders.first_turned(borders.image + factor * change for factor in np.geomspace(1, farthest, 100))
+
+
 def fgsm(borders):
-    """The smallest turned step along the sign of the cross-entropy's gradient, float32 (h, w), or None."""
+    """The smallest turned step along the sign of the cross-entropy's gradient, uint8 (h, w), or None."""
     gradients, probabilities = borders.gradients(borders.image), softmax(borders.values(borders.image))
     direction = np.sign(np.tensordot(probabilities, gradients, 1) - gradients[borders.own])
-
-    def step(size):
-        return (borders.image + size * direction).clip(LOW, HIGH)
-
-    reach = next((2.0 ** n for n in range(-6, 9) if borders.is_turned(step(2.0 ** n))), None)
-    return None if reach is None else borders.bisect(lambda t: step(t * reach))
+    return borders.first_turned(borders.image + size * direction for size in range(1, int(HIGH) + 1))

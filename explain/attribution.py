@@ -58,7 +58,7 @@ def attribute_all(model, images, targets, methods, **options):
 def strength(maps, method):
     """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of a map, but the map
     itself where below zero is against the class; (n, h, w)."""
-    return maps if (METHODS | CONTROLS)[method].family == "perturbation" else np.abs(maps)
+    return maps if (METHODS | CONTROLS)[method].is_evidence else np.abs(maps)
 
 
 def is_blank(maps):
@@ -356,29 +356,31 @@ def controls(model, images, weights, seed=0):
 
 
 class Method(NamedTuple):
-    """family: gradient, guided (needs a ReLU), class activation (needs a convolution), control, or
-    perturbation, where below zero is against the class; unit: of the colours of a drawn map."""
+    """family: gradient, guided (needs a ReLU), class activation (needs a convolution), perturbation or
+    control; unit: of the colours of a drawn map; is_evidence: whether below zero is against the class, so
+    that only what is above zero is drawn and kept by a mask."""
 
     function: Callable
     family: str
     unit: str = ""
+    is_evidence: bool = False
 
 
 METHODS = {
     "gradient": Method(gradient, "gradient", "|d logit / d grey level|"),
-    "gradient-x-input": Method(gradient, "gradient", "|gradient x grey level| (logits)"),
+    "gradient-x-input": Method(gradient, "gradient", "gradient x grey level (logits)", True),
     "smoothgrad": Method(noisy_gradient, "gradient", "|mean gradient| (logits per grey level)"),
     "squaregrad": Method(noisy_gradient, "gradient", "mean squared gradient"),
     "vargrad": Method(noisy_gradient, "gradient", "variance of the gradient"),
-    "integrated-gradients": Method(integrated_gradients, "gradient", "|share of the logit| (logits)"),
+    "integrated-gradients": Method(integrated_gradients, "gradient", "share of the logit (logits)", True),
     "guided-backprop": Method(guided_backprop, "guided", "|guided gradient|"),
     "grad-cam": Method(cams, "class activation", "weighted activation"),
     "grad-cam++": Method(cams, "class activation", "weighted activation"),
     "layer-cam": Method(cams, "class activation", "weighted activation"),
     "hires-cam": Method(cams, "class activation", "weighted activation"),
     "score-cam": Method(score_cam, "class activation", "weighted activation"),
-    "occlusion": Method(occlusion, "perturbation", "fall of the logit"),
-    "rise": Method(rise, "perturbation", "rise of the logit"),
+    "occlusion": Method(occlusion, "perturbation", "fall of the logit", True),
+    "rise": Method(rise, "perturbation", "rise of the logit", True),
 }
 SLOW = ("score-cam", "occlusion", "rise")  # they ask the network hundreds of times a face
 CONTROLS = {name: Method(controls, "control") for name in ("random", "edges", "centre")}

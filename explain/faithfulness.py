@@ -13,7 +13,7 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 
 from explain import attribution
-from utils import cli, models, structure
+from utils import cli, metrics, models, structure
 
 STEPS = 16  # points of a deletion or insertion curve after the first
 FAILS = 0.5  # a method whose maps stay as similar without the upper half explains nothing that was learnt
@@ -23,6 +23,17 @@ STAGES = 12  # at most so many in a cascade; a deeper network has several layers
 def probabilities(model, images):
     """Class probabilities of grey faces by a model of logits: images (n, h, w) -> float32 (n, classes)."""
     return softmax(models.predict(model, images), axis=1)
+
+
+def surest_face(model, faces, count=100):
+    """Index of the face that a model of logits is surest of, and right about where labels are known, among
+    the first `count`: a clear case to show. faces: `utils.data.Faces`."""
+    first = faces.take(slice(count))
+    scores = probabilities(model, first.images)
+    sure = scores.max(1)
+    if first.labels is not None:
+        sure = sure + (scores.argmax(1) == first.labels)  # where none is right, the surest
+    return int(sure.argmax())
 
 
 # ---- masked faces ------------------------------------------------------------------------------------------
@@ -36,19 +47,25 @@ def ranks(values, seed=0):
     return np.argsort(order, axis=1)
 
 
-def masked(images, values, share, fill="mean", seed=0):
-    """Faces as they are in the most salient `share` (0-1) of the area, and `fill` (see `attribution.filled`)
-    elsewhere: float32 (n, h, w). Always as many pixels are kept, however flat the map."""
-    keep = ranks(values, seed).reshape(values.shape) < round(share * values[0].size)
+def most_salient(values, share, seed=0):
+    """The pixels that speak most for the class: bool (n, h, w). Of each map at most `share` (0-1; a number or
+    one a map) of the area, and nothing that is not above zero; `.mean((1, 2))` is the area that there was."""
+    counts = np.round(np.broadcast_to(share, len(values)) * values[0].size)
+    return (ranks(values, seed).reshape(values.shape) < counts[:, None, None]) & (values > 0)
+
+
+def masked(images, keep, fill="mean"):
+    """Faces as they are where `keep` (bool, n, h, w), and `fill` (see `attribution.filled`) elsewhere:
+    float32 (n, h, w)."""
     return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
 
 
 def probability_kept(model, images, targets, values, share, seed=0):
-    """Probability of the target with the whole face, and with all but the top `share` of the map masked: two
-    float32 (n,)."""
+    """Probability of the target with the whole face, and with all but `most_salient` masked: two float32
+    (n,)."""
     rows = np.arange(len(images))
     before = probabilities(model, images)[rows, targets]
-    after = probabilities(model, masked(images, values, share, seed=seed))[rows, targets]
+    after = probabilities(model, masked(images, most_salient(values, share, seed)))[rows, targets]
     return before, after
 
 
@@ -176,3 +193,37 @@ def upper_half(cascade):
     upper = cascade.groupby("method").head(half)
     means = upper.groupby("method")[["rank_correlation", "ssim"]].mean()
     return means.assign(fails=(means > FAILS).all(axis=1))
+
+
+# ---- all of it ---------------------------------------------------------------------------------------------
+
+
+def verdicts(scores, cascade, seed):
+    """Means with intervals and a verdict for each method, best first, and the name of the best control.
+
+    scores, cascade: as `evaluate` and `cascade` give them.
+    """
+    scores = scores.assign(net=scores.insertion_area - scores.deletion_area)
+    order = scores.groupby("method").net.mean().sort_values(ascending=False)
+    control = order[list(attribution.CONTROLS)].idxmax()
+    net, net_of_control = f"net_above_{control}", scores.net[scores.method == control]
+    scores[net] = scores.net - net_of_control[scores.index].to_numpy()  # face by face
+    by_method, similar = scores.groupby("method"), upper_half(cascade)
+    rows = []
+    for method in order.index:
+        row = {"method": method}
+        for key in ("deletion_area", "insertion_area", "drop", "increase", "sparseness", net):
+            numbers = by_method.get_group(method)[key]
+            mean, *interval = metrics.bootstrap_mean(numbers, seed)
+            if key == "increase":  # a proportion of the faces
+                interval = map(float, metrics.wilson(numbers.sum(), len(numbers)))
+            row |= zip((key, f"{key}_low", f"{key}_high"), (mean, *interval))
+        for key in ("rank_correlation", "ssim"):
+            row[key] = "-" if method in attribution.CONTROLS else f"{similar.at[method, key]:.3f}"
+        row["blank"] = int(by_method.get_group(method).blank.sum())
+        remarks = {"control": method in attribution.CONTROLS,
+                   "fails": method not in attribution.CONTROLS and similar.at[method, "fails"],
+                   "not above": method not in attribution.CONTROLS and row[f"{net}_low"] <= 0}
+        row["verdict"] = ", ".join(remark for remark, holds in remarks.items() if holds) or "passes"
+        rows.append(row)
+    return pd.DataFrame(rows), control

@@ -4,9 +4,22 @@ import keras
 import pandas as pd
 import pytest
 from keras import layers
+from matplotlib.text import Text
 
-from utils import models
+from utils import figures, files, models
 from utils.cli import UserError
+
+COLUMN = min((210 - 2 * 16) / 25.4, 700 / 96)  # inches: of A4 within the report's margins, and of 700 px
+SMALLEST = 7  # points
+
+
+def save_readable(figure, path, save=figures.save_figure):
+    """`save_figure`, but a figure in the column of a page must keep its text readable."""
+    width = figure.get_tightbbox().width + 0.2  # and the margin around it
+    for text in figure.findobj(Text):
+        shown = text.get_fontsize() * min(1, COLUMN / width)
+        assert not text.get_text().strip() or shown >= SMALLEST, (path.name, width, text)
+    return save(figure, path)
 
 
 class Folder:
@@ -23,6 +36,20 @@ class Folder:
     def run(self, *arguments):
         """What main() returns."""
         return self.script.main([str(argument) for argument in arguments])
+
+    def outputs(self, *arguments):
+        """The names of what the script would write; it ends when it has checked them."""
+        seen = []
+
+        def stop(outputs):
+            seen.extend(outputs)
+            raise UserError("stopped")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "check_outputs", stop)
+            with pytest.raises(UserError, match="stopped"):
+                self.run(*arguments)
+        return frozenset(path.name for path in seen)
 
     def error(self, capsys, *arguments):
         """The one line that a mistake ends with; nothing may have been written."""
@@ -45,6 +72,7 @@ def folder_for(script, tmp_path_factory):
     folder = Folder(tmp_path_factory.mktemp(script.__name__), script)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder.folder)
+        patch.setattr(figures, "save_figure", save_readable)
         patch.setattr(models, "MODELS", folder.folder / "models")
         patch.setattr(models, "FIGURES", folder.folder / "figures")
         yield folder

@@ -256,14 +256,15 @@ def test_rare_filters_answer_to_few_images():
 @pytest.mark.parametrize("seed", range(3))
 def test_adversarial_turns_the_class_by_less_than_the_sign_of_the_gradient(seed):
     logits = structure.logits_model(network())
-    image = np.random.default_rng(seed).uniform(40, 215, (24, 24)).astype(np.float32)
-    smallest, fgsm = adversarial.adversarial(logits, image)
+    image = np.random.default_rng(seed).integers(40, 215, (24, 24)).astype(np.float32)
+    smallest, whole, fgsm = adversarial.adversarial(logits, image)
     assert smallest.min() >= 0 and smallest.max() <= 255
-    before, after = faithfulness.probabilities(logits, np.stack([image, smallest]))
-    assert before.argmax() != after.argmax()
+    assert whole.dtype == fgsm.dtype == np.uint8  # what an image file holds
+    before, after, *others = faithfulness.probabilities(logits, np.stack([image, smallest, whole, fgsm]))
+    assert before.argmax() not in [after.argmax(), *(p.argmax() for p in others)]
     assert abs(np.sort(after)[-1] - np.sort(after)[-2]) < 0.01  # on the border, no further
-    assert fgsm is not None
-    assert np.linalg.norm(smallest - image) < np.linalg.norm(fgsm - image)
+    lengths = [np.linalg.norm(face - image) for face in (smallest, whole, fgsm)]
+    assert lengths == sorted(lengths)
 
 
 def test_adversarial_of_a_linear_model_is_the_distance_to_the_plane():
@@ -274,8 +275,21 @@ def test_adversarial_of_a_linear_model_is_the_distance_to_the_plane():
     normal = weights[:, 1] - weights[:, 0]
     bias = np.array([normal @ image.ravel() + 20, 0], np.float32)
     model.layers[-1].set_weights([weights, bias])
-    smallest, _ = adversarial.adversarial(keras.Model(model.inputs, model.outputs), image)
+    smallest, *_ = adversarial.adversarial(keras.Model(model.inputs, model.outputs), image)
     np.testing.assert_allclose(np.linalg.norm(smallest - image), 20 / np.linalg.norm(normal), rtol=1e-2)
+
+
+def test_a_change_that_rounding_takes_away_is_made_larger_or_given_up():
+    model = keras.Sequential([keras.Input((6, 6, 1)), layers.Flatten(), layers.Dense(2)])
+    weights, image = np.zeros((36, 2), np.float32), np.full((6, 6), 100.0)
+    weights[0, 1], logits = 1, keras.Model(model.inputs, model.outputs)
+    for gap, expected in ((0.2, 101), (3.4, 104), (500, None)):  # the pixel's level that turns it
+        model.layers[-1].set_weights([weights, np.array([100 + gap, 0], np.float32)])
+        borders = adversarial.Borders(logits, image.astype(np.float32))
+        point = image.copy()
+        point[0, 0] += gap + 0.01
+        whole = adversarial.in_whole_levels(borders, point.astype(np.float32))
+        assert expected == (None if whole is None else whole[0, 0])
 
 
 def test_adversarial_without_any_gradient_says_so():

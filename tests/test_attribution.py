@@ -311,11 +311,21 @@ def test_stock_rgb_network():
 
 def test_keeping_and_ranks_are_the_right_way_round():
     values = np.arange(12.0).reshape(1, 3, 4)
-    kept = checks.masked(np.ones((1, 3, 4)), values, 0.25, "black")
+    kept = checks.masked(np.ones((1, 3, 4)), checks.most_salient(values, 0.25), "black")
     np.testing.assert_array_equal(kept[0], [[0] * 4, [0] * 4, [0, 1, 1, 1]])
-    assert checks.masked(np.ones((2, 10, 10)), np.zeros((2, 10, 10)), 0.3, "black").sum() == 60
-    left = checks.masked(FACES, FACES, 0.1, "mean")
+    assert checks.most_salient(np.ones((2, 10, 10)), 0.3).sum() == 60
+    left = checks.masked(FACES, checks.most_salient(FACES, 0.1))
     assert left[0].max() == FACES[0].max() and (left == FACES.mean((1, 2))[:, None, None]).mean() > 0.85
+
+
+def test_masks_keep_nothing_that_speaks_against_the_class():
+    values = np.array([[[3.0, -9, 0, 2]], [[1, 2, 3, 4]], [[-1, -2, 0, 0]]])
+    np.testing.assert_array_equal(checks.most_salient(values, 0.75).sum((1, 2)), [2, 3, 0])
+    np.testing.assert_array_equal(checks.most_salient(values, [0.25, 0.5, 1.0])[:, 0],
+                                  [[1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
+    for method in ("integrated-gradients", "gradient-x-input", "occlusion", "rise"):
+        assert attribution.strength(values, method).min() == -9
+    assert attribution.strength(values, "gradient").min() == 0
 
 
 def test_curves_run_between_the_face_and_the_fill_and_reward_the_true_map():

@@ -39,13 +39,15 @@ def folder(tmp_path_factory):
 def test_filters_outputs_patches_and_progress(folder, capsys):
     tables = folder.run(*TINY, "--sign", "both", "--patches", 2, "--progress", "strip", "--index", 3)
     out = capsys.readouterr().out
-    names = {f"tiny_{kind}_{layer}.png" for kind in ("filters", "outputs", "patches", "progress")
-             for layer in ("conv1", "relu2")}
+    climbed = "channel_fourier_both_steps-3_sample_limit-40"
+    names = {f"tiny_{kind}.png" for layer in ("conv1", "relu2") for kind in (
+        f"filters_{layer}_{climbed}", f"progress_{layer}_{climbed}", f"outputs_{layer}_sample_index-3",
+        f"patches_{layer}_2_fourier_steps-3_sample_limit-40")}
     assert names <= set(folder.files()) and all(name in out for name in names)
     assert "active on under 1 % of the images" in out
     summary = tables["summary"].set_index("layer")
     assert summary.dead["relu2"] == 1 and summary["unit sees"]["relu2"] == "14x14 px"
-    table = folder.read("tiny_filters_relu2.csv")
+    table = folder.read(f"tiny_filters_relu2_{climbed}.csv")
     assert list(table.sign) == ["max"] * 5 + ["min"] * 5
     assert "5" not in set(table["filter"])  # the sixth is dead
     eta = table.eta_squared[:5].astype(float)
@@ -57,7 +59,8 @@ def test_filters_outputs_patches_and_progress(folder, capsys):
 def test_gif_pixels_and_neurons(folder):
     tables = folder.run(*TINY, "--layer", "conv1", "--objective", "neuron", "--parametrization", "pixel",
                         "--tv", 0.2, "--l2", 0.1, "--jitter", 1, "--progress", "gif")
-    assert Image.open(folder.folder / "figures" / "tiny_progress_conv1.gif").n_frames == 2
+    name = "tiny_progress_conv1_neuron_pixel_max_tv-0.2_l2-0.1_jitter-1_steps-3_sample_limit-40.gif"
+    assert Image.open(folder.folder / "figures" / name).n_frames == 2
     assert set(tables["filters_conv1"].objective) == {"neuron"}
 
 
@@ -79,10 +82,47 @@ def test_classes_and_adversarial(folder, capsys):
     tables = folder.run(*TINY, "--classes", "--adversarial", "--sign", "both")
     out = capsys.readouterr().out
     assert "DeepFool" in out and "surprise" in out and len(tables["classes"]) == 14
-    row = tables["adversarial"].iloc[0]
-    assert row["class"] != row["turned to"] and float(row["L2"]) > 0
-    folder.run("--model", "models/flat.keras", *QUICK, "--classes", "--adversarial")
-    assert "flat_adversarial.png" in folder.files()
+    for row in tables["adversarial"].to_dict("records"):
+        assert row["class"] != row["turned to"] and float(row["L2"]) > 0
+        assert "exact" in row["method"] or float(row["Linf"]) % 1 == 0
+    folder.run("--model", "models/flat.keras", *QUICK, "--classes", "--adversarial", "--index", 3)
+    assert "flat_adversarial_sample_index-3.png" in folder.files()
+
+
+def test_more_than_sixteen_filters_take_a_second_sheet(folder):
+    keras.utils.set_random_seed(1)
+    image = keras.Input((48, 48, 1))
+    x = layers.Conv2D(20, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(image))
+    folder.add_model("wide", image, layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))
+    tables = folder.run("--model", "models/wide.keras", *QUICK, "--kernels", "--layer", "conv")
+    for kind in ("kernels", "filters_conv", "outputs_conv"):
+        first, whole = map(Image.open, tables[kind].attrs["figures"])
+        assert whole.height > first.height and whole.filename.endswith("_all.png")
+    assert folder.read("wide_kernels.csv")["filter"].nunique() == 20
+
+
+def test_the_figure_says_which_filters_stay_below_the_data_and_why(folder):
+    from types import SimpleNamespace
+
+    args = SimpleNamespace(steps=200, tv=0, l2=0, parametrization="fourier")
+    study = SimpleNamespace(args=args, faces=range(40))
+    reached, extreme, ones = np.array([4.0, 1, -3]), np.array([2.0, 2, -2]), np.array([1, 1, -1])
+    text = filter_vis.beyond_data(study, reached, extreme, ones, np.array([7, 8, 9]))
+    assert "1.5 times" in text and "1 of 3 stay below the data (8): " in text and "contrast" in text
+    text = filter_vis.beyond_data(study, reached[::2], extreme[::2], ones[::2], np.array([7, 9]))
+    assert "each goes beyond every face" in text
+
+
+def test_each_setting_has_figures_of_its_own(folder):
+    layer = ("--layer", "conv1", "--index", 5, "--patches", 2)
+    settings = [layer, ("--layer", "relu2"), *([*layer, *more] for more in (
+        ("--sign", "min"), ("--objective", "neuron"), ("--parametrization", "pixel"), ("--seed", 1),
+        ("--filters", 3), ("--steps", 4), ("--limit", 30), ("--index", 2), ("--patches", 3)))]
+    outputs = [folder.outputs(*TINY, *setting) for setting in settings]
+    assert len(set(outputs)) == len(settings)
+    filters = [frozenset(name for name in names if "_filters_" in name) for names in outputs]
+    filters = filters[:-2]  # --index and --patches do not change them
+    assert len(frozenset.union(*filters)) == sum(map(len, filters))
 
 
 def test_unusual_networks_work_or_are_refused_in_one_line(folder, capsys, monkeypatch):
@@ -109,7 +149,7 @@ def test_an_output_never_replaces_another_file(folder, capsys):
     (["--layer", "conv9"], "layer conv9 does not exist; choose from rescaling"),
     (["--layer", "conv9", "--data", "nowhere.csv"], "layer conv9 does not exist"),  # before faces are loaded
     (["--layer", "flatten"], "layer flatten gives no maps; choose from"),
-    (["--index", "7000"], "--index 7000 is out of range: there are 7000 faces, 0 to 6999"),
+    (["--index", "7000"], "--index 7000 is out of range; built-in sample has training images 0 to 6999"),
     (["--tv", "1"], "belong to --parametrization pixel"),
     (["--model", "models/flat.keras"], "no convolution"),
     (["--model", "models/flat.keras", "--kernels"], "no convolution"),

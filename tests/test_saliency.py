@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 from PIL import Image
+from scipy import stats
 
 pytest.importorskip("tensorflow")
 if keras.backend.backend() != "tensorflow":
@@ -16,6 +17,7 @@ if keras.backend.backend() != "tensorflow":
 import saliency
 from explain import attribution
 from tests.explained import add_unusual_models, folder_for
+from utils import files
 
 TINY = ("--model", "models/tiny.keras", "--data", "sample")
 
@@ -45,15 +47,37 @@ def test_the_help_names_every_method():
     assert set(attribution.METHODS) <= set(words)
 
 
-def test_the_sixteenth_training_image_is_the_default(folder, capsys):
+def test_the_default_is_the_surest_right_one_of_the_first_faces(folder, capsys):
+    from utils import data, models
+
+    faces = data.find_data("sample").take(slice(100))
+    scores = models.predict(models.load("models/tiny.keras"), faces.images)
+    index = max(np.flatnonzero(scores.argmax(1) == faces.labels), key=lambda row: scores[row].max())
     table = folder.run(*TINY)
-    out = capsys.readouterr().out
-    assert "training image 15" in out and "Wrote " in out
-    assert "figures/tiny_saliency.png, " in out and "figures/tiny_saliency.csv" in out
-    assert (folder.folder / "figures/tiny_saliency.png").stat().st_size > 10_000
-    row, = folder.read("tiny_saliency.csv").to_dict("records")
+    out, name = capsys.readouterr().out, f"tiny_saliency_gradient_sample_index-{index}"
+    assert f"index {index} " in out and f"figures/{name}.png, " in out and f"figures/{name}.csv" in out
+    assert (folder.folder / f"figures/{name}.png").stat().st_size > 10_000
+    assert table.attrs["figures"] == [str(models.FIGURES / f"{name}.png")]
+    row, = folder.read(f"{name}.csv").to_dict("records")
+    assert row["true"] == row["predicted"]
     assert row["method"] == "gradient" and 0 <= float(row["p_kept"]) <= 1 and row["blank"] == "False"
     np.testing.assert_allclose(table.p_kept, float(row["p_kept"]))
+
+
+def test_each_setting_has_figures_of_its_own(folder):
+    settings = [(), ("--index", 2), ("--index", 2, 4), ("--target", "happy"), ("--keep", 10), ("--seed", 1),
+                ("--fill", "black"), ("--layer", "relu1"), ("--baseline", "mean"), ("--method", "grad-cam"),
+                ("--per-class", 1), ("--index", *range(20, 60)), ("--index", *range(19, 59)),
+                ("--mean-maps",), ("--mean-maps", "--method", "grad-cam"), ("--evaluate",), ("--evaluate", 6),
+                ("--evaluate", 6, "--method", "gradient")]
+    outputs = [folder.outputs(*TINY, *setting) for setting in settings]
+    assert len(frozenset.union(*outputs)) == sum(map(len, outputs))
+
+
+def test_long_names_are_cut_and_stay_different():
+    names = {files.name_part("cnn", 50 * "index-1-", last) for last in "ab"}
+    assert len(names) == 2 and max(map(len, names)) <= 100
+    assert files.name_part("a/b", "", "class 0") == "a-b_class-0"
 
 
 def test_the_probability_kept_is_that_of_the_masked_face(folder):
@@ -65,6 +89,7 @@ def test_the_probability_kept_is_that_of_the_masked_face(folder):
     kernel = np.abs(attribution.attribute(structure.logits_model(network), face[None], np.array([3]),
                                           "gradient")[0])
     masked = np.where(kernel >= np.sort(kernel.ravel())[-230], face, 0)
+    assert table.area_kept[0] == 230 / 48 ** 2
     whole, kept = (network.predict_on_batch(x[None, ..., None])[0, 3] for x in (face, masked))
     np.testing.assert_allclose([table.p_whole[0], table.p_kept[0]], [whole, kept], rtol=1e-4)
 
@@ -73,9 +98,10 @@ def test_all_methods_side_by_side_with_completeness_and_a_warning(folder, capsys
     table = folder.run(*TINY, "--method", "all", "--index", 3, 8, "--target", "happy")
     out = capsys.readouterr().out
     assert "sums miss the difference of the logits by" in out and out.count("Warning: guided-backprop") == 1
-    assert "tiny_saliency_all_happy.csv" in folder.files() and "tiny_saliency_all_happy.png" in folder.files()
+    name = "tiny_saliency_all_sample_index-3-8_target-happy"
+    assert f"{name}.csv" in folder.files() and f"{name}.png" in folder.files()
     assert list(table.method) == 2 * list(attribution.METHODS) and set(table.target) == {"happy"}
-    assert list(table.image) == [f"training image {i}" for i in (3, 8) for _ in attribution.METHODS]
+    assert list(table.image) == [f"index {i}" for i in (3, 8) for _ in attribution.METHODS]
 
 
 def test_one_sheet_of_each_class_and_of_own_photos(folder):
@@ -90,17 +116,21 @@ def test_one_sheet_of_each_class_and_of_own_photos(folder):
 def test_evidence(folder, capsys):
     table = folder.run(*TINY, "--evaluate", 6, "--method", "gradient", "grad-cam", "guided-backprop",
                        "--seed", 1)
-    assert "verdict" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "verdict" in out and max(map(len, out.partition("Wrote")[0].splitlines())) <= 100
     assert set(table.method) == {"gradient", "grad-cam", "guided-backprop", *attribution.CONTROLS}
-    written = folder.read("tiny_saliency_evaluation.csv")
+    name = "tiny_saliency_evaluation_gradient_grad-cam_guided-backprop_sample_6_seed-1"
+    written = folder.read(f"{name}.csv")
     assert list(written.columns) == list(table.columns)
     assert (table.deletion_area_low <= table.deletion_area).all()
     assert (table.deletion_area <= table.deletion_area_high).all()
     controls = table[table.method.isin(attribution.CONTROLS)]
     assert controls.verdict.str.startswith("control").all() and set(controls.rank_correlation) == {"-"}
-    stages = folder.read("tiny_saliency_randomisation.csv").redrawn_down_to
+    chance = stats.binomtest(round(6 * table.increase[0]), 6).proportion_ci(method="wilson")
+    np.testing.assert_allclose(table.loc[0, ["increase_low", "increase_high"]].astype(float), chance)
+    stages = folder.read(f"{name}_randomisation.csv").redrawn_down_to
     assert list(stages[:3]) == ["logits", "conv2", "conv1"]
-    curves = folder.read("tiny_saliency_curves.csv")
+    curves = folder.read(f"{name}_curves.csv")
     assert len(curves) == 6 * 17
     area = curves[curves.method == "gradient"].deletion.astype(float)
     expected = table.set_index("method").deletion_area["gradient"]
@@ -126,7 +156,7 @@ def test_mean_maps(folder):
     table = folder.run(*TINY, "--mean-maps")
     assert table.n[table.faces == "all"].sum() == 7000
     np.testing.assert_allclose(table.filter(like="third").sum(axis=1), 1, rtol=1e-6)
-    assert "tiny_saliency_mean_gradient.png" in folder.files()
+    assert "tiny_saliency_mean_gradient_sample.png" in folder.files()
 
 
 def test_unusual_networks_work_or_are_refused_in_one_line(folder, capsys):
@@ -147,10 +177,10 @@ def test_a_network_works_whatever_order_of_channels_the_users_keras_prefers(fold
 
 
 def test_an_output_never_replaces_another_file(folder, capsys):
-    faces = folder.folder / "figures" / "tiny_saliency_vargrad.csv"
+    faces = folder.folder / "figures" / "tiny_saliency_vargrad_sample_index-3.csv"
     faces.write_text("label,feature\n0,1 2 3\n")
     try:
-        assert "vargrad.csv" in folder.error(capsys, *TINY, "--method", "vargrad")
+        assert "index-3.csv" in folder.error(capsys, *TINY, "--method", "vargrad", "--index", 3)
         assert faces.read_text().startswith("label,feature")
     finally:
         faces.unlink()

@@ -43,6 +43,13 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
 
+    def changed(self, args, *options):
+        """Those of `options` that are not at their defaults, for a file name: "_keep-10_fill-black"."""
+        values = {option: getattr(args, option) for option in options}
+        return "".join(f"_{option}-{value:g}" if isinstance(value, float) else f"_{option}-{value}"
+                       for option, value in values.items() if value != self.get_default(option))
+
+
 class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keep the docstring's line breaks; show a default unless there is none or it is already in the text."""
 

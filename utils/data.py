@@ -62,6 +62,13 @@ class Faces:
     def __len__(self):
         return len(self.images)
 
+    @property
+    def name(self):
+        """`source` for a file name: "train" of data/train.csv.gz, "validation-train" of a split, "sample"."""
+        place = Path(self.source.removeprefix("built-in ")).name
+        is_split = self.source.startswith("the validation split of ")
+        return "validation-" * is_split + re.sub(r"\.(csv|txt|gz|bz2|xz|zip)(?=\.|\s|$)", "", place)
+
     def arrays(self):
         """The fields that are known, without the source: {name: array}."""
         return {name: value for name, value in vars(self).items() if name != "source" and value is not None}

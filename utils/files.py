@@ -5,6 +5,7 @@ devices, folders and files of another kind are refused, whatever their name or s
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -157,6 +158,13 @@ def locked(path, refusal, timeout=0):
         with contextlib.suppress(OSError):  # Windows keeps an open file; it does no harm
             path.unlink()
         lock.release()
+
+
+def name_part(*words):
+    """Words as part of a file name. What no file name should hold becomes a hyphen; a long text is cut, and a
+    checksum keeps it different from others."""
+    text = "_".join(re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words if word)
+    return text if len(text) <= 100 else f"{text[:90]}-{hashlib.sha1(text.encode()).hexdigest()[:8]}"
 
 
 def relative_path(path):
