@@ -24,7 +24,8 @@ OUTSIDE_COLOR = "#BBDDF2"  # beyond the border of a face
 
 
 def main(argv=None):
-    """Returns {kind, or kind_layer: DataFrame} of every table, "summary" with one row a layer among them."""
+    """Returns {kind, or kind_layer: DataFrame} of every table, "summary" with one row a layer among them, and
+    {"images_layer": synthesised images as in `draw_sheet`, in the order of "filters_layer"}."""
     args = parse_args(argv)
     cli.start_keras()
     study = load_study(args)
@@ -185,7 +186,8 @@ def show_filters(study):
         if not len(order):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(faces)} faces; nothing to show")
             continue
-        table = tables[f"filters_{layer}"] = show_maximized(study, layer, order, answers, eta)
+        table, tables[f"images_{layer}"] = show_maximized(study, layer, order, answers, eta)
+        tables[f"filters_{layer}"] = table
         tables[f"outputs_{layer}"] = show_outputs(study, layer, order)
         if args.patches:
             tables[f"patches_{layer}"] = show_patches(study, layer, order[:PATCH_FILTERS], answers)
@@ -210,7 +212,7 @@ def field_text(study, layer):
 
 
 def show_maximized(study, layer, order, answers, eta):
-    """The sheet of synthesised images and its table, one row a filter and sign."""
+    """The sheet of synthesised images; returns its table, one row a filter and sign, and the images."""
     import numpy as np
     import pandas as pd
 
@@ -238,6 +240,7 @@ def show_maximized(study, layer, order, answers, eta):
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
     what = {"channel": "mean of the map", "neuron": "middle unit"}[args.objective]
     dead = maximization.dead_filters(answers).sum()
+    images = np.stack([canvas.crop(ascent.images) for ascent in ascents], 1)
     draw_sheet(
         study.path(f"filters_{layer}"),
         f"{study.name}, {layer}: images of each filter's {args.goal} ({what})\n"
@@ -245,8 +248,8 @@ def show_maximized(study, layer, order, answers, eta):
         f"{len(order)} of {len(eta)} filters; {dead} are dead on all {len(study.faces):,} faces\n"
         f"#filter: activation; ×: times the data's {args.goal}"
         + "; η²: share of its variance that the classes explain" * labelled,
-        np.stack([canvas.crop(ascent.images) for ascent in ascents], 1), captions)
-    return study.save(f"filters_{layer}", table)
+        images, captions)
+    return study.save(f"filters_{layer}", table), images
 
 
 def show_outputs(study, layer, order):

@@ -29,7 +29,7 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     for language in LANGUAGES:
         made = report_example.report(folder, language)
-        html = report_page.render("page.html", made, pictures=report_example.interactive())
+        html = report_page.render("page.html", made, **report_example.interactive())
         write_text(folder / f"{language}.html", html)
     return folder
 
