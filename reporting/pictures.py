@@ -99,7 +99,7 @@ def reliability(probabilities, labels, language):
 
     bins, gaps = metrics.calibration(probabilities, labels)
     confidence = probabilities.max(axis=1)
-    figure, ax = plt.subplots(figsize=(4.4, 3.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     ax.plot([0, 100], [0, 100], ":", color="#888888")
     for chosen in (bins == one for one in np.unique(bins)):
         n, right = int(chosen.sum()), int(np.rint((confidence - gaps)[chosen].sum()))
@@ -113,7 +113,7 @@ def reliability(probabilities, labels, language):
 
 
 def to_svg(figure):
-    """The figure as an SVG element whose text is text, black being the page's colour of text."""
+    """The figure as an SVG element whose text is text; black and blue are those of the page's theme."""
     file, style = io.StringIO(), {"svg.fonttype": "none", "svg.hashsalt": "report"}
     with warnings.catch_warnings(action="ignore"), plt.rc_context(style):  # glyphs are the browser's affair
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -121,7 +121,9 @@ def to_svg(figure):
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>| id=\"[a-zA-Z]+[\w.]*_\d+\"", "", text[text.index("<svg"):],
                   flags=re.DOTALL)
-    return text.replace("#000000", "currentColor").replace("<svg ", '<svg aria-hidden="true" ', 1)
+    for color, themed in (("#000000", "currentColor"), (COLORS["blue"].lower(), "rgb(var(--cell))")):
+        text = text.replace(color, themed)
+    return text.replace("<svg ", '<svg aria-hidden="true" ', 1)
 
 
 # ---- images ------------------------------------------------------------------------------------------------
