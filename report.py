@@ -8,10 +8,11 @@
 
 Training the four networks on all of FER2013 took 21 minutes on two cores (the seconds in the released model
 cards). Writes figures/report.html (one file, to be opened in a browser), report.md and report.json, and the
-other scripts' figures. With --claims: figures/claims.json and claims.csv; each configuration's result is kept
-in models/claims/, so that an interrupted run continues.
+other scripts' figures in figures/report/. With --claims: figures/claims.json and claims.csv; each
+configuration's result is kept in models/claims/, so that an interrupted run continues.
 """
 
+import contextlib
 import shlex
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ def main(argv=None):
     loaded = {role: evaluation.load_networks([path]) for role, path in paths.items()}
 
     # ---- Figures, each by the script that answers its question
-    commands, drawn = draw_figures(args, paths, evaluation_options)
+    commands, drawn, figures = draw_figures(args, paths, evaluation_options)
     commands = {role: network["command"] for role, network in networks.items()} | commands
 
     # ---- Results: of the scripts, and what is measured here
@@ -60,7 +61,8 @@ def main(argv=None):
             scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
             networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
     cnn = loaded["cnn"][0]
-    networks["cnn"]["layers"] = results.layer_results(cnn)
+    for role in ("cnn", "dnn"):
+        networks[role]["layers"] = results.layer_results(loaded[role][0])
     logits = structure.logits_model(cnn)
     limit = evaluation.split_of(paths["cnn"])["limit"]
     trained_on = results.data_results(training, limit)
@@ -78,11 +80,11 @@ def main(argv=None):
     }
 
     # ---- The page
-    report = page.compose(measured, commands, args.language)
-    interactive = {"confusion": pictures.confusion_cells(probabilities["cnn"], evaluated),
-                   "saliency": pictures.saliency_faces(logits, training)}
+    report = page.compose(measured, commands, figures, args.language)
+    drawings = pictures.all_pictures(measured, cnn, probabilities["cnn"], evaluated, training,
+                                     drawn["filters"], args.language)
     html_path, markdown_path, json_path = written = list(output_paths(args.out))
-    write_text(html_path, page.render("page.html", report, pictures=interactive))
+    write_text(html_path, page.render("page.html", report, **drawings))
     write_text(markdown_path, page.render("page.md", report, folder=args.out.parent))
     write_json(json_path, report)
     print()
@@ -174,29 +176,56 @@ def choose_faces(args, paths):
 
 
 def draw_figures(args, paths, evaluation_options):
-    """Have every figure drawn; returns {what: command} and {what: result of the script}."""
+    """Have every figure drawn in the report's own folder, figures/report/ for figures/report.html.
+
+    Returns {section: command} of the scripts, {section: result of the script} and {section: its figures}.
+    """
     from reporting.results import HOMEWORK_IMAGE
     from reporting.scripts import given
     from train_dnn import draw_comparison
     from training import figures
     from utils import models
 
-    for role in ("cnn", "dnn"):
-        figures.training_figures(models.read_card(paths[role]))
-    draw_comparison(paths["cnn"], models.read_card(paths["dnn"]))
-
     cnn, dnn = (relative_path(paths[role]) for role in ("cnn", "dnn"))
     homework = ["--model", cnn, "--index", HOMEWORK_IMAGE, *given(args, "data")]
     scripts = {
         "confusion": ["plot_confusion.py", "--model", cnn, "--compare", dnn, *evaluation_options,
-                      "--out", relative_path(models.FIGURES / "confusion.png")],
+                      "--out", relative_path(args.out.with_suffix("") / "confusion.png")],
         "saliency": ["saliency.py", *homework],
         "filters": ["filter_vis.py", *homework, "--patches", "--limit", args.limit or FILTER_FACES],
     }
-    commands, drawn = {}, {}
-    for what, command in scripts.items():
-        commands[what], drawn[what] = run(*command)
-    return commands, drawn
+    commands, drawn, written = {}, {}, {}
+    with figures_in(args.out.with_suffix("")) as new_figures:
+        for role in ("cnn", "dnn"):
+            figures.training_figures(models.read_card(paths[role]))
+            written[role] = new_figures()
+        draw_comparison(paths["cnn"], models.read_card(paths["dnn"]))
+        written["dnn"] += new_figures()
+        for what, command in scripts.items():
+            commands[what], drawn[what] = run(*command)
+            written[what] = new_figures()
+    return commands, drawn, written
+
+
+@contextlib.contextmanager
+def figures_in(folder):
+    """Have the scripts write their figures to `folder`. Yields a function that returns the figures (PNG) that
+    were written since it was last called, oldest first."""
+    from utils import models
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+
+    def new_figures():
+        before, now = seen.copy(), times()
+        seen.update(now)
+        return sorted((path for path in now if now[path] != before.get(path)), key=now.get)
+
+    usual, models.FIGURES, seen = models.FIGURES, folder, times()
+    try:
+        yield new_figures
+    finally:
+        models.FIGURES = usual
 
 
 if __name__ == "__main__":

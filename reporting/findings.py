@@ -11,6 +11,9 @@ OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}
 SIGNIFICANCE = 0.05  # level of McNemar's and of the binomial test
 RING_IS_DARK = 0.1  # the outer ring is near zero when its mean is at most this share of the centre's
 TOP_PAIRS = 3  # confusions that get a sentence
+ANSWERS = {  # the finding whose verdict stands beside each question's answer
+    "cnn": "overfitting", "dnn": "dnn_matched", "confusion": "sad_for_fear", "saliency": "saliency_centre",
+    "filters": None}
 
 
 class Finding(NamedTuple):
@@ -28,18 +31,28 @@ def all_findings(results):
     Faces of the built-in sample decide nothing about claims on photographs: no finding has a verdict then.
     """
     findings = {
-        "data": data_findings(results),
         "cnn": cnn_findings(results),
         "dnn": dnn_findings(results),
         "confusion": confusion_findings(results["confusion"], results["data"]),
         "saliency": saliency_findings(results["saliency"]),
         "filters": filter_findings(results["filters"]),
         "claims": [Finding("claims_intro" if results["claims"] else "claims_none")],
+        "data": data_findings(results),
     }
     if results["data"]["is_sample"]:
         return {section: [finding._replace(verdict=None) for finding in listed]
                 for section, listed in findings.items()}
     return findings
+
+
+def answers(results, findings):
+    """The answer to each question in one sentence: {section: Finding}; findings: of `all_findings`."""
+    verdicts = {one.key.removesuffix("_same"): one.verdict for listed in findings.values() for one in listed}
+    empty = {"confusion": not results["confusion"]["pairs"], "filters": not results["filters"]}
+    parts = {"filters": f"filters.{len(results['filters']) - 1}"}
+    return {section: Finding(f"answer_{section}" + "_none" * empty.get(section, False),
+                             verdicts.get(key), parts.get(section, ""))
+            for section, key in ANSWERS.items()}
 
 
 def tally(findings):
@@ -123,7 +136,7 @@ def saliency_findings(saliency):
 def filter_findings(layers):
     return [Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers)
             for key in ("filters_some" if layer["left_out"] else "filters_all",
-                        "filters_classes", "filters_outputs")]
+                        "filters_classes", "filters_outputs" + "_silent" * bool(layer["image_silent"]))]
 
 
 # ---- verdicts ----------------------------------------------------------------------------------------------

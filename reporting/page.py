@@ -10,49 +10,37 @@ from urllib.parse import quote
 import jinja2
 import pandas as pd
 
-from reporting.findings import Finding, all_findings, tally
+from reporting.findings import all_findings, answers, tally
 from reporting.pictures import to_base64
-from reporting.text import FIGURES, ORIGINAL, WORDS, asset, class_name, label, sentence
-from utils import models
+from reporting.text import ORIGINAL, WORDS, asset, class_name, label, sentence
 from utils.files import GENERATOR, relative_path
 
+NOTES = ("data_is_drawn", "data_is_limited")  # findings of which the reader must know first
 
-def compose(results, commands, language):
-    """The report, ready for JSON: {"language", "results", "sections": {section: [what
-    `reporting.text.sentence` returns]}, "figures" as `list_figures` returns them, "commands": [str]}. The
-    results get a tally of verdicts.
 
-    commands: {what was drawn or trained: command}.
+def compose(results, commands, drawn, language):
+    """The report, ready for JSON: {"language", "results", "notes" and "answers": [sentence], "sections":
+    {section: [sentence]}, "figures": {section: [{"path", "label", "alt", "command"}]}, "commands": [str]}.
+    A sentence is what `reporting.text.sentence` returns; the answers have their "section" too. The results
+    get a tally of verdicts.
+
+    commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}.
     """
     findings = all_findings(results)
     results["tally"] = tally(findings)
-    if results["tally"]["claims"]:
-        findings["data"].append(Finding("tally"))
-    sections = {section: [sentence(finding, results, language) for finding in listed]
+    sections = {section: [sentence(one, results, language) for one in listed if one.key not in NOTES]
                 for section, listed in findings.items()}
-    return {"language": language, "results": results, "sections": sections,
-            "figures": list_figures(results, sections, commands, language),
+    listed = answers(results, findings)
+    short = {section: {"section": section} | sentence(finding, results, language)
+             for section, finding in listed.items()}
+    return {"language": language, "results": results,
+            "notes": [sentence(one, results, language) for one in findings["data"] if one.key in NOTES],
+            "answers": list(short.values()), "sections": sections,
+            "figures": {section: [{"path": relative_path(path), "label": Path(path).stem,
+                                   "alt": label("alt", language, Path(path).stem, short[section]["text"]),
+                                   "command": commands[section]} for path in drawn.get(section, ())]
+                        for section in sections},
             "commands": [*dict.fromkeys(commands.values())]}
-
-
-def list_figures(results, sections, commands, language):
-    """The figures of assets/figures.toml: {section: [{"path", "label", "alt", "command"}]}."""
-    names = {role: results["models"][role]["name"] for role in ("cnn", "dnn")}
-    layers = {f"filters.{i}.": layer["layer"] for i, layer in enumerate(results["filters"])}
-    sentences = [one for listed in sections.values() for one in listed]
-    figures = {section: [] for section in sections}
-    for part, layer in {"": "", **layers}.items():
-        texts = {one["key"].removesuffix("_same"): one["text"] for one in reversed(sentences)
-                 if any(path.startswith(part) for path in one["values"])}
-        for entry in (entry for entry in FIGURES if ("{layer}" in entry["file"]) == bool(layer)):
-            file = entry["file"].format(**names, layer=layer.replace("/", "_"))
-            title = ", ".join(filter(None, [label(entry["label"], language), layer]))
-            seen = " ".join(texts[key] for key in entry["findings"] if key in texts)
-            figures[entry["section"]].append({
-                "path": relative_path(models.FIGURES / f"{file}.png"), "label": title,
-                "alt": label("alt", language, title, seen) if seen else title,
-                "command": commands[entry["command"]]})
-    return figures
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
@@ -83,10 +71,9 @@ def model_table(results, language):
     } for role, network in results["models"].items()], language)
 
 
-def layer_table(results, language):
-    """The CNN's layers as a DataFrame of text."""
-    return translated([layer | {"parameters": f"{layer['parameters']:,}"}
-                       for layer in results["models"]["cnn"]["layers"]], language)
+def layer_table(layers, language):
+    """A network's layers (what `layer_results` returns) as a DataFrame of text."""
+    return translated([layer | {"parameters": f"{layer['parameters']:,}"} for layer in layers], language)
 
 
 def claim_table(claims, language):
@@ -110,9 +97,8 @@ def claim_table(claims, language):
 def render(template, report, **values):
     """Fill page.html or page.md of assets/; the first escapes what is text. Returns str.
 
-    report: what `compose` returns; values: of page.html `pictures`, {"confusion": what
-    `reporting.pictures.confusion_cells` returns, "saliency": what `saliency_faces` returns}; of page.md
-    `folder`, to which the figures' paths are relative.
+    report: what `compose` returns; values: of page.html what `reporting.pictures.all_pictures` returns; of
+    page.md `folder`, to which the figures' paths are relative.
     """
     results, language = report["results"], report["language"]
     environment = jinja2.Environment(
@@ -122,11 +108,12 @@ def render(template, report, **values):
                             "escape_markdown": escape_markdown, "code_span": code_span,
                             "class_name": functools.partial(class_name, language=language)}
     tables = {"data": (label("networks", language), model_table(results, language)),
-              "cnn": (label("layers", language), layer_table(results, language))}
+              **{role: (label("layers", language, results["models"][role]["name"]),
+                        layer_table(results["models"][role]["layers"], language)) for role in ("cnn", "dnn")}}
     if results["claims"]:
-        tables["claims"] = label("claims", language), claim_table(results["claims"], language)
+        tables["claims"] = label("claim_table", language), claim_table(results["claims"], language)
     return environment.get_template(template).render(
-        report, tables=tables, generator=GENERATOR, verdicts=WORDS["verdicts"],
+        report, tables=tables, generator=GENERATOR, verdicts=WORDS["verdicts"], badges=WORDS["badges"],
         label=lambda key, *fields: label(key, language, *fields), **values).strip() + "\n"
 
 

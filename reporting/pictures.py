@@ -1,16 +1,23 @@
-"""The pictures of the page's interactive parts, ready for JSON."""
+"""The pictures of the page: charts as SVG, whose words and colours are the page's, and images as PNG."""
 
 import base64
 import io
+import re
+import warnings
 
+import keras
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from explain import faithfulness
+from explain import faithfulness, receptive_field
 from reporting.results import HOMEWORK_IMAGE, gradient_maps
+from reporting.text import label
+from utils import metrics, models, structure
 from utils.data import CLASSES, image_groups
+from utils.figures import COLORS, plt
 
+OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
 FACES_IN_A_CELL = 16
 SHARES = range(5, 101, 5)  # per cent of the area, the slider's positions
 
@@ -20,11 +27,147 @@ def to_base64(data):
     return base64.b64encode(data).decode()
 
 
+def to_png(image):
+    """uint8 (h, w) or (h, w, 3) as a PNG's data URI."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + to_base64(file.getvalue())
+
+
+def colored(values, name):
+    """Values (h, w) from 0 to 1 in a colour map of matplotlib, uint8 (h, w, 3)."""
+    return plt.get_cmap(name)(np.clip(values, 0, 1), bytes=True)[..., :3]
+
+
+def all_pictures(results, cnn, probabilities, evaluated, training, filters, language):
+    """What page.html shows: {"pictures": of the interactive parts, "charts" and "thumbnails": {section: SVG
+    or a PNG's data URI}, "filters": what `filter_pictures` returns}.
+
+    results: the report's; cnn: keras.Model; probabilities (n, 7): its of the evaluated faces; filters: what
+    filter_vis.py returned.
+    """
+    histories = {"cnn": {"CNN": results["models"]["cnn"]["history"]}}
+    histories["dnn"] = histories["cnn"] | {"DNN": results["models"]["dnn"]["history"]}
+    saliency = saliency_faces(structure.logits_model(cnn), training)
+    tiles = filter_pictures(cnn, filters, training)
+    counts = np.array(results["confusion"]["counts"])
+    strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
+    thumbnails = {section: curves(lines, language, is_thumbnail=True) for section, lines in histories.items()}
+    thumbnails["confusion"] = to_png(colored(counts / np.maximum(counts.sum(1, keepdims=True), 1), "Blues"))
+    thumbnails["saliency"] = to_png(colored(strength / 255, "jet"))
+    for shown in tiles.values():
+        thumbnails["filters"] = shown[0]["image"]
+    charts = {section: curves(lines, language) for section, lines in histories.items()}
+    charts["confusion"] = reliability(probabilities, evaluated.labels, language)
+    return {"pictures": {"confusion": confusion_cells(probabilities, evaluated), "saliency": saliency},
+            "charts": charts, "thumbnails": thumbnails, "filters": tiles}
+
+
+# ---- charts ------------------------------------------------------------------------------------------------
+
+
+def curves(histories, language, is_thumbnail=False):
+    """Accuracy and loss over the epochs as SVG, training dashed; histories: {network: [epoch's results]}.
+
+    A thumbnail is the accuracy without words.
+    """
+    size = (1.6, 1.2) if is_thumbnail else (7.2, 2.7)
+    figure, axes = plt.subplots(1, 2 - is_thumbnail, figsize=size, layout="constrained", squeeze=False)
+    for (name, history), color in zip(histories.items(), COLORS.values()):
+        history = pd.DataFrame(history)
+        for ax, key, factor in zip(axes[0], ("accuracy", "loss"), (100, 1)):
+            marker = "o" if len(history) == 1 else None
+            ax.plot(history.epoch, factor * history[key], "--", color=color, marker=marker,
+                    label=label("line_training", language, name))
+            ax.plot(history.epoch, factor * history[f"val_{key}"], color=color, marker=marker,
+                    label=label("line_validation", language, name))
+    for ax, key in zip(axes[0], ("accuracy_axis", "loss_axis")):
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(True, axis="y", color="#88888855")
+        if is_thumbnail:
+            ax.tick_params(labelbottom=False, labelleft=False, length=0)
+        else:
+            ax.set(xlabel=label("epoch", language), ylabel=label(key, language))
+    if not is_thumbnail:
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return to_svg(figure)
+
+
+def reliability(probabilities, labels, language):
+    """Accuracy at each confidence as SVG, Wilson's 95 % intervals; area of a point: number of faces."""
+    from scipy.stats import binomtest
+
+    bins, gaps = metrics.calibration(probabilities, labels)
+    confidence = probabilities.max(axis=1)
+    figure, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+    ax.plot([0, 100], [0, 100], ":", color="#888888")
+    for chosen in (bins == one for one in np.unique(bins)):
+        n, right = int(chosen.sum()), int(np.rint((confidence - gaps)[chosen].sum()))
+        low, high = binomtest(right, n).proportion_ci(method="wilson")
+        x = 100 * confidence[chosen].mean()
+        ax.plot([x, x], [100 * low, 100 * high], color=COLORS["blue"], linewidth=1)
+        ax.scatter(x, 100 * right / n, s=4 + 300 * n / len(bins), color=COLORS["blue"])
+    ax.set(xlabel=label("confidence_axis", language), ylabel=label("accuracy_axis", language),
+           xlim=(0, 103), ylim=(-2, 103))
+    return to_svg(figure)
+
+
+def to_svg(figure):
+    """The figure as an SVG element whose text is text; black and blue are those of the page's theme."""
+    file, style = io.StringIO(), {"svg.fonttype": "none", "svg.hashsalt": "report"}
+    with warnings.catch_warnings(action="ignore"), plt.rc_context(style):  # glyphs are the browser's affair
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    text = file.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>| id=\"[a-zA-Z]+[\w.]*_\d+\"", "", text[text.index("<svg"):],
+                  flags=re.DOTALL)
+    for color, themed in (("#000000", "currentColor"), (COLORS["blue"].lower(), "rgb(var(--cell))")):
+        text = text.replace(color, themed)
+    return text.replace("<svg ", '<svg aria-hidden="true" ', 1)
+
+
+# ---- images ------------------------------------------------------------------------------------------------
+
+
+def filter_pictures(model, tables, faces):
+    """Each filter that filter_vis.py showed: its synthesised image, the patches of faces that excite it most,
+    and its output for the homework's image; {layer: [{"filter", "times", "eta", "image", "output",
+    "patches"}]}, pictures as data URIs.
+
+    model: keras.Model without nested models; tables: what filter_vis.py returned; faces: the training faces.
+    """
+    _, nodes = receptive_field.trace(model)
+    layers = tables["summary"]["layer"] if "summary" in tables else ()
+    image, pictures = models.prepare(faces.images[[HOMEWORK_IMAGE]], model), {}
+    for layer in layers:
+        part = keras.Model(model.inputs[0], model.get_layer(layer).output)
+        table = tables[f"filters_{layer}"].astype({"times_data": float, "eta_squared": float})
+        maps = np.asarray(part(image, training=False), np.float32)[0][..., table["filter"].astype(int)]
+        maps /= np.percentile(maps, 99.5) or 1.0
+        patches = {name: [] for name in table["filter"]}
+        for row in tables[f"patches_{layer}"].itertuples():
+            face = models.prepare(faces.images[[row.face]], model)[0, ..., 0]
+            patch = receptive_field.patch(face, nodes[layer].field, (row.y, row.x))
+            patches[row.filter].append(patch_png(patch))
+        pictures[layer] = [
+            {"filter": int(row.filter), "times": f"{row.times_data:.1f}", "eta": f"{row.eta_squared:.2f}",
+             "image": patch_png(tile[0]), "output": to_png(colored(maps[..., i], "viridis")),
+             "patches": patches[row.filter]}
+            for i, (row, tile) in enumerate(zip(table.itertuples(), tables[f"images_{layer}"]))]
+    return pictures
+
+
+def patch_png(patch):
+    """Grey levels (h, w), nan beyond the border of the face, as a PNG's data URI."""
+    grey = np.nan_to_num(patch).clip(0, 255).round().astype(np.uint8)
+    return to_png(np.where(np.isnan(patch)[..., None], np.uint8(OUTSIDE_COLOR), grey[..., None]))
+
+
 def confusion_cells(probabilities, faces):
     """The faces of each cell of the confusion matrix of which the network is surest, identical images once.
 
     probabilities: (n, 7); faces: labelled Faces. Returns {"TRUE-PREDICTED" codes: {"count", "strip": the
-    faces side by side as PNG, "confidence": per cent of each}}.
+    faces side by side as a PNG's data URI, "confidence": per cent of each}}.
     """
     answers = pd.DataFrame({"true": faces.labels, "predicted": probabilities.argmax(axis=1),
                             "image": image_groups(faces.images), "confidence": probabilities.max(axis=1)})
@@ -32,10 +175,8 @@ def confusion_cells(probabilities, faces):
     for (true, predicted), answers_of_cell in answers.groupby(["true", "predicted"]):
         distinct = answers_of_cell.drop_duplicates("image")
         surest = distinct.sort_values("confidence", ascending=False, kind="stable").head(FACES_IN_A_CELL)
-        strip = io.BytesIO()
-        Image.fromarray(np.hstack(faces.images[surest.index])).save(strip, "PNG", optimize=True)
         cells[f"{true}-{predicted}"] = {
-            "count": len(answers_of_cell), "strip": to_base64(strip.getvalue()),
+            "count": len(answers_of_cell), "strip": to_png(np.hstack(faces.images[surest.index])),
             "confidence": np.rint(100 * surest["confidence"]).astype(int).tolist()}
     return cells
 

@@ -54,6 +54,7 @@ def read_network(path):
              for entry in card.get("evaluations", {}).values() if entry["tta"] == "none"]
     return {key: values[key] for key in CARD} | {
         "name": path.stem,
+        "history": epochs,
         "million_multiply_adds": card["multiply_adds"] / 1e6,
         "seconds_per_epoch": card["seconds"] / len(epochs),
         "best": max(epochs, key=lambda epoch: epoch["val_accuracy"]),

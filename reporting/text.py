@@ -27,12 +27,12 @@ def asset(name):
 
 
 WORDS = tomllib.loads(asset("text.toml"))
-FIGURES = tomllib.loads(asset("figures.toml"))["figures"]
 ORIGINAL = tomllib.loads(asset("original.toml"))
 
 
 def sentence(finding, results, language):
-    """A finding in words: {"key", "text", "verdict", "values": {path in the results: value}}.
+    """A finding in words: {"key", "text", "original": what the original report says of it ("" for nothing),
+    "verdict", "values": {path in the results: value}}.
 
     A path that begins with a point belongs to the finding's part. Forms are those of FORMS, `class` and
     `source` (in the language's words), and Python's own.
@@ -49,8 +49,10 @@ def sentence(finding, results, language):
         values[path] = value
         return forms[form](value) if form in forms else format(value, form)
 
-    text = FIELD.sub(fill, WORDS["sentences"][finding.key][language])
-    return {"key": finding.key, "text": text, "verdict": finding.verdict, "values": values}
+    words = (WORDS["sentences"][finding.key], WORDS["original"].get(finding.key.removesuffix("_same"), {}))
+    text, original = (FIELD.sub(fill, word.get(language, "")) for word in words)
+    return {"key": finding.key, "text": text, "original": original, "verdict": finding.verdict,
+            "values": values}
 
 
 def label(key, language, *values):

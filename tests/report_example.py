@@ -1,8 +1,6 @@
 """A made-up report, every number different, with figures and pictures: what the tests of words and page are
 shown."""
 
-import io
-
 import numpy as np
 from PIL import Image
 
@@ -27,6 +25,8 @@ def network(rng, name, accuracy, parameters):
         "evaluated": triple(rng, accuracy),
         "end": {"epoch": 10, "accuracy": accuracy + 0.18, "val_accuracy": accuracy - 0.004, "gap": 0.184,
                 "val_loss": 1.2204},
+        "history": [{"epoch": epoch, "accuracy": accuracy + epoch / 50, "val_accuracy": accuracy,
+                     "loss": 2 / epoch, "val_loss": 1.2} for epoch in range(1, 11)],
         "test": {"data": "data/test.csv", "rows": 3589, "accuracy": triple(rng, accuracy + 0.02)},
     }
 
@@ -40,6 +40,8 @@ def results():
               "report_dnn": network(rng, "dnn-report", 0.2698, 156_263)}
     models["cnn"]["layers"] = [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
                                 "parameters": 320}]
+    models["dnn"]["layers"] = [{"layer": "dense1", "kind": "Dense 1664 units", "output": "1664",
+                                "parameters": 3_835_520}]
     models["oversampled"]["against_cnn"] = {"difference": 0.0077, "only_first": 342, "only_second": 320,
                                             "p": 0.41}
     for role, difference in (("dnn", 0.1994), ("report_dnn", 0.2989)):
@@ -99,17 +101,25 @@ def results():
 
 
 def interactive():
-    """Pictures as `reporting.pictures` makes them, of noise."""
-    rng, strip = np.random.default_rng(1), io.BytesIO()
-    Image.fromarray(rng.integers(0, 256, (48, 96), np.uint8)).save(strip, "PNG")
+    """What `reporting.pictures.all_pictures` returns, of noise."""
+    rng = np.random.default_rng(1)
+    strip = pictures.to_png(rng.integers(0, 256, (48, 96), np.uint8))
     face = {"number": 16, "label": "fear", "target": "surprise",
             "grey": pictures.to_base64(rng.integers(0, 256, (48, 48), np.uint8)),
             "strength": pictures.to_base64(rng.integers(0, 256, (48, 48), np.uint8)),
             "rank": pictures.to_base64(rng.permutation(2304).astype("<u2")),
             "kept": {share: share / 100 for share in pictures.SHARES}}
-    cell = {"count": 9, "strip": pictures.to_base64(strip.getvalue()), "confidence": [93, 71]}
-    return {"confusion": {f"{i}-{j}": cell for i in range(7) for j in range(6)},
-            "saliency": [face, face | {"number": 3, "label": "happy"}]}
+    cell = {"count": 9, "strip": strip, "confidence": [93, 71]}
+    history = results()["models"]["cnn"]["history"]
+    curves = [pictures.curves({"CNN": history}, "en", is_thumbnail) for is_thumbnail in (False, True)]
+    charts, thumbnails = (dict.fromkeys(("cnn", "dnn", "confusion"), one) for one in curves)
+    tile = pictures.to_png(rng.integers(0, 256, (10, 10), np.uint8))
+    tiles = [{"filter": number, "times": "2.5", "eta": "0.04", "image": tile, "output": tile,
+              "patches": [tile] * 5} for number in range(20)]
+    return {"pictures": {"confusion": {f"{i}-{j}": cell for i in range(7) for j in range(6)},
+                         "saliency": [face, face | {"number": 3, "label": "happy"}]},
+            "charts": charts, "thumbnails": thumbnails | {"saliency": tile, "filters": tile},
+            "filters": {"conv2_relu": tiles, "conv3_relu": tiles}}
 
 
 def report(folder, language):
@@ -121,6 +131,6 @@ def report(folder, language):
               "command": "python plot_confusion.py --data <a&b>"}
     commands = {"cnn": "python train_cnn.py", "dnn": "python train_cnn.py",
                 **dict.fromkeys(("confusion", "saliency", "filters"), "python plot_confusion.py")}
-    return page.compose(results(), commands, language) | {"figures": {
+    return page.compose(results(), commands, {}, language) | {"figures": {
         **{section: [figure] for section in ("cnn", "dnn", "confusion", "saliency", "filters")},
         "data": [], "claims": []}}

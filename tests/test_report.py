@@ -22,8 +22,8 @@ from markdown_it import MarkdownIt
 
 import report
 from reporting import claims, page, results, scripts
-from reporting.findings import Finding, all_findings, tally
-from reporting.text import LANGUAGES, ORIGINAL, WORDS, sentence
+from reporting.findings import all_findings, answers, tally
+from reporting.text import LANGUAGES, ORIGINAL, WORDS, label, sentence
 from tests import report_example
 from tests.conftest import PROJECT
 from utils import cli, data, models
@@ -64,7 +64,7 @@ def check_numbers(sentence, results):
     known = [v * factor for v in flat(sentence["values"]) for factor in (1, 100)]
     # a name that is filled in (a path, a machine) may hold digits of its own
     names = [value for value in sentence["values"].values() if isinstance(value, str)]
-    text = sentence["text"]
+    text = sentence["text"] + sentence["original"]
     for name in names:
         text = text.replace(name, "")
     for bound in re.findall("p\u00a0<\u00a0([\\d.]+)", text):
@@ -92,7 +92,7 @@ def test_every_word_exists_in_both_languages_with_the_same_fields():
 
 
 def test_no_sentence_holds_a_number_of_its_own():
-    for key, words in WORDS["sentences"].items():
+    for key, words in [*WORDS["sentences"].items(), *WORDS["original"].items()]:
         for language in LANGUAGES:
             outside = "".join(text for text, *_ in string.Formatter().parse(words[language]))
             assert not re.search(r"\d", outside.replace("macro-F1", "")), (key, language)
@@ -101,8 +101,7 @@ def test_no_sentence_holds_a_number_of_its_own():
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_number_in_the_sentences_is_a_result(language):
     results = report_example.results()
-    results["tally"] = tally(all_findings(results))
-    listed = [*all_findings(results).values(), [Finding("tally")]]
+    listed = [*all_findings(results).values(), answers(results, all_findings(results)).values()]
     written = [sentence(one, results, language) for one in itertools.chain(*listed)]
     assert len(written) > 30
     for one in written:
@@ -183,6 +182,16 @@ def test_a_verdict_follows_the_results(changes, key, verdict):
         for listed in all_findings(results).values():
             for one in listed:
                 check_numbers(sentence(one, results, language), results)
+
+
+def test_each_question_has_one_answer_with_the_verdict_of_its_claim():
+    example = report_example.results()
+    found = answers(example, all_findings(example))
+    assert {section: one.verdict for section, one in found.items()} == {
+        "cnn": "holds", "dnn": "holds", "confusion": "fails", "saliency": "holds", "filters": None}
+    example["confusion"]["pairs"], example["filters"] = [], []
+    for one in answers(example, all_findings(example)).values():
+        check_numbers(sentence(one, example, "zh-Hant"), example)
 
 
 def test_drawn_faces_give_no_verdict():
@@ -373,15 +382,15 @@ def test_markdown_has_every_sentence_table_and_command(tmp_path, language):
     inline = [token for token in tokens if token.type == "inline"]
     assert {child.content for token in inline for child in token.children if child.type == "code_inline"} == {
         "python x.py --name ``a` # b # c"}
-    assert [token.type for token in tokens].count("heading_open") == 1 + len(made["sections"])
+    assert [token.type for token in tokens].count("heading_open") == 2 + len(made["sections"])
     blocks = [token.content.strip() for token in tokens if token.type == "html_block"]
     assert blocks == ["<!-- FER2013 Keras suite -->"]
     paragraphs = {"".join(child.content for child in token.children).replace("\u00a0", " ")
                   for token in inline}
-    for listed in made["sections"].values():
-        for one in listed:
-            verdict = f" {WORDS['verdicts'][one['verdict']][language]}" if one["verdict"] else ""
-            assert one["text"].replace("\u00a0", " ") + verdict in paragraphs
+    for one in itertools.chain(made["notes"], made["answers"], *made["sections"].values()):
+        verdict = f" {WORDS['verdicts'][one['verdict']][language]}" if one["verdict"] else ""
+        original = " " + label("original", language, one["original"]) if one["original"] else ""
+        assert (one["text"] + original).replace("\u00a0", " ") + verdict in paragraphs
     for token in (ORIGINAL["claims"]["l2"][language], "6,615,495", "conv1"):
         assert token in paragraphs
     assert "](a%20figure.png)" in text
@@ -476,9 +485,13 @@ def test_the_whole_report_has_every_figure_and_names_it(finished):
     for section in ("cnn", "dnn", "confusion", "saliency", "filters"):
         for figure in finished.report["figures"][section]:
             name = Path(figure["path"]).name
-            assert f"]({name})" in text and (finished.figures / name).exists()
+            assert f"](report/{name})" in text and (finished.figures / "report" / name).exists()
             assert figure["alt"].startswith(figure["label"])
             assert len(figure["alt"]) > len(figure["label"]) + 20
     figures = sum(map(len, finished.report["figures"].values()))
-    assert html.count("<figure>") - 3 == figures >= 12  # 3: the slider's canvases
+    assert html.count('class="enlarge"') == figures >= 12
+    assert {path.name for path in finished.figures.iterdir()} == {
+        "report", "report.html", "report.md", "report.json"}
+    shown = [len(re.findall('class="filter"', grid)) for grid in html.split("<h3>conv")[1:]]
+    assert sum(shown) == sum(layer["in_figure"] for layer in finished.report["results"]["filters"]) > 16
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", html) and "url(h" not in html

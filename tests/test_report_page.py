@@ -29,7 +29,7 @@ def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     for language in LANGUAGES:
         made = report_example.report(folder, language)
-        html = report_page.render("page.html", made, pictures=report_example.interactive())
+        html = report_page.render("page.html", made, **report_example.interactive())
         write_text(folder / f"{language}.html", html)
     return folder
 
@@ -92,15 +92,39 @@ def test_a_cell_shows_its_faces_by_keyboard(visit):
 
 
 def test_a_figure_enlarges_and_escape_returns_the_focus(visit):
-    page = visit()
-    page.focus(".enlarge")
+    page = visit(width=390)
+    page.locator(".scripts summary").first.click()
+    for kind in (".chart", ".enlarge:not(.chart)"):
+        page.focus(kind)
+        width = page.locator(kind).first.bounding_box()["width"]
+        page.keyboard.press("Enter")
+        assert page.locator("dialog").is_visible()
+        assert page.evaluate("document.activeElement.closest('dialog') !== null")
+        assert page.evaluate("document.querySelector('#large > *').getBoundingClientRect().width") > 2 * width
+        page.keyboard.press("Escape")
+        assert not page.locator("dialog").is_visible()
+        assert page.evaluate("document.activeElement.className").startswith("enlarge")
+    assert page.text_content("#large-caption") == 'Best is "happy" & <worst> disgust'
+
+
+def test_a_filter_shows_its_patches_beside_it(visit):
+    page = visit(width=390)
+    page.focus(".filter >> nth=1")
     page.keyboard.press("Enter")
-    assert page.locator("dialog").is_visible()
-    assert page.evaluate("document.activeElement.closest('dialog') !== null")
-    assert page.get_attribute("#large", "alt") == 'Best is "happy" & <worst> disgust'
-    page.keyboard.press("Escape")
-    assert not page.locator("dialog").is_visible()
-    assert page.evaluate("document.activeElement.className") == "enlarge"
+    panel = page.locator(".panel:visible")
+    assert panel.count() == 1 and panel.locator(".patches img").count() == 5
+    tile, shown = page.locator(".filter >> nth=1").bounding_box(), panel.bounding_box()
+    assert 0 <= shown["y"] - tile["y"] - tile["height"] < tile["height"]
+    page.keyboard.press("Enter")
+    assert panel.count() == 0
+
+
+def test_row_labels_stay_and_hidden_columns_are_announced(visit):
+    page = visit(width=390)
+    assert page.locator("#data .swipe").is_visible()
+    page.evaluate("document.querySelector('#data .scroll').scrollLeft = 200")
+    row, table = (page.locator(f"#data {part}").first.bounding_box()["x"] for part in ("tbody th", ".scroll"))
+    assert row == pytest.approx(table, abs=1)
 
 
 def test_the_first_tab_skips_to_the_report(visit):
@@ -134,17 +158,19 @@ def test_the_slider_masks_the_least_salient_pixels(visit):
     assert "surprise" in page.inner_text("#slider-output")
 
 
-def test_the_theme_changes_by_its_button(visit):
+def test_the_theme_changes_by_its_button_and_is_remembered(visit):
     page = visit(scheme="dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == light != dark
 
 
 def test_without_script_the_report_reads_on(visit):
     page = visit(java_script_enabled=False)
-    assert page.locator("figure img").first.is_visible()
-    assert not page.locator(".matrix").is_visible() and not page.locator("#theme").is_visible()
+    assert page.locator(".chart svg").first.is_visible() and page.locator(".matrix").is_visible()
+    assert not page.locator("#slider-share").is_visible() and not page.locator("#theme").is_visible()
 
 
 def test_it_prints_to_a4(visit, tmp_path):
@@ -154,7 +180,18 @@ def test_it_prints_to_a4(visit, tmp_path):
     assert content.count(b"/Type /Page\n") >= 2
     assert b"/MediaBox [0 0 594.9" in content or b"/MediaBox [0 0 595" in content
     page.emulate_media(media="print")
-    assert not page.locator(".interactive").first.is_visible()
+    assert not page.locator("#theme").is_visible() and page.locator(".matrix").is_visible()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nothing_is_printed_under_seven_points(visit, language):
+    page = visit(language, width=700)
+    page.emulate_media(media="print")
+    page.evaluate("document.querySelectorAll('.to-print').forEach((part) => { part.open = true; })")
+    sizes = page.evaluate("""() => [...document.querySelectorAll("body *")].filter((part) =>
+        part.checkVisibility() && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
+        ).map((part) => parseFloat(getComputedStyle(part).fontSize) * (part.getScreenCTM?.().a ?? 1))""")
+    assert len(sizes) > 200 and min(sizes) >= 7 * 96 / 72 - 0.01
 
 
 def test_what_comes_from_outside_is_escaped(pages):

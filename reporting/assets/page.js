@@ -11,18 +11,29 @@
     return made;
   };
 
+  // A page opened as a file, or with storage switched off, may refuse to remember.
+  const remembered = (...theme) => {
+    try {
+      return theme.length ? localStorage.setItem("theme", ...theme) : localStorage.getItem("theme");
+    } catch {
+      return null;
+    }
+  };
+  if (["light", "dark"].includes(remembered())) root.dataset.theme = remembered();
   byId("theme").addEventListener("click", () => {
     const systemIsDark = matchMedia("(prefers-color-scheme: dark)").matches;
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : systemIsDark;
     root.dataset.theme = dark ? "light" : "dark";
+    remembered(root.dataset.theme);
   });
 
   const viewer = byId("viewer");
   for (const button of document.querySelectorAll(".enlarge")) {
     button.addEventListener("click", () => {
-      const image = button.querySelector("img");
-      Object.assign(byId("large"), { src: image.src, alt: image.alt });
-      byId("large-caption").textContent = image.alt;
+      const title = button.getAttribute("aria-label").replace(/^[^:]*: /, "");
+      byId("large").replaceChildren(button.firstElementChild.cloneNode(true));
+      byId("large-caption").textContent = title;
+      viewer.classList.toggle("plate", !button.matches(".chart"));
       viewer.showModal();
     });
   }
@@ -31,11 +42,39 @@
 
   const strip = (picture, captions) => element("ul", { className: "strip" }, ...captions.map((caption, i) => {
     const face = element("span");
-    face.style.backgroundImage = `url(data:image/png;base64,${picture})`;
+    face.style.backgroundImage = `url(${picture})`;
     face.style.backgroundSize = `${100 * captions.length}% 100%`;
     face.style.backgroundPosition = captions.length > 1 ? `${100 * i / (captions.length - 1)}% 0` : "0 0";
     return element("li", {}, face, caption);
   }));
+
+  for (const button of document.querySelectorAll(".filter")) {
+    button.addEventListener("click", () => {
+      const isOpen = button.getAttribute("aria-expanded") === "true";
+      for (const other of document.querySelectorAll(".filter")) {
+        const opens = other === button && !isOpen;
+        other.setAttribute("aria-expanded", String(opens));
+        byId(other.getAttribute("aria-controls")).hidden = !opens;
+      }
+    });
+  }
+
+  const showHints = () => {
+    for (const hint of document.querySelectorAll(".swipe")) {
+      const wide = hint.nextElementSibling;
+      hint.hidden = wide.scrollWidth <= wide.clientWidth;
+    }
+  };
+  addEventListener("resize", showHints);
+  document.addEventListener("toggle", showHints, true);
+  showHints();
+
+  const folded = [...document.querySelectorAll("details.to-print")];
+  addEventListener("beforeprint", () => folded.forEach((part) => {
+    part.dataset.wasOpen = part.open;
+    part.open = true;
+  }));
+  addEventListener("afterprint", () => folded.forEach((part) => { part.open = part.dataset.wasOpen === "true"; }));
 
   const cells = [...document.querySelectorAll(".cell")];
   cells.forEach((cell, at) => {
