@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from utils import cli, data, models
+from utils import cli, data, exported, models
 from utils.cli import UserError
 from utils.files import PROJECT
 from utils.metrics import to_probabilities
@@ -97,8 +97,10 @@ def validation_faces(model_path, training_data=None):
 
 
 def load_networks(paths):
-    """Load models of the seven expressions: a list of keras.Model. Raises UserError for any other model."""
-    networks = [models.load(path) for path in paths]
+    """Load models of the seven expressions: a list of keras.Model or, of an `.onnx` or `.tflite` file that
+    exists, exported.ExportedModel. Raises UserError for any other model."""
+    networks = [exported.load(path) if Path(path).suffix in exported.SUFFIXES and Path(path).is_file()
+                else models.load(path) for path in paths]
     for path, network in zip(paths, networks):
         if network.output_shape[-1] != len(data.CLASSES):
             raise UserError(f"{path} has {network.output_shape[-1]} classes; expected the "
@@ -123,8 +125,8 @@ def probabilities(networks, images, tta="none"):
 def crop_shift(network):
     """The pixels of a 48x48 face by which ten-crop shifts: what the network's CenterCrop cuts off each side.
 
-    A network that sees the centre 40x40 then sees the four corners (4); one without such a layer gets
-    DEFAULT_SHIFT.
+    A network that sees the centre 40x40 then sees the four corners (4); one without such a layer, and an
+    exported file, gets DEFAULT_SHIFT.
     """
     size = network.input_shape[1]
     crop = next((layer for layer in network.layers if isinstance(layer, keras.layers.CenterCrop)), None)
