@@ -15,6 +15,7 @@ from utils.metrics import to_probabilities
 
 DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
 ROWS_AT_ONCE = 2048  # between two steps of the progress bar
+SPLIT_ARGUMENTS = ("limit", "validation_labels", "labels_from")  # in a model card
 SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal where validation faces are
 
 
@@ -60,7 +61,7 @@ def split_of(model_path):
     split = card.get("split", {})
     if not {"data", "fingerprint", "validation", "seed"} <= split.keys() or split["seed"] < 0:
         raise UserError(f"{models.card_path(model_path)} does not say how the data was split; {advice}")
-    return split | {key: card.get("arguments", {}).get(key) for key in ("limit", "validation_labels")}
+    return split | {key: card.get("arguments", {}).get(key) for key in SPLIT_ARGUMENTS}
 
 
 def validation_faces(model_path, training_data=None):
@@ -78,7 +79,8 @@ def validation_faces(model_path, training_data=None):
         training_data = next(filter(os.path.exists, places), None)
     validation = str(split["validation"])
     _, faces, used = data.load_split(training_data, validation, split["seed"], split["limit"],
-                                     split["validation_labels"], split.get("classes"))
+                                     split["validation_labels"], split.get("classes"),
+                                     split["labels_from"])
     if used["fingerprint"] != split["fingerprint"]:
         raise UserError(f"{used['data']} ({used['rows']:,} faces) is not the data that {model_path} was "
                         f"trained on ({split['data']}, {split.get('rows', '?')} faces); name that with "

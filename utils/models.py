@@ -20,8 +20,8 @@ CARD = {  # types of what the scripts read from a model card, where it is there;
     "split": {"data": str, "fingerprint": str, "validation": str | int | float, "seed": int, "rows": int,
               "training_rows": int, "validation_rows": int, "classes": list | None},
     "metrics": {...: int | float | None},
-    "arguments": {"limit": int | None, "validation_labels": str | None, "batch_size": int, "seed": int,
-                  "keep": str},
+    "arguments": {"limit": int | None, "validation_labels": str | None, "labels_from": str | None,
+                  "batch_size": int, "seed": int, "keep": str},
     "evaluations": {...: {"data": str, "tta": str, "rows": int, "accuracy": list}},
 }
 
