@@ -14,11 +14,8 @@ Such a file is kept when it gives at least 90 % of the faces the model's class, 
 most 2 points below.
 """
 
-import contextlib
-import logging
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -113,6 +110,8 @@ def export(network, path, args):
     """Write `network` (keras.Model of faces) to `path` in the format that `args` ask for."""
     import keras
 
+    from utils import exported
+
     if args.format == "keras":
         network.save(path)
         return
@@ -129,7 +128,7 @@ def export(network, path, args):
 
         options = {"optimizations": [tf.lite.Optimize.DEFAULT],
                    "representative_dataset": lambda: ([batch] for batch in batches)}
-    with quiet():
+    with exported.quiet():
         fixed.export(str(path), format=KERAS_NAMES.get(args.format, args.format), verbose=False, **options)
         if args.int8 and args.format == "onnx":
             quantize_onnx(path, batches)
@@ -169,27 +168,6 @@ def quantize_onnx(path, batches):
     prepared.unlink()
 
 
-@contextlib.contextmanager
-def quiet():
-    """A block in which nothing is printed: the converters report each step on both streams."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
-    logging.disable(logging.WARNING)
-    try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for stream, copy in enumerate(kept, start=1):
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(null)
-        logging.disable(logging.NOTSET)
-
-
 # ---- comparison --------------------------------------------------------------------------------------------
 
 
@@ -203,7 +181,7 @@ def load_exported(path, kind):
         return exported.load(path)
 
     runner = exported.ExportedModel()
-    with quiet():
+    with exported.quiet():
         if kind == "openvino":
             import openvino
 

@@ -4,7 +4,11 @@ A file may come from anyone: it must be whole in itself (no weights in other fil
 without branches and loops. What the runtimes' own parsers make of a damaged file is theirs.
 """
 
+import contextlib
 import importlib
+import logging
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +28,27 @@ def require(*modules):
                         "python -m pip install -r requirements-export.txt") from error
 
 
+@contextlib.contextmanager
+def quiet():
+    """A block in which nothing is printed: the libraries report each step on both streams."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
+    logging.disable(logging.WARNING)
+    try:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in enumerate(kept, start=1):
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(null)
+        logging.disable(logging.NOTSET)
+
+
 def load(path):
     """The classifier in an `.onnx` or `.tflite` file. Raises UserError, one line, when there is none."""
     path = Path(path)
@@ -32,7 +57,8 @@ def load(path):
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it is larger than {LARGEST >> 30} GB")
-        model = kind(path.read_bytes())
+        with quiet():
+            model = kind(path.read_bytes())
     except Exception as error:  # the runtimes raise whatever a damaged file leads them to
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path} cannot be loaded as an exported model: {reason}") from error
