@@ -55,11 +55,15 @@ def main(argv=None):
     cli.start_keras()
     import pandas as pd
 
-    from utils import data, evaluation, machine, metrics, models, structure
+    from utils import data, evaluation, exported, machine, metrics, models, structure
     from utils.figures import add_conclusion, save_figure
 
     # ---- Models and faces
     paths = args.model or [models.default_model()]
+    is_exported = [path.suffix in exported.SUFFIXES for path in paths]
+    if args.card and any(is_exported):
+        raise UserError(f"{paths[is_exported.index(True)]} is an exported file without a model card; "
+                        "leave out --card")
     networks = evaluation.load_networks(paths)
     cards = [models.read_card(path) for path in paths] if args.card else []
     if None in cards:
@@ -76,15 +80,17 @@ def main(argv=None):
           + (f"; {new.sum():,} of them not in {args.without_duplicates_of}" if new is not None else ""))
 
     # ---- Measurements: a dict a model, as it goes into the JSON file and the model card
-    names = [path.stem for path in paths]
+    names = [path.name if other else path.stem for path, other in zip(paths, is_exported)]
     outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
     times = forward_times(networks, faces.images)
-    costs = [{"parameters": network.count_params(), "multiply_adds": structure.multiply_adds(network),
-              "ms_per_image": ms} for network, ms in zip(networks, times)]
+    costs = [{"parameters": None if other else network.count_params(),  # an exported file does not tell
+              "multiply_adds": None if other else structure.multiply_adds(network), "ms_per_image": ms}
+             for network, other, ms in zip(networks, is_exported, times)]
     if args.ensemble:  # which costs as much as its members together
         names.append(f"ensemble of {len(names)}")
         outputs.append(sum(outputs) / len(outputs))
-        costs.append({key: sum(cost[key] for cost in costs) for key in ("parameters", "multiply_adds")}
+        costs.append({key: None if any(is_exported) else sum(cost[key] for cost in costs)
+                      for key in ("parameters", "multiply_adds")}
                      | {"ms_per_image": pd.DataFrame(times).sum().round(4).to_dict()})
     results = []
     for name, output, cost in zip(names, outputs, costs):
@@ -145,8 +151,10 @@ def print_tables(flat):
 
     from utils.metrics import CLASSES, percent
 
-    table = pd.DataFrame({"model": flat["model"], "parameters": flat["parameters"].map("{:,}".format),
-                          "mult-adds": (flat["multiply_adds"] / 1e6).map("{:,.1f} M".format)})
+    table = pd.DataFrame({"model": flat["model"]})
+    for title, key, unit, text in (("parameters", "parameters", 1, "{:,.0f}"),
+                                   ("mult-adds", "multiply_adds", 1e6, "{:,.1f} M")):
+        table[title] = ["-" if pd.isna(number) else text.format(number / unit) for number in flat[key]]
     for size in BATCHES:
         table[f"ms/image at {size}"] = flat[f"ms_per_image_{size}"].map("{:.2f}".format)
     for key, title in PERCENTAGES.items():
@@ -199,10 +207,13 @@ def draw(circumstances, results):
 
     tta, batch = circumstances["tta"], str(BATCHES[-1])
     times = [result["ms_per_image"][batch] * FORWARD_PASSES[tta] for result in results]
-    costs = {f"ms per image, batch {batch}, tta {tta}": times,
-             "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
+    costs = {f"ms per image, batch {batch}, tta {tta}": times}
+    if all(result["parameters"] is not None for result in results):
+        costs["parameters (millions)"] = [result["parameters"] / 1e6 for result in results]
     height = 3.2 + 0.18 * (len(results) // 2)  # of which the legend takes more with each model
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(costs), figsize=(WIDTH, height), sharey=True, squeeze=False,
+                                layout="constrained")
+    axes = axes[0]
     for ax, (label, cost) in zip(axes, costs.items()):
         for i, (x, result) in enumerate(zip(cost, results)):
             value, low, high = (100 * number for number in result["accuracy"])

@@ -16,6 +16,7 @@ face and unreadable files are named and do not stop the rest; without any face t
 nothing is written.
 """
 
+import argparse
 import itertools
 import os
 import re
@@ -40,7 +41,8 @@ SUBMISSION_ERRORS = (  # pattern in the client's output -> what is wrong; the fi
     (r"Authentication required|\b401\b|Unauthorized",
      f"Kaggle's client has no valid credentials; expected {CREDENTIALS}"),
     (r"\b403\b|Forbidden|permission",
-     "Kaggle refuses (403); accept the competition's rules on its page, with this account"),
+     "Kaggle refuses (403); accept the competition's rules on its page, with this account. "
+     "Is {slug!r} the right competition?"),
     (r"\b404\b|Could not find competition",
      "Kaggle knows no competition {slug!r} that takes files (404); expected the last part of its address"),
     (r"\b429\b|Too Many Requests", "Kaggle takes no more submissions for now (429); try again tomorrow"),
@@ -64,8 +66,8 @@ def parse_args(argv):
     parser.add_argument("--probabilities", action="store_true", help="add the probability of each class, 0-1")
     parser.add_argument("--template", type=Path, metavar="SAMPLE.csv",
                         help="check that a sample submission has the same ids in the same order")
-    parser.add_argument("--submit", metavar="SLUG",
-                        help="send the file to this Kaggle competition (the end of its address)")
+    parser.add_argument("--submit", type=competition, metavar="SLUG|URL",
+                        help="send the file to this Kaggle competition (its address, or the name in it)")
     parser.add_argument("--message", metavar="TEXT", help="what Kaggle displays beside the submission")
     cli.add_tta(parser)
     args = parser.parse_args(argv)
@@ -79,6 +81,16 @@ def parse_args(argv):
     if args.submit and args.probabilities:
         raise UserError("Kaggle takes id,label only; leave out --probabilities to --submit")
     return args
+
+
+def competition(text):
+    """An argparse type: the name of a Kaggle competition, alone or in the address of any of its pages."""
+    page = re.fullmatch(r"(?:https?://)?(?:www\.)?kaggle\.com/(?:competitions|c)/([^/?#]+).*", text.strip())
+    name = page[1] if page else text.strip()
+    if not re.fullmatch(r"\w[\w-]*", name):
+        raise argparse.ArgumentTypeError(f"{text!r} is no competition; expected its name, or its address "
+                                         "such as https://www.kaggle.com/competitions/NAME")
+    return name
 
 
 def main(argv=None):

@@ -78,12 +78,14 @@ def train(args, build, argv=None):
     with only_run(args.name):
         # ---- Data: faces, and the split that the model card will remember
         faces, validation, split = data.load_split(
-            args.data, args.validation, args.seed, args.limit, args.validation_labels, args.classes)
+            args.data, args.validation, args.seed, args.limit, args.validation_labels, args.classes,
+            args.labels_from)
         augment = Augmentation(
             args.augment, rotation=args.rotation, scale=args.scale, shift=args.shift, contrast=args.light,
             brightness=100 * args.light, erase=args.erase, mix=args.mix)
         copied_rows = rows_to_copy(faces.labels, args.seed) if args.oversample else ()
-        batches = Batches(faces.images, faces.labels, args.batch_size, args.seed, augment, copied_rows,
+        labels = faces.labels if faces.soft is None else faces.soft
+        batches = Batches(faces.images, labels, args.batch_size, args.seed, augment, copied_rows,
                           mix_epochs=round(args.mix_until * args.epochs))
 
         # ---- Network: raw 0-255 in, probabilities out
@@ -237,7 +239,8 @@ def cross_validate(args, build, argv):
     """
     from utils import data, models
 
-    faces = data.training_part(data.find_data(args.data, args.classes)).take(slice(0, args.limit))
+    everything = data.find_data(args.data, args.classes, args.labels_from)
+    faces = data.training_part(everything).take(slice(0, args.limit))
     interruption.outer = "the same command with --resume continues with the fold that was stopped"
     cards, written = [], []
     for fold, name in enumerate(fold_names(args), start=1):

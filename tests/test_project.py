@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import PACKAGES, PROJECT
 
-MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "dlib-bin": "dlib"}  # requirement: what is imported
+MODULES = {  # requirement: what is imported
+    "scikit-learn": "sklearn", "pillow": "PIL", "dlib-bin": "dlib", "ai-edge-litert": "ai_edge_litert"}
 
 
 def requirements(name):
@@ -31,7 +32,10 @@ def imported():
 
 
 def test_requirements_are_what_the_scripts_import():
-    assert imported() - {"jax"} == {MODULES.get(name, name) for name in requirements("requirements.txt")}
+    needed = {MODULES.get(name, name) for name in requirements("requirements.txt")}
+    export = {MODULES.get(name, name) for name in requirements("requirements-export.txt")}
+    assert imported() - {"jax"} - export == needed
+    assert export - {"tf2onnx"} <= imported()  # which Keras imports
 
 
 def test_the_requirements_for_cuda_and_jax_differ_in_the_backend_only():

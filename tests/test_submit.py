@@ -132,7 +132,7 @@ def refused(path, capsys, slug="faces-2013"):
 @client
 @pytest.mark.parametrize(("fail", "expected"), [
     ({"StartSubmissionUpload": 401}, "no valid credentials"),
-    ({"StartSubmissionUpload": 403}, "accept the competition's rules"),
+    ({"StartSubmissionUpload": 403}, "this account. Is 'faces-2013' the right competition?"),
     ({"StartSubmissionUpload": 404}, "knows no competition 'faces-2013'"),
     ({"CreateSubmission": 429}, "no more submissions for now"),
     ({"CreateSubmission": 400}, "client failed: 400 Client Error"),
@@ -141,6 +141,20 @@ def refused(path, capsys, slug="faces-2013"):
 def test_what_kaggle_refuses_is_one_line(stub, predicted, capsys, fail, expected):
     stub.fail = fail
     assert expected in refused(predicted, capsys)
+
+
+@pytest.mark.parametrize("text", [
+    "faces-2013", "https://www.kaggle.com/competitions/faces-2013", "kaggle.com/c/faces-2013/submissions?a=1",
+    " https://www.kaggle.com/competitions/faces-2013/overview#rules "])
+def test_a_competition_is_named_by_its_slug_or_by_a_page_of_it(text):
+    assert predict.parse_args(["--submit", text, "--message", "m"]).submit == "faces-2013"
+
+
+@pytest.mark.parametrize("text", ["https://example.org/faces-2013", "a/b", "--rules", "https://www.kaggle.com/"])
+def test_what_is_no_competition_is_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        predict.parse_args([f"--submit={text}", "--message", "m"])
+    assert "is no competition; expected its name" in capsys.readouterr().err
 
 
 @client

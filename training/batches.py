@@ -14,7 +14,8 @@ class Batches(keras.utils.PyDataset):
     `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32
     (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.
 
-    images: uint8 (n, 48, 48); labels: int (n,); augment: Augmentation or None;
+    images: uint8 (n, 48, 48); labels: int (n,), or float32 (n, 7), the share of each class;
+    augment: Augmentation or None;
     copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling);
     mix_epochs: how many epochs are mixed, where `augment` asks for it (None: all).
     """
@@ -23,7 +24,8 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.copied_rows = np.array(copied_rows, np.int64)
         self.originals = images[..., None]
-        self.labels = np.eye(len(CLASSES), dtype=np.float32)[np.append(labels, labels[self.copied_rows])]
+        shares = labels if labels.ndim == 2 else np.eye(len(CLASSES), dtype=np.float32)[labels]
+        self.labels = np.concatenate([shares, shares[self.copied_rows]])
         self.batch_size, self.seed = min(batch_size, len(self.labels)), seed
         self.augment, self.mix_epochs = augment, np.inf if mix_epochs is None else mix_epochs
         # On the device once, so that only rows and labels travel each step

@@ -203,7 +203,7 @@ def run_key(args, policy, training, validation):
     def digest(path):
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
-    paths = ("distill", "start_from", "validation_labels", "limit", "validation")
+    paths = ("distill", "start_from", "labels_from", "validation_labels", "limit", "validation")
     key = {option: value for option, value in as_json(args).items() if option not in paths}
     if args.schedule == "constant" and not (args.mix and args.mix_until < 1):
         del key["epochs"]

@@ -38,6 +38,8 @@ def add_arguments(parser, recipes, name):
     parser.add_argument("--data", type=data_path,
                         help="CSV or image folder to train on (default: data/*.csv, else the sample)")
     add_classes(parser)
+    parser.add_argument("--labels-from", type=Path, metavar="fer2013new.csv",
+                        help="learn the votes of FER+ for these faces in place of the labels of --data")
     parser.add_argument("--name", default=name, help="models/NAME.h5 and so on")
     parser.add_argument("--validation", default="0.1", metavar="SHARE|FOLD/K|PublicTest|FILE",
                         help="share of the training data, or one of K equal folds of it (1/5), stratified, "

@@ -23,6 +23,7 @@ from utils.files import PROJECT, relative_path, replacing
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # position = code in the files
 CLASS_CODES = {name: code for code, name in enumerate(CLASSES)} | {
     "anger": 0, "disgusted": 1, "fearful": 2, "happiness": 3, "sadness": 4, "surprised": 5}
+VOTES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # FER+'s names of CLASSES
 SIZE = 48
 PIXELS = SIZE * SIZE
 USAGES = ("Training", "PublicTest", "PrivateTest")
@@ -50,6 +51,7 @@ class Faces:
     labels: int64 (n,), codes 0-6 as in CLASSES, or None when the file has none
     ids:    str (n,), the file's `id` column, or None
     usage:  str (n,), one of USAGES, or None
+    soft:   float32 (n, 7), the share of each class among people's votes, rows sum to 1, or None
     source: where they came from, for messages
     """
 
@@ -57,6 +59,7 @@ class Faces:
     labels: np.ndarray | None = None
     ids: np.ndarray | None = None
     usage: np.ndarray | None = None
+    soft: np.ndarray | None = None
     source: str = ""
 
     def __len__(self):
@@ -78,16 +81,19 @@ class Faces:
         return Faces(**{name: array[rows] for name, array in self.arrays().items()}, source=self.source)
 
     def fingerprint(self):
-        """SHA-256 (hex, 16 digits) of images and labels: equal for equal data, whatever file it came in."""
+        """SHA-256 (hex, 16 digits) of images, labels and votes: equal for equal data in whatever file."""
         digest = hashlib.sha256(np.ascontiguousarray(self.images))
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<i8"))
+        if self.soft is not None:
+            digest.update(np.ascontiguousarray(self.soft, "<f4"))
         return digest.hexdigest()[:16]
 
 
-def find_data(path=None, classes=None):
+def find_data(path=None, classes=None, labels_from=None):
     """The faces to train on: `path`, else the first known file in data/, else the built-in sample.
 
+    labels_from: a file of FER+ votes for these faces (see `with_votes`), or None
     Returns Faces; of a file with a Usage column, all rows. Prints one line when the sample stands in.
     """
     if path is None:
@@ -95,7 +101,8 @@ def find_data(path=None, classes=None):
         path = next((PROJECT / "data" / name for name in names if (PROJECT / "data" / name).exists()), SAMPLE)
         if path == SAMPLE:
             print(f"No data/train.csv found: using the built-in sample of drawn faces. Real faces: {KAGGLE}")
-    return load_faces(path, classes)
+    faces = load_faces(path, classes)
+    return with_votes(faces, labels_from) if labels_from else faces
 
 
 def load_faces(path, classes=None):
@@ -163,6 +170,35 @@ def load_labels(path, ids):
     return labels.set_index("id").label.reindex(map(str, ids), fill_value=-1).to_numpy(np.int64)
 
 
+def with_votes(faces, path):
+    """Faces with the labels of FER+ (Barsoum et al. 2016, fer2013new.csv): ten people's votes for each face.
+
+    The rows of the file must be those of fer2013.csv in its order; for `faces` without Usage, the file's rows
+    of Usage Training where those are as many. `soft` becomes the share of each of our classes, `labels` the
+    class with the most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not
+    count; faces without any other are left out, and a printed line counts them. Raises UserError.
+    """
+    table = tables.read_table(path, {"usage": convert_usage, **dict.fromkeys(VOTES, convert_votes)},
+                              ["usage", *VOTES], {})
+    if faces.usage is None and len(faces) == np.sum(table["usage"] == "Training"):
+        table = {name: array[table["usage"] == "Training"] for name, array in table.items()}
+    if len(table["usage"]) != len(faces):
+        raise UserError(f"{path} has {len(table['usage']):,} rows and {faces.source} {len(faces):,} faces; "
+                        "expected as many, in the order of fer2013.csv")
+    if faces.usage is not None and (table["usage"] != faces.usage).any():
+        first = (table["usage"] != faces.usage).argmax()
+        raise UserError(f"{path} row {table['row'][first]} has Usage {table['usage'][first]} where "
+                        f"{faces.source} has {faces.usage[first]}; expected the order of fer2013.csv")
+    votes = np.stack([table[name] for name in VOTES], axis=1)
+    known = votes.sum(axis=1) > 0
+    if not known.any():
+        raise UserError(f"{path} has no vote for any of {', '.join(CLASSES)}")
+    print(f"Labels of {path}: {np.sum(~known):,} of {len(faces):,} faces have no vote for "
+          f"{', '.join(CLASSES)} and are left out")
+    soft = (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    return dataclasses.replace(faces, labels=votes.argmax(axis=1), soft=soft).take(known)
+
+
 # ---- CSV ---------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +236,14 @@ def convert_labels(fields):
         expected = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
         raise ValueError(f"label {fields[codes.index(None)].strip()[:20]!r}; expected {expected}")
     return np.array(codes, np.int64)
+
+
+def convert_votes(fields):
+    """Numbers of votes, 0-99: int64 (n,)."""
+    votes = [whole_number(field.strip(), 99) for field in fields]
+    if None in votes:
+        raise ValueError(f"{fields[votes.index(None)].strip()[:20]!r} votes; expected a whole number")
+    return np.array(votes, np.int64)
 
 
 def convert_ids(fields):
@@ -400,17 +444,19 @@ def training_part(faces):
     return faces if faces.usage is None else faces.take(faces.usage == "Training")
 
 
-def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, classes=None):
+def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, classes=None,
+               labels_from=None):
     """Load the faces to train on and those to validate on.
 
-    path, classes: as in `find_data`; only rows of Usage Training are trained on, of those the first `limit`
+    path, classes, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those the
+        first `limit`
     validation: a share of them from 0 to below 1 (str or float; see `split`), one of k folds ("1/5"; see
         `folds`), a Usage of the same file, or a labelled file, whose labels may be in a second one,
         `validation_labels`
     Returns (training Faces, validation Faces, dict that describes the split for the model card).
     Raises UserError.
     """
-    everything = find_data(path, classes)
+    everything = find_data(path, classes, labels_from)
     if everything.labels is None:
         raise UserError(f"{everything.source} has no labels to train on; expected a column label or emotion")
     faces = training_part(everything)

@@ -8,13 +8,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from utils import cli, data, models
+from utils import cli, data, exported, models
 from utils.cli import UserError
 from utils.files import PROJECT
 from utils.metrics import to_probabilities
 
 DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
 ROWS_AT_ONCE = 2048  # between two steps of the progress bar
+SPLIT_ARGUMENTS = ("limit", "validation_labels", "labels_from")  # in a model card
 SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal where validation faces are
 
 
@@ -60,7 +61,7 @@ def split_of(model_path):
     split = card.get("split", {})
     if not {"data", "fingerprint", "validation", "seed"} <= split.keys() or split["seed"] < 0:
         raise UserError(f"{models.card_path(model_path)} does not say how the data was split; {advice}")
-    return split | {key: card.get("arguments", {}).get(key) for key in ("limit", "validation_labels")}
+    return split | {key: card.get("arguments", {}).get(key) for key in SPLIT_ARGUMENTS}
 
 
 def validation_faces(model_path, training_data=None):
@@ -78,7 +79,8 @@ def validation_faces(model_path, training_data=None):
         training_data = next(filter(os.path.exists, places), None)
     validation = str(split["validation"])
     _, faces, used = data.load_split(training_data, validation, split["seed"], split["limit"],
-                                     split["validation_labels"], split.get("classes"))
+                                     split["validation_labels"], split.get("classes"),
+                                     split["labels_from"])
     if used["fingerprint"] != split["fingerprint"]:
         raise UserError(f"{used['data']} ({used['rows']:,} faces) is not the data that {model_path} was "
                         f"trained on ({split['data']}, {split.get('rows', '?')} faces); name that with "
@@ -97,8 +99,10 @@ def validation_faces(model_path, training_data=None):
 
 
 def load_networks(paths):
-    """Load models of the seven expressions: a list of keras.Model. Raises UserError for any other model."""
-    networks = [models.load(path) for path in paths]
+    """Load models of the seven expressions: a list of keras.Model or, of an `.onnx` or `.tflite` file that
+    exists, exported.ExportedModel. Raises UserError for any other model."""
+    networks = [exported.load(path) if Path(path).suffix in exported.SUFFIXES and Path(path).is_file()
+                else models.load(path) for path in paths]
     for path, network in zip(paths, networks):
         if network.output_shape[-1] != len(data.CLASSES):
             raise UserError(f"{path} has {network.output_shape[-1]} classes; expected the "
@@ -123,8 +127,8 @@ def probabilities(networks, images, tta="none"):
 def crop_shift(network):
     """The pixels of a 48x48 face by which ten-crop shifts: what the network's CenterCrop cuts off each side.
 
-    A network that sees the centre 40x40 then sees the four corners (4); one without such a layer gets
-    DEFAULT_SHIFT.
+    A network that sees the centre 40x40 then sees the four corners (4); one without such a layer, and an
+    exported file, gets DEFAULT_SHIFT.
     """
     size = network.input_shape[1]
     crop = next((layer for layer in network.layers if isinstance(layer, keras.layers.CenterCrop)), None)

@@ -19,7 +19,8 @@ from utils.cli import UserError, interruption
 PROJECT = Path(__file__).resolve().parent.parent
 GENERATOR = "FER2013 Keras suite"  # a comment at the top of every page that we write
 BEGINNINGS = {  # patterns of what we write; a JSON is a model card where a script does not say otherwise
-    ".h5": rb"\x89HDF", ".keras": rb"PK", ".png": rb"\x89PNG", ".gif": rb"GIF8", ".json": rb'\W*name"',
+    ".h5": rb"\x89HDF", ".keras": rb"PK", ".onnx": rb"\x08[\x03-\x20]", ".tflite": rb"(?s:....)TFL3",
+    ".xml": rb"<\?xml[^>]*>\s*<net ", ".png": rb"\x89PNG", ".gif": rb"GIF8", ".json": rb'\W*name"',
     ".html": rb"<!DOCTYPE html>\s+<!-- %b" % GENERATOR.encode(), ".md": rb"\s*<!-- %b" % GENERATOR.encode()}
 
 

@@ -20,8 +20,8 @@ CARD = {  # types of what the scripts read from a model card, where it is there;
     "split": {"data": str, "fingerprint": str, "validation": str | int | float, "seed": int, "rows": int,
               "training_rows": int, "validation_rows": int, "classes": list | None},
     "metrics": {...: int | float | None},
-    "arguments": {"limit": int | None, "validation_labels": str | None, "batch_size": int, "seed": int,
-                  "keep": str},
+    "arguments": {"limit": int | None, "validation_labels": str | None, "labels_from": str | None,
+                  "batch_size": int, "seed": int, "keep": str},
     "evaluations": {...: {"data": str, "tta": str, "rows": int, "accuracy": list}},
 }
 
@@ -66,12 +66,15 @@ def load(path):
     UserError when the file is missing, is no model, needs custom code, holds weights that are not finite, or
     has another number of inputs or dimensions.
     """
-    from utils import model_safety
+    from utils import exported, model_safety
 
     path = Path(path)
     if not path.is_file():
         released = ", ".join(sorted(relative_path(p) for p in MODELS.glob("*.h5"))) or "none yet"
         raise UserError(f"model {path} does not exist; at hand: {released}")
+    if path.suffix in exported.SUFFIXES:
+        raise UserError(f"{path} is an exported file, which only evaluate.py, predict.py and "
+                        "plot_confusion.py read; expected the .h5 or .keras that it was made from")
     model = model_safety.load(path)
     inputs, outputs = ([tensor.shape for tensor in tensors] for tensors in (model.inputs, model.outputs))
     if [len(shape) for shape in inputs] != [4]:
@@ -187,11 +190,13 @@ def predict(model, images, batch_size=256):
 
     A batch is smaller than `batch_size` where the model's largest layer would take more than half a gigabyte.
     """
-    from utils import structure
+    from utils import exported, structure
 
     if not len(images):
         return np.zeros((0, model.output_shape[-1]), np.float32)
-    size = min(batch_size, len(images), max(1, OUTPUT_BYTES // (4 * structure.largest_output(model))))
+    size = min(batch_size, len(images))
+    if not isinstance(model, exported.ExportedModel):
+        size = min(size, max(1, OUTPUT_BYTES // (4 * structure.largest_output(model))))
     outputs = []
     for start in range(0, len(images), size):
         rows = np.arange(start, start + size) % len(images)  # one shape, so that the graph is traced once

@@ -1,0 +1,86 @@
+"""--labels-from: the votes of FER+ as labels, from the file to the batches, the loss and the model card."""
+
+import numpy as np
+import pytest
+
+import evaluate
+import train_cnn
+from training.batches import Batches
+from utils import data
+from utils.cli import UserError
+from utils.sample import sample_faces
+
+HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+
+
+def votes_file(path, rows):
+    """A file in the form of fer2013new.csv. rows: (Usage, ten numbers in the order of HEADER)."""
+    lines = [f"{usage},fer{number:07}.png,{','.join(map(str, votes))}"
+             for number, (usage, votes) in enumerate(rows)]
+    path.write_text("\n".join([HEADER, *lines]) + "\n")
+    return path
+
+
+def faces(n, usage=None):
+    images, labels = sample_faces(n)
+    return data.Faces(images, labels, usage=None if usage is None else np.array(usage), source="faces.csv")
+
+
+def test_votes_become_shares_of_our_classes_in_our_order(tmp_path, capsys):
+    path = votes_file(tmp_path / "fer2013new.csv", [
+        ("Training", [4, 0, 0, 1, 3, 2, 0, 0, 0, 0]),
+        ("Training", [0, 0, 0, 0, 0, 0, 0, 6, 4, 0]),      # contempt and unknown alone: left out
+        ("Training", [0, 1, 0, 0, 0, 0, 3, 6, 0, 0]),      # contempt does not count
+        ("PublicTest", [0, 0, 9, 0, 0, 0, 0, 0, 0, 1])])
+    given = faces(4, ["Training", "Training", "Training", "PublicTest"])
+    voted = data.with_votes(given, path)
+    # angry, disgust, fear, happy, sad, surprise, neutral
+    assert voted.soft == pytest.approx(np.array([
+        [0.3, 0.2, 0, 0, 0.1, 0, 0.4], [0, 0, 0.75, 0.25, 0, 0, 0], [0, 0, 0, 0, 0, 1, 0]]))
+    assert voted.labels.tolist() == [6, 2, 5] and (voted.images == given.images[[0, 2, 3]]).all()
+    assert "1 of 4 faces have no vote for angry" in capsys.readouterr().out
+    assert voted.fingerprint() != data.Faces(voted.images, voted.labels).fingerprint()
+
+
+def test_training_faces_without_usage_take_the_rows_of_training(tmp_path):
+    one = [0] * 9 + [0]
+    rows = [("PublicTest", [9, *one[1:]]), ("Training", [0, 9, *one[2:]]), ("Training", [0, 0, 9, *one[3:]])]
+    assert data.with_votes(faces(2), votes_file(tmp_path / "v.csv", rows)).labels.tolist() == [3, 5]
+
+
+@pytest.mark.parametrize(("number", "usage", "message"), [
+    (3, None, r"v.csv has 2 rows and faces.csv 3 faces; expected as many, in the order of fer2013.csv"),
+    (2, ["Training", "PublicTest"], r"v.csv row 3 has Usage Training where faces.csv has PublicTest")])
+def test_votes_of_other_faces_are_refused(tmp_path, number, usage, message):
+    path = votes_file(tmp_path / "v.csv", [("Training", [9] + [0] * 9)] * 2)
+    with pytest.raises(UserError, match=message):
+        data.with_votes(faces(number, usage), path)
+
+
+def test_a_wrong_vote_is_named_by_its_row(tmp_path):
+    path = votes_file(tmp_path / "v.csv", [("Training", [9] + [0] * 9), ("Training", ["-1"] + [0] * 9)])
+    with pytest.raises(UserError, match=r"row 3: '-1' votes; expected a whole number"):
+        data.with_votes(faces(2), path)
+
+
+def test_batches_hold_the_shares_and_copies_of_them():
+    given = faces(8)
+    soft = np.random.default_rng(0).dirichlet(np.ones(7), 8).astype(np.float32)
+    batches = Batches(given.images, soft, 10, 0, copied_rows=[3, 5])
+    assert (batches[0][1] == np.concatenate([soft, soft[[3, 5]]])[batches.order]).all()
+
+
+def test_a_network_learns_the_votes_and_is_evaluated_on_them(workspace, monkeypatch):
+    """Votes that all say one class: the network learns it, whatever the drawn faces' own labels are."""
+    monkeypatch.setattr(evaluate, "TURN", 0.001)
+    monkeypatch.setattr(evaluate, "ROUNDS", 1)
+    images, labels = sample_faces(200)
+    pixels = [" ".join(map(str, image.ravel())) for image in images]
+    (workspace / "faces.csv").write_text("label,feature\n" + "\n".join(
+        f"{label},{text}" for label, text in zip(labels, pixels)) + "\n")
+    path = votes_file(workspace / "v.csv", [("Training", [1, 0, 9] + [0] * 7)] * 200)
+    card = train_cnn.main(["--data", "faces.csv", "--labels-from", str(path), "--epochs", "2", "--name", "v",
+                           "--precision", "float32"])
+    assert card["metrics"]["validation_accuracy"] == 1
+    table = evaluate.main(["--model", "models/v.h5"])
+    assert table["accuracy"][0] == 1 and table["rows"][0] == card["split"]["validation_rows"]
