@@ -17,6 +17,7 @@ import datetime
 import math
 import sys
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,10 @@ from utils.cli import UserError, interruption
 def main(argv=None):
     args = parse_args(argv)
     cli.start_keras()
+    from training import devices
+
+    if devices.join() and args.folds:
+        raise UserError("--folds trains several networks; start it as one process")
     if args.folds:
         card, written = cross_validate(args, builder(args), argv)
     else:
@@ -70,7 +75,9 @@ def builder(args):
 
 def train(args, build, argv=None):
     """Train the network that `build()` makes as `args` say; returns its model card and the files written."""
-    from training import callbacks, figures
+    import keras
+
+    from training import callbacks, devices, figures
     from training.model import recompute_batch_norm
     from utils import models, structure
 
@@ -93,6 +100,9 @@ def train(args, build, argv=None):
                 fit(run, args, [progress, checkpoint], done)
 
         # ---- Results: what is measured is the file
+        if not devices.is_main():
+            sys.exit()
+        keras.distribution.set_distribution(None)
         final = structure.flat_copy(network, dtype="float32")
         final.set_weights(evaluation.best["weights"])
         if args.ema:
@@ -116,7 +126,7 @@ def prepare(args, build):
     """What `args` say, ready to be trained by `fit`: faces, batches, network, compiled model, evaluation."""
     import keras
 
-    from training import callbacks
+    from training import callbacks, devices
     from training.augmentation import Augmentation
     from training.batches import Batches, rows_to_copy
     from training.model import TrainingModel, make_optimizer, set_precision, start_from
@@ -133,6 +143,7 @@ def prepare(args, build):
                       mix_epochs=round(args.mix_until * args.epochs))
 
     # ---- Network: raw 0-255 in, probabilities out
+    devices.share_batches(batches.batch_size)
     policy = set_precision(args.precision)
     keras.utils.set_random_seed(args.seed)
     network = build()
@@ -154,8 +165,11 @@ def prepare(args, build):
 
 def fit(run, args, callbacks, done=0):
     """Keras' own fit(), from the epoch after `done`; what must happen after each epoch is a callback."""
-    run.model.fit(run.batches.for_fit(), epochs=args.epochs, initial_epoch=done, verbose=0, shuffle=False,
-                  callbacks=[run.evaluation, *callbacks])
+    from training import devices
+
+    with devices.ending_together():
+        run.model.fit(run.batches.for_fit(), epochs=args.epochs, initial_epoch=done, verbose=0, shuffle=False,
+                      callbacks=[run.evaluation, *callbacks])
 
 
 def output_paths(name):
@@ -182,6 +196,10 @@ def checkpoint_path(name):
 
 def only_run(name):
     """A block during which no other process trains models/NAME. Raises UserError while one does."""
+    from training import devices
+
+    if not devices.is_main():
+        return nullcontext()
     lock = output_paths(name)[0].with_name(f"{name}.lock")
     return files.locked(lock, f"another run is writing models/{name}; choose another --name or wait")
 
