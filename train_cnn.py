@@ -17,7 +17,10 @@ import datetime
 import math
 import sys
 import time
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 from training import recipes
 from utils import cli, files
@@ -27,18 +30,14 @@ from utils.cli import UserError, interruption
 def main(argv=None):
     args = parse_args(argv)
     cli.start_keras()
-    from training import networks
+    from training import devices
 
-    def build():
-        builder = getattr(networks, f"{args.network}_cnn")
-        if args.network == "report":
-            return builder(args.dropout, args.l2, args.dropconnect, args.extra_conv)
-        return builder(args.dropout)
-
+    if devices.join() and args.folds:
+        raise UserError("--folds trains several networks; start it as one process")
     if args.folds:
-        card, written = cross_validate(args, build, argv)
+        card, written = cross_validate(args, builder(args), argv)
     else:
-        card, written = train(args, build, argv)
+        card, written = train(args, builder(args), argv)
     print_summary(card, written + add_to_experiments(card))
     return card
 
@@ -61,6 +60,16 @@ def parse_args(argv):
     return args
 
 
+def builder(args):
+    """A function without arguments that builds the network of `args` with new weights."""
+    from training import networks
+
+    build = getattr(networks, f"{args.network}_cnn")
+    if args.network == "report":
+        return partial(build, args.dropout, args.l2, args.dropconnect, args.extra_conv)
+    return partial(build, args.dropout)
+
+
 # ---- training, shared with train_dnn.py --------------------------------------------------------------------
 
 
@@ -68,64 +77,40 @@ def train(args, build, argv=None):
     """Train the network that `build()` makes as `args` say; returns its model card and the files written."""
     import keras
 
-    from training import callbacks, figures
-    from training.augmentation import Augmentation
-    from training.batches import Batches, rows_to_copy
-    from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision, start_from
-    from utils import data, models, structure
+    from training import callbacks, devices, figures
+    from training.model import recompute_batch_norm
+    from utils import models, structure
 
     started = time.monotonic()
     with only_run(args.name):
-        # ---- Data: faces, and the split that the model card will remember
-        faces, validation, split = data.load_split(
-            args.data, args.validation, args.seed, args.limit, args.validation_labels, args.classes,
-            args.labels_from)
-        augment = Augmentation(
-            args.augment, rotation=args.rotation, scale=args.scale, shift=args.shift, contrast=args.light,
-            brightness=100 * args.light, erase=args.erase, mix=args.mix)
-        copied_rows = rows_to_copy(faces.labels, args.seed) if args.oversample else ()
-        labels = faces.labels if faces.soft is None else faces.soft
-        batches = Batches(faces.images, labels, args.batch_size, args.seed, augment, copied_rows,
-                          mix_epochs=round(args.mix_until * args.epochs))
-
-        # ---- Network: raw 0-255 in, probabilities out
-        policy = set_precision(args.precision)
-        keras.utils.set_random_seed(args.seed)
-        network = build()
-        if args.start_from:
-            start_from(args.start_from, network)
-
-        # ---- Training: Keras' own fit(); what must survive a crash is a callback
-        teachers = [models.load(path) for path in args.distill or []]
-        model = TrainingModel(network, teachers, args.distill_weight, args.temperature)
-        model.compile(
-            make_optimizer(args, args.epochs * len(batches)),
-            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=args.label_smoothing),
-            metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
-        model.optimizer.build(model.trainable_variables)
-        evaluation = callbacks.EvaluateAverages(network, batches, validation, args)
+        run = prepare(args, build)
+        network, batches, evaluation = run.network, run.batches, run.evaluation
         checkpoint = callbacks.Checkpoint(
-            checkpoint_path(args.name), evaluation, callbacks.run_key(args, policy, faces, validation))
-        done = checkpoint.restore(model) if args.resume else 0
-        oversampled = f" ({len(batches.labels):,} oversampled)" if args.oversample else ""
+            checkpoint_path(args.name), evaluation,
+            callbacks.run_key(args, run.policy, run.faces, run.validation))
+        done = checkpoint.restore(run.model) if args.resume else 0
+        copies = len(batches.labels) - len(run.faces)
+        oversampled = f" ({len(batches.labels):,} oversampled)" if copies else ""
         resuming = f"; resuming after epoch {done}" if done else ""
-        print(f"{network.name}: {network.count_params():,} parameters, {policy}; {len(faces):,} faces "
-              f"to train{oversampled}, {len(validation):,} to validate{resuming}")
+        print(f"{network.name}: {network.count_params():,} parameters, {run.policy}; {len(run.faces):,} "
+              f"faces to train{oversampled}, {len(run.validation):,} to validate{resuming}")
         if done < args.epochs:
             with cli.progress_bar() as bar:
                 progress = callbacks.ProgressLines(bar, evaluation, len(batches))
-                model.fit(batches.for_fit(), epochs=args.epochs, initial_epoch=done, verbose=0, shuffle=False,
-                          callbacks=[evaluation, progress, checkpoint])
+                fit(run, args, [progress, checkpoint], done)
 
         # ---- Results: what is measured is the file
+        if not devices.is_main():
+            sys.exit()
+        keras.distribution.set_distribution(None)
         final = structure.flat_copy(network, dtype="float32")
         final.set_weights(evaluation.best["weights"])
         if args.ema:
             batches.start_epoch(args.epochs - 1)  # where a run resumed after its last epoch has not been
-            recompute_batch_norm(final, batches, model)
+            recompute_batch_norm(final, batches, run.model)
         model_path, card_path, history_path, *_ = output_paths(args.name)
         models.save(final, model_path, half=args.half)
-        card = make_card(args, models.load(model_path), policy, split, evaluation, validation, argv)
+        card = make_card(args, models.load(model_path), run, argv)
         seconds = sum(row["seconds"] for row in evaluation.history)
         card |= {"seconds": round(seconds, 1), "seconds_in_all": round(time.monotonic() - started, 1),
                  "images_per_second": round(len(batches.labels) * len(evaluation.history) / seconds)}
@@ -135,6 +120,58 @@ def train(args, build, argv=None):
         checkpoint_path(args.name).unlink(missing_ok=True)
         interruption.how_to_continue = ""
     return card, output_paths(args.name)
+
+
+def prepare(args, build):
+    """What `args` say, ready to be trained by `fit`: faces, batches, network, compiled model, evaluation."""
+    import keras
+
+    from training import callbacks, devices
+    from training.augmentation import Augmentation
+    from training.batches import Batches, rows_to_copy
+    from training.model import TrainingModel, make_optimizer, set_precision, start_from
+    from utils import data, models
+
+    # ---- Data: faces, and the split that the model card will remember
+    faces, validation, split = data.load_split(
+        args.data, args.validation, args.seed, args.limit, args.validation_labels, args.classes,
+        args.labels_from)
+    augment = Augmentation(
+        args.augment, rotation=args.rotation, scale=args.scale, shift=args.shift, contrast=args.light,
+        brightness=100 * args.light, erase=args.erase, mix=args.mix)
+    copied_rows = rows_to_copy(faces.labels, args.seed) if args.oversample else ()
+    labels = faces.labels if faces.soft is None else faces.soft
+    batches = Batches(faces.images, labels, args.batch_size, args.seed, augment, copied_rows,
+                      mix_epochs=round(args.mix_until * args.epochs))
+
+    # ---- Network: raw 0-255 in, probabilities out
+    devices.share_batches(batches.batch_size)
+    policy = set_precision(args.precision)
+    keras.utils.set_random_seed(args.seed)
+    network = build()
+    if args.start_from:
+        start_from(args.start_from, network)
+
+    # ---- Model: what turns the network's logits into a loss and its gradients into steps
+    teachers = [models.load(path) for path in args.distill or []]
+    model = TrainingModel(network, teachers, args.distill_weight, args.temperature)
+    model.compile(
+        make_optimizer(args, args.epochs * len(batches)),
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=args.label_smoothing),
+        metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
+    model.optimizer.build(model.trainable_variables)
+    evaluation = callbacks.EvaluateAverages(network, batches, validation, args)
+    return SimpleNamespace(faces=faces, validation=validation, split=split, batches=batches, policy=policy,
+                           network=network, model=model, evaluation=evaluation)
+
+
+def fit(run, args, callbacks, done=0):
+    """Keras' own fit(), from the epoch after `done`; what must happen after each epoch is a callback."""
+    from training import devices
+
+    with devices.ending_together():
+        run.model.fit(run.batches.for_fit(), epochs=args.epochs, initial_epoch=done, verbose=0, shuffle=False,
+                      callbacks=[run.evaluation, *callbacks])
 
 
 def output_paths(name):
@@ -161,16 +198,21 @@ def checkpoint_path(name):
 
 def only_run(name):
     """A block during which no other process trains models/NAME. Raises UserError while one does."""
+    from training import devices
+
+    if not devices.is_main():
+        return nullcontext()
     lock = output_paths(name)[0].with_name(f"{name}.lock")
     return files.locked(lock, f"another run is writing models/{name}; choose another --name or wait")
 
 
-def make_card(args, final, policy, split, evaluation, validation, argv):
+def make_card(args, final, run, argv):
     """The model card: everything needed to repeat and to assess the run; `final` is the saved network."""
     from training.callbacks import evaluate
     from utils import data, machine, structure
     from utils.evaluation import probabilities
 
+    validation, evaluation = run.validation, run.evaluation
     loss, accuracy = evaluate(final, validation)
     flipped = probabilities([final], validation.images, "flip").argmax(axis=1) == validation.labels
     metrics = {"validation_loss": loss, "validation_accuracy": accuracy,
@@ -186,10 +228,10 @@ def make_card(args, final, policy, split, evaluation, validation, argv):
         "multiply_adds": structure.multiply_adds(final),
         "classes": list(data.CLASSES),
         "input": "uint8 or float (n, 48, 48, 1), grey, 0-255; rescaling is inside the model",
-        "split": split,
+        "split": run.split,
         "metrics": {key: None if math.isnan(value) else round(value, 4) for key, value in metrics.items()},
         "saved_epoch": evaluation.best["epoch"],
-        "precision": policy,
+        "precision": run.policy,
         "hardware": machine.hardware(),
         "versions": machine.versions(),
         "arguments": recipes.as_json(args),
@@ -231,6 +273,13 @@ def fold_names(args):
     return [f"{args.name}-fold{fold}" for fold in range(1, args.folds + 1)] if args.folds else [args.name]
 
 
+def fold_args(args, fold, name=None):
+    """The arguments of the run that leaves out one fold, 1 to --folds, and is measured on it."""
+    return argparse.Namespace(**vars(args) | {
+        "name": name or args.name, "validation": f"{fold}/{args.folds}", "validation_labels": None,
+        "keep": "last"})  # the best epoch on these faces would flatter the accuracy on them
+
+
 def cross_validate(args, build, argv):
     """Train --folds networks, with --resume those that are not finished.
 
@@ -244,9 +293,7 @@ def cross_validate(args, build, argv):
     interruption.outer = "the same command with --resume continues with the fold that was stopped"
     cards, written = [], []
     for fold, name in enumerate(fold_names(args), start=1):
-        part = argparse.Namespace(**vars(args) | {
-            "name": name, "validation": f"{fold}/{args.folds}", "validation_labels": None,
-            "keep": "last"})  # the best epoch on these faces would flatter the accuracy on them
+        part = fold_args(args, fold, name)
         card = models.read_card(output_paths(name)[0]) if args.resume else None
         is_finished = card is not None and card["arguments"] == recipes.as_json(part) and (
             card["split"]["fingerprint"] == faces.fingerprint())

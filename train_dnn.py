@@ -20,8 +20,9 @@ REPORT_CNN_PARAMETERS = 6_615_495
 def main(argv=None):
     args = parse_args(argv)
     cli.start_keras()
-    from training import networks
+    from training import devices, networks
 
+    devices.join()
     cnn_path, cnn_card = find_cnn(args.cnn)
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
 

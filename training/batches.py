@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from training import augmentation
+from training import augmentation, devices
 from utils.data import CLASSES
 
 
@@ -50,17 +50,19 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, step):
         rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
-        x, y = {"image": self.images[rows]}, self.labels[rows]
+        own = devices.own_rows(len(rows))
+        x, y = {"image": self.images[rows[own]]}, self.labels[rows]
         if self.augment is None:
-            return x, y
+            return x, y[own]
         rng = np.random.default_rng([self.seed, self.epoch, step])
         if self.augment.transforms:
-            x["transforms"] = self.augment.draw(rng, len(rows))
+            x["transforms"] = self.augment.draw(rng, len(rows))[own]
         if self.augment.mix:
             probability = self.augment.mix if self.epoch < self.mix_epochs else 0.0
-            x["mixing"], share = augmentation.draw_mix(rng, len(rows), probability)
+            mixing, share = augmentation.draw_mix(rng, len(rows), probability)
+            x["mixing"] = mixing[own]
             y = np.float32(share) * y + np.float32(1 - share) * np.roll(y, 1, axis=0)
-        return x, y
+        return x, y[own]
 
     def for_fit(self):
         """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
+from training import devices
 from training.model import averaged_weights
 from training.recipes import as_json
 from utils import models, structure
@@ -33,7 +34,8 @@ class EvaluateAverages(keras.callbacks.Callback):
     def __init__(self, network, batches, validation, args):
         super().__init__()
         self.network, self.batches, self.validation, self.args = network, batches, validation, args
-        self.evaluation_network = keras.models.clone_model(network)
+        with devices.alone():  # each process evaluates for itself
+            self.evaluation_network = keras.models.clone_model(network)
         self.history, self.best, self.last_loss = [], None, math.nan
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -51,8 +53,9 @@ class EvaluateAverages(keras.callbacks.Callback):
             models.assert_finite([*weights, *self.network.weights], "the network")
         except UserError:
             self.stop("weights became infinite or nan")
-        self.evaluation_network.set_weights(weights)
-        val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
+        with devices.alone():
+            self.evaluation_network.set_weights(weights)
+            val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
         if len(self.validation) and not math.isfinite(val_loss):
             self.stop(f"the validation loss became {val_loss}")
         rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
@@ -134,9 +137,11 @@ class Checkpoint(keras.callbacks.Callback):
         arrays |= {f"best/{i}": weight for i, weight in enumerate(best["weights"])}
         about = {"key": self.key, "history": self.evaluation.history,
                  "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}}
+        self.say_how_to_continue()
+        if not devices.is_main():
+            return
         with replacing(self.path) as temporary:
             np.savez(temporary, about=json.dumps(about), **arrays)
-        self.say_how_to_continue()
 
     def say_how_to_continue(self):
         epochs = len(self.evaluation.history)

