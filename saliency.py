@@ -415,10 +415,11 @@ def evaluate_methods(args, model):
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
     print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
-          f"Deletion should be low, insertion high; net is insertion minus deletion, above {control}, the\n"
-          "best control. Correlation and SSIM: of maps before and after randomisation, mean over the upper\n"
-          f"half of its {cascade.redrawn_down_to.nunique()} stages; a method fails when both stay above "
-          f"{faithfulness.FAILS:g}.\n"
+          "The area under the deletion curve should be low, under the insertion curve high; net is the\n"
+          f"second minus the first, above that of {control}, the best control. Correlation and SSIM: of maps\n"
+          "before and after randomisation, mean over the upper half of its "
+          f"{cascade.redrawn_down_to.nunique()} stages; a method fails\n"
+          f"when both stay above {faithfulness.FAILS:g}.\n"
           f"What the top {args.keep:g} % of the area keep of the probability is in the CSV.")
     print_evidence(table, control)
     figures = draw_evidence(args, table, curves, control, len(grey)), draw_cascade(args, cascade, table)
@@ -428,7 +429,7 @@ def evaluate_methods(args, model):
 def print_evidence(table, control):
     """The table in at most 100 columns."""
     text = table[["method"]].copy()
-    for name, key in (("deletion", "deletion_area"), ("insertion", "insertion_area")):
+    for name, key in (("delete", "deletion_area"), ("insert", "insertion_area")):
         text[name] = table[key].map("{:.3f}".format)
     net = f"net_above_{control}"
     text[f"net above {control}"] = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers)
@@ -474,7 +475,8 @@ def draw_evidence(args, table, curves, control, n):
     axes["areas"].set_yticklabels(table.method + fails.map({True: " †", False: ""}))
     axes["more areas"].set_yticklabels([])
     axes["legend"].set_axis_off()
-    axes["legend"].legend(*axes["deletion"].get_legend_handles_labels(), loc="center", ncols=4)
+    axes["legend"].legend(*axes["deletion"].get_legend_handles_labels(), loc="center", ncols=4,
+                          title="thick: the best method of each family, and the controls")
     figure.suptitle(f"Do the maps of {args.model.stem} find what the network uses?\n"
                     f"{n} faces, 95 % intervals", fontsize=10)
     add_conclusion(figure, conclusion_of_evidence(table, control))
@@ -509,7 +511,7 @@ def draw_cascade(args, cascade, table):
         grid = cascade.pivot(index="method", columns="redrawn_down_to", values=key).loc[methods, stages]
         image = ax.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (y, x), value in np.ndenumerate(grid):
-            text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".")
+            text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".").replace("1.00", "1")
             color = "black" if value > 0.5 else "white"
             ax.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
         ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", rotation_mode="anchor")
