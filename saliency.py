@@ -416,10 +416,10 @@ def evaluate_methods(args, model):
 
     print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
           "The area under the deletion curve should be low, under the insertion curve high; net is the\n"
-          f"second minus the first, above that of {control}, the best control. Correlation and SSIM: of maps\n"
-          "before and after randomisation, mean over the upper half of its "
-          f"{cascade.redrawn_down_to.nunique()} stages; a method fails\n"
-          f"when both stay above {faithfulness.FAILS:g}.\n"
+          f"second minus the first, above that of {control}, the best control. Correlation and SSIM: of\n"
+          "maps before and after randomisation, mean over the upper half of its "
+          f"{cascade.redrawn_down_to.nunique()} stages; a method\nfails when both stay above "
+          f"{faithfulness.FAILS:g}.\n"
           f"What the top {args.keep:g} % of the area keep of the probability is in the CSV.")
     print_evidence(table, control)
     figures = draw_evidence(args, table, curves, control, len(grey)), draw_cascade(args, cascade, table)
