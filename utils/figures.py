@@ -25,6 +25,12 @@ plt.rcParams.update({
 
 def add_conclusion(figure, text):
     """Write what a figure shows, in plain words, under it."""
+    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    if figure.legends:  # one below the axes stays there: savefig would move it to the new lower edge
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        for legend in figure.legends:
+            legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transSubfigure)
     figure.text(0.01, -0.04 / figure.get_figheight(), textwrap.fill(text, int(13 * figure.get_figwidth())),
                 va="top", linespacing=1.25)
 
