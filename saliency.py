@@ -38,7 +38,7 @@ def main(argv=None):
     cli.start_keras()
     model = load_model(args)
     if "guided-backprop" in args.method:
-        print("Warning: guided-backprop shows the edges of the face whatever the network has learnt "
+        print("Warning: guided-backprop shows the edges of the face whatever the network has learnt\n"
               "(Adebayo et al. 2018): --evaluate tells whether it does so here")
     mode = evaluate_methods if args.evaluate else average_maps if args.mean_maps else explain_faces
     return mode(args, model)
@@ -252,9 +252,9 @@ def explain_faces(args, model):
     # ---- Maps, and masked faces: the pixels that a map ranks first stay as they are, the rest is filled
     maps = attribution.attribute_all(model, grey, targets, [*args.method, "random", "edges"], **options(args))
     values = {method: attribution.strength(each, method) for method, each in maps.items()}
-    masks, kept = {}, {}
+    masked, kept = {}, {}
     for method in args.method:
-        masks[method], kept[method] = keep_most_salient(args, model, grey, codes, values, method)
+        masked[method], kept[method] = keep_most_salient(args, model, grey, codes, values, method)
     table = pd.concat(about.assign(
         method=method, p_whole=probabilities[np.arange(len(grey)), codes].astype(float), **kept[method],
         map_min=maps[method].min((1, 2)).astype(float), map_max=maps[method].max((1, 2)).astype(float),
@@ -273,7 +273,7 @@ def explain_faces(args, model):
                                                 args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
-    sheets = [draw_sheet(args, grey, probabilities, values, masks, table.loc[page]) for page in pages]
+    sheets = [draw_sheet(args, grey, probabilities, values, masked, table.loc[page]) for page in pages]
     return write(paths, [*sheets, table])
 
 
@@ -415,11 +415,12 @@ def evaluate_methods(args, model):
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
     print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
-          f"Deletion should be low, insertion high; net is insertion minus deletion, above {control}, the\n"
-          f"best control. Drop: of the probability with at most the top {args.keep:g} % of the area kept.\n"
-          "Correlation and SSIM: of maps before and after randomisation, mean over the upper half of its\n"
-          f"{cascade.redrawn_down_to.nunique()} stages; a method fails when both stay above "
-          f"{faithfulness.FAILS:g}. Other columns are in the CSV.")
+          "The area under the deletion curve should be low, under the insertion curve high; net is the\n"
+          f"second minus the first, above that of {control}, the best control. Correlation and SSIM: of\n"
+          "maps before and after randomisation, mean over the upper half of its "
+          f"{cascade.redrawn_down_to.nunique()} stages; a method\nfails when both stay above "
+          f"{faithfulness.FAILS:g}.\n"
+          f"What the top {args.keep:g} % of the area keep of the probability is in the CSV.")
     print_evidence(table, control)
     figures = draw_evidence(args, table, curves, control, len(grey)), draw_cascade(args, cascade, table)
     return write(paths, [figures[0], table, curves, figures[1], cascade])
@@ -428,12 +429,11 @@ def evaluate_methods(args, model):
 def print_evidence(table, control):
     """The table in at most 100 columns."""
     text = table[["method"]].copy()
-    for name, key in (("deletion", "deletion_area"), ("insertion", "insertion_area")):
+    for name, key in (("delete", "deletion_area"), ("insert", "insertion_area")):
         text[name] = table[key].map("{:.3f}".format)
     net = f"net_above_{control}"
     text[f"net above {control}"] = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers)
                                     for numbers in table[[net, f"{net}_low", f"{net}_high"]].to_numpy()]
-    text["drop %"] = (100 * table["drop"]).map("{:.0f}".format)
     text[["corr.", "SSIM", "verdict"]] = table[["rank_correlation", "ssim", "verdict"]]
     cli.print_table(text)
     for row in table[table.blank > 0].itertuples():
@@ -449,9 +449,11 @@ def draw_evidence(args, table, curves, control, n):
     table = table.assign(family=family, color=family.map(FAMILY_COLORS).map(COLORS))
     best = {*table.drop_duplicates("family").method, *CONTROLS}  # the table is sorted
     height = 0.2 * len(table) + 0.4
-    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 3.9 + height), layout="constrained",
-                                height_ratios=[2.6, height])
-    for ax, axis, kind, low_is_good in zip(axes[0], axes[1], ("deletion", "insertion"), (True, False)):
+    figure, axes = plt.subplot_mosaic([["deletion", "insertion"], ["legend"] * 2, ["areas", "more areas"]],
+                                      figsize=(WIDTH, 4 + height), layout="constrained",
+                                      height_ratios=[2.6, 0.6, height])
+    for kind, areas, low_is_good in (("deletion", "areas", True), ("insertion", "more areas", False)):
+        ax, axis = axes[kind], axes[areas]
         for row in table.itertuples():
             curve, bold = curves[curves.method == row.method], row.method in best
             ax.plot(100 * curve.share_of_area, curve[kind], CONTROL_STYLES.get(row.method, "-"),
@@ -469,11 +471,12 @@ def draw_evidence(args, table, curves, control, n):
             each.grid(True)
             each.set_axisbelow(True)
     fails = table.verdict.str.contains("fails")
-    axes[0, 0].set_ylabel("mean probability of the class")
-    axes[1, 0].set_yticklabels(table.method + fails.map({True: " †", False: ""}))
-    axes[1, 1].set_yticklabels([])
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
-                  title="in bold: the best method of each family, and the controls", title_fontsize=8)
+    axes["deletion"].set_ylabel("mean probability of the class")
+    axes["areas"].set_yticklabels(table.method + fails.map({True: " †", False: ""}))
+    axes["more areas"].set_yticklabels([])
+    axes["legend"].set_axis_off()
+    axes["legend"].legend(*axes["deletion"].get_legend_handles_labels(), loc="center", ncols=4,
+                          title="thick: the best method of each family, and the controls")
     figure.suptitle(f"Do the maps of {args.model.stem} find what the network uses?\n"
                     f"{n} faces, 95 % intervals", fontsize=10)
     add_conclusion(figure, conclusion_of_evidence(table, control))
@@ -508,7 +511,7 @@ def draw_cascade(args, cascade, table):
         grid = cascade.pivot(index="method", columns="redrawn_down_to", values=key).loc[methods, stages]
         image = ax.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
         for (y, x), value in np.ndenumerate(grid):
-            text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".")
+            text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".").replace("1.00", "1")
             color = "black" if value > 0.5 else "white"
             ax.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
         ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", rotation_mode="anchor")

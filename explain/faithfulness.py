@@ -219,7 +219,7 @@ def verdicts(scores, cascade, seed):
                 interval = map(float, metrics.wilson(numbers.sum(), len(numbers)))
             row |= zip((key, f"{key}_low", f"{key}_high"), (mean, *interval))
         for key in ("rank_correlation", "ssim"):
-            row[key] = "-" if method in attribution.CONTROLS else f"{similar.at[method, key]:.3f}"
+            row[key] = "-" if method in attribution.CONTROLS else f"{similar.at[method, key]:.2f}"
         row["blank"] = int(by_method.get_group(method).blank.sum())
         remarks = {"control": method in attribution.CONTROLS,
                    "fails": method not in attribution.CONTROLS and similar.at[method, "fails"],

@@ -5,6 +5,7 @@ import sys
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 from PIL import Image
@@ -117,7 +118,7 @@ def test_evidence(folder, capsys):
     table = folder.run(*TINY, "--evaluate", 6, "--method", "gradient", "grad-cam", "guided-backprop",
                        "--seed", 1)
     out = capsys.readouterr().out
-    assert "verdict" in out and max(map(len, out.partition("Wrote")[0].splitlines())) <= 100
+    assert "verdict" in out and max(map(len, out.partition("\nWrote")[0].splitlines())) <= 100
     assert set(table.method) == {"gradient", "grad-cam", "guided-backprop", *attribution.CONTROLS}
     name = "tiny_saliency_evaluation_gradient_grad-cam_guided-backprop_sample_6_seed-1"
     written = folder.read(f"{name}.csv")
@@ -135,6 +136,15 @@ def test_evidence(folder, capsys):
     area = curves[curves.method == "gradient"].deletion.astype(float)
     expected = table.set_index("method").deletion_area["gradient"]
     np.testing.assert_allclose(np.trapezoid(area, dx=1 / 16), expected, rtol=1e-5)
+
+
+def test_the_table_of_evidence_fits_a_terminal(capsys):
+    net = {f"net_above_centre{end}": [-0.1234] for end in ("", "_low", "_high")}
+    saliency.print_evidence(pd.DataFrame({
+        "method": ["integrated-gradients"], "deletion_area": [0.1234], "insertion_area": [0.1234], **net,
+        "rank_correlation": ["-0.12"], "ssim": ["-0.12"], "verdict": ["fails, not above"], "blank": [100]}),
+        "centre")
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 
 
 def test_methods_that_a_network_does_not_allow_are_left_out_unless_named(folder, capsys):
