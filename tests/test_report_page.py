@@ -192,7 +192,7 @@ def test_nothing_is_printed_under_seven_points(visit, language):
     sizes = page.evaluate("""() => [...document.querySelectorAll("body *")].filter((part) =>
         part.checkVisibility() && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
         ).map((part) => {
-            const {a, b} = part.getScreenCTM?.() ?? {a: 1, b: 0};  // the scale of a chart; its words may be turned
+            const {a, b} = part.getScreenCTM?.() ?? {a: 1, b: 0};  // of a chart, turned or not
             return parseFloat(getComputedStyle(part).fontSize) * Math.hypot(a, b);
         })""")
     assert len(sizes) > 200 and min(sizes) >= 7 * 96 / 72 - 0.01
