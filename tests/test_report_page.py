@@ -113,8 +113,9 @@ def test_a_filter_shows_its_patches_beside_it(visit):
     page.keyboard.press("Enter")
     panel = page.locator(".panel:visible")
     assert panel.count() == 1 and panel.locator(".patches img").count() == 5
-    tile, shown = page.locator(".filter >> nth=1").bounding_box(), panel.bounding_box()
-    assert 0 <= shown["y"] - tile["y"] - tile["height"] < tile["height"]
+    tile, shown = page.evaluate("""() => [".filter[aria-expanded=true]", ".panel:not([hidden])"].map(
+        (part) => document.querySelector(part).getBoundingClientRect().toJSON())""")
+    assert 0 <= shown["top"] - tile["bottom"] < tile["height"]
     page.keyboard.press("Enter")
     assert panel.count() == 0
 
@@ -190,7 +191,10 @@ def test_nothing_is_printed_under_seven_points(visit, language):
     page.evaluate("document.querySelectorAll('.to-print').forEach((part) => { part.open = true; })")
     sizes = page.evaluate("""() => [...document.querySelectorAll("body *")].filter((part) =>
         part.checkVisibility() && [...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
-        ).map((part) => parseFloat(getComputedStyle(part).fontSize) * (part.getScreenCTM?.().a ?? 1))""")
+        ).map((part) => {
+            const {a, b} = part.getScreenCTM?.() ?? {a: 1, b: 0};  // of a chart, turned or not
+            return parseFloat(getComputedStyle(part).fontSize) * Math.hypot(a, b);
+        })""")
     assert len(sizes) > 200 and min(sizes) >= 7 * 96 / 72 - 0.01
 
 
