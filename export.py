@@ -1,6 +1,6 @@
 """Take a model elsewhere: to ONNX, LiteRT, OpenVINO, .keras or a SavedModel. The file is tested, then kept.
 
-    python export.py --model models/fer2013-compact.h5 --format onnx
+    python export.py --model models/fer2013-compact.h5
     python export.py --model models/fer2013-compact.h5 --format litert --int8 \\
         --data data/test.csv --labels data/test_public_labels.csv
 
@@ -37,7 +37,7 @@ def parse_args(argv):
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, metavar="MODEL.h5",
                         help="default: models/cnn.h5, else the released one")
-    parser.add_argument("--format", choices=tuple(ENDINGS), required=True)
+    parser.add_argument("--format", choices=tuple(ENDINGS), default="onnx", help="of the exported file")
     parser.add_argument("--int8", action="store_true", help="quantise to 8 bits after training")
     parser.add_argument("--calibration", type=cli.data_path, metavar="TRAIN.csv",
                         help="training faces for --int8 (default: data/*.csv, else the sample)")
