@@ -193,9 +193,9 @@ def load_exported(path, kind):
         else:
             import tensorflow as tf
 
-            serve = tf.saved_model.load(str(path)).serve
-            shape = serve.input_signature[0].shape[1:]
-            runner.predict_on_batch = lambda batch: serve(batch).numpy()
+            loaded = tf.saved_model.load(str(path))  # which holds the weights of its function
+            shape = loaded.serve.input_signature[0].shape[1:]
+            runner.predict_on_batch = lambda batch: loaded.serve(batch).numpy()
     runner.input_shape = (None, *shape)
     return runner
 
