@@ -27,8 +27,9 @@ FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10}  # of an image, by --tta
 
 def parse_args(argv):
     parser = cli.Parser(__doc__)
-    parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL.h5",
-                        help="default: models/cnn.h5, else the released one")
+    parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL",
+                        help=".h5, .keras, or exported .onnx or .tflite (default: models/cnn.h5, else the "
+                             "released one)")
     cli.add_evaluation_data(parser)
     parser.add_argument("--without-duplicates-of", type=Path, metavar="TRAIN.csv",
                         help="measure also without the faces that occur there byte for byte")

@@ -2,7 +2,7 @@
 
     python predict.py --data data/test.csv --out predictions.csv
     python predict.py --model models/a.h5 models/b.h5 --tta ten-crop --data data/test.csv
-    python predict.py --data data/test.csv --submit SLUG --message "report CNN"
+    python predict.py --data data/test.csv --submit SLUG_OR_URL --message "report CNN"
     python predict.py --images me.jpg holiday/
 
 Of a file: writes `id,label`, one row a face, in the order of the data, with its ids or, where it has none,
@@ -51,8 +51,9 @@ SUBMISSION_ERRORS = (  # pattern in the client's output -> what is wrong; the fi
 
 def parse_args(argv):
     parser = cli.Parser(__doc__)
-    parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL.h5",
-                        help="one, or several to average (default: models/cnn.h5, else the released one)")
+    parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL",
+                        help=".h5, .keras, or exported .onnx or .tflite; several are averaged "
+                             "(default: models/cnn.h5, else the released one)")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--data", type=cli.data_path,
                         help="CSV or image folder of 48x48 faces (default: data/test.csv)")

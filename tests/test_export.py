@@ -63,6 +63,20 @@ def test_the_exported_file_gives_the_models_probabilities(call, small, workspace
     assert models.predict(exported.load(path), images[:1]) == pytest.approx(expected[:1], abs=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "name"), [
+    ("keras", "small.keras"), ("saved_model", "small_saved_model"), ("openvino", "small.xml")])
+def test_other_formats_agree_and_lie_whole_in_their_place(call, workspace, kind, name):
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    table = call("--format", kind)
+    assert float(table["largest difference"][1]) < 1e-5
+    expected = {name, "small.bin"} if kind == "openvino" else {name}
+    assert {path.name for path in (workspace / "models").iterdir()} == expected
+    if kind == "saved_model":
+        with pytest.raises(UserError, match="exists already"):
+            call("--format", kind)
+
+
 @pytest.mark.parametrize("kind", SUFFIXES)
 def test_evaluate_and_predict_read_exported_files(call, small, workspace, kind, capsys):
     call("--format", kind)
