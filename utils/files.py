@@ -19,6 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 GENERATOR = "FER2013 Keras suite"  # a comment at the top of every page that we write
 BEGINNINGS = {  # patterns of what we write; a JSON is a model card where a script does not say otherwise
     ".h5": rb"\x89HDF", ".keras": rb"PK", ".png": rb"\x89PNG", ".gif": rb"GIF8", ".json": rb'\W*name"',
+    ".mp4": rb"[\s\S]{4}ftyp",
     ".html": rb"<!DOCTYPE html>\s+<!-- %b" % GENERATOR.encode(), ".md": rb"\s*<!-- %b" % GENERATOR.encode()}
 
 
