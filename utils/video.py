@@ -1,24 +1,24 @@
 """Faces in videos: found now and then, followed from frame to frame, their probabilities smoothed.
 
-The whole frame is searched once a second (`photos.detect_faces`). Between searches each face is looked for
-around its last place alone, which takes a tenth of the time. Faces of two frames are the same when their
-squares overlap (intersection over union, Bochinski et al. 2017).
+The whole frame is searched every 0.8 seconds (`photos.detect_faces`). Between searches each face is looked
+for around its last place alone, which takes a thirtieth of the time. Faces of two frames are the same when
+their squares overlap (intersection over union, Bochinski et al. 2017).
 """
 
 import contextlib
-import dataclasses
+import itertools
 import math
 import os
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from utils import photos
 from utils.cli import UserError, interruption
-from utils.data import CLASSES
 
-SEARCH_SECONDS = 1.0  # between two searches of the whole frame
+SEARCH_SECONDS = 0.8  # between two searches of the whole frame
 SEARCH_SECONDS_EMPTY = 0.3  # the same while no face is followed
 KEEP_SECONDS = 0.5  # a face that is not seen stays at its last place for so long
 SMOOTHING_SECONDS = 0.5  # after so long a face's average has taken in 63 % of a new expression
@@ -128,6 +128,13 @@ class Window:
             cv2.destroyAllWindows()
 
 
+def batches(source, size):
+    """Yield lists of `size` items of an iterable; the last may be shorter."""
+    source = iter(source)
+    while batch := list(itertools.islice(source, size)):
+        yield batch
+
+
 @contextlib.contextmanager
 def stopping_in_order():
     """Yield a function that says whether Ctrl-C or SIGTERM has asked to stop.
@@ -152,67 +159,69 @@ def stopping_in_order():
 # ---- following ---------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
-class Followed:
-    """One face of a video: its number from 1, its place in the last frame, and its smoothed probabilities."""
+class Seen(NamedTuple):
+    """A face in a frame; `face.score` is nan where it stays at its last place without being seen."""
 
-    number: int
+    number: int  # of the face in this video, from 1
     face: photos.Face
-    seen: float  # seconds
-    average: np.ndarray | None = None  # float (classes,)
-    averaged: float = 0.0  # seconds
-
-    def smooth(self, probabilities, seconds):
-        """Take the probabilities (float (classes,)) of the frame at `seconds` into the average."""
-        if self.average is None:
-            self.average = probabilities
-        weight = 1 - math.exp(-(seconds - self.averaged) / SMOOTHING_SECONDS)
-        self.average = self.average + weight * (probabilities - self.average)
-        self.averaged = seconds
 
 
 class Follower:
-    """Follows the faces of a video; call `update` with each frame."""
+    """Follows the faces of a video; call `update` with each frame.
+
+    most: how many faces to follow, the largest; None: all.
+    """
 
     def __init__(self, most=None):
-        self.most = most  # faces, the largest; None: all
-        self.followed, self.total, self.searched = [], 0, -math.inf
+        self.most, self.total, self.searched = most, 0, -math.inf
+        self.faces, self.last_seen = {}, {}  # of each number: Face, seconds
 
     def update(self, frame, seconds):
-        """The faces in this frame, a list of Followed; one not seen since less than KEEP_SECONDS is among
-        them at its last place, with score nan.
+        """The faces in this frame, a list of Seen.
 
         frame: uint8 (h, w, 3); seconds: of the video.
         """
-        wait = SEARCH_SECONDS if self.followed else SEARCH_SECONDS_EMPTY
+        wait = SEARCH_SECONDS if self.faces else SEARCH_SECONDS_EMPTY
         if seconds - self.searched >= wait - 1e-6:
             self.searched = seconds
-            self.match(photos.detect_faces(frame, max(frame.shape) <= LARGE)[:self.most], seconds)
+            found = self.match(photos.detect_faces(frame, max(frame.shape) <= LARGE)[:self.most])
         else:
-            for item in self.followed:
-                face = photos.find_again(frame, item.face)
-                item.face = face or item.face._replace(score=math.nan)
-                item.seen = seconds if face else item.seen
-        self.followed = [item for item in self.followed if seconds - item.seen < KEEP_SECONDS]
-        return self.followed
+            again = {number: photos.find_again(frame, face) for number, face in self.faces.items()}
+            found = {number: face for number, face in again.items() if face}
+        self.last_seen.update(dict.fromkeys(found, seconds))
+        missed = {number: face._replace(score=math.nan) for number, face in self.faces.items()
+                  if seconds - self.last_seen[number] < KEEP_SECONDS}
+        self.faces = missed | found
+        return [Seen(number, self.faces[number]) for number in sorted(self.faces)]
 
-    def match(self, faces, seconds):
-        """Give each face the number of the followed one that it overlaps most, or a new number."""
-        pairs = sorted(((overlap(item.face, face), i, j) for i, item in enumerate(self.followed)
-                        for j, face in enumerate(faces)), reverse=True)
-        old, new = set(), set()
-        for value, i, j in pairs:
-            if value >= SAME_FACE and i not in old and j not in new:
-                old.add(i)
-                new.add(j)
-                self.followed[i].face, self.followed[i].seen = faces[j], seconds
-        for i, item in enumerate(self.followed):
-            if i not in old:
-                item.face = item.face._replace(score=math.nan)
-        for j, face in enumerate(faces):
-            if j not in new:
+    def match(self, faces):
+        """Give each face the number of the followed one that it overlaps most, or a new number: a dict."""
+        pairs = sorted(((overlap(old, face), number, i) for number, old in self.faces.items()
+                        for i, face in enumerate(faces)), reverse=True)
+        numbers = {}  # of faces
+        for value, number, i in pairs:
+            if value >= SAME_FACE and i not in numbers and number not in numbers.values():
+                numbers[i] = number
+        for i in range(len(faces)):
+            if i not in numbers:
                 self.total += 1
-                self.followed.append(Followed(self.total, face, seconds))
+                numbers[i] = self.total
+        return {number: faces[i] for i, number in numbers.items()}
+
+
+class Smoother:
+    """The exponential average of each face's probabilities."""
+
+    def __init__(self):
+        self.averages = {}  # of each number: float (classes,), seconds
+
+    def update(self, number, probabilities, seconds):
+        """The average (float (classes,)) once `probabilities` of the frame at `seconds` are in it."""
+        average, before = self.averages.get(number, (probabilities, seconds))
+        weight = 1 - math.exp(-(seconds - before) / SMOOTHING_SECONDS)
+        average = average + weight * (probabilities - average)
+        self.averages[number] = average, seconds
+        return average
 
 
 def overlap(one, other):
@@ -226,19 +235,17 @@ def overlap(one, other):
 # ---- drawing -----------------------------------------------------------------------------------------------
 
 
-def annotate(frame, followed):
-    """A copy of a frame with the faces' squares, numbers and smoothed classes.
+def annotate(frame, labels):
+    """A copy of a frame with the squares of faces and a text at each.
 
-    frame: uint8 (h, w, 3), RGB; followed: list of Followed, each with an average.
+    frame: uint8 (h, w, 3), RGB; labels: list of (Face, str).
     """
     cv2 = load_cv2()
     frame = frame.copy()
     scale = max(min(frame.shape[:2]) / 720, 0.5)
     thick, font = max(round(2.5 * scale), 1), (cv2.FONT_HERSHEY_SIMPLEX, 0.9 * scale)
-    for item in followed:
-        best = int(item.average.argmax())
-        text = f"{item.number}: {CLASSES[best]} {item.average[best]:.2f}"
-        corners = np.round(item.face.corners()).astype(np.int32)
+    for face, text in labels:
+        corners = np.round(face.corners()).astype(np.int32)
         cv2.polylines(frame, [corners], True, ORANGE, thick, cv2.LINE_AA)
         (width, height), below = cv2.getTextSize(text, *font, thick)
         x = int(np.clip(corners[:, 0].min(), 0, max(frame.shape[1] - width - 8, 0)))
