@@ -26,7 +26,6 @@ instead of the MP4 file; q ends it. Ctrl-C keeps what was done. 30 frames/s at 6
 """
 
 import contextlib
-import itertools
 import os
 import re
 import shlex
@@ -218,7 +217,7 @@ def predict_photos(args, out):
     from utils import photos
 
     paths = photos.find_photos(args.images)
-    figures = figure_paths(paths)
+    figures = photos.figure_paths(paths, "photo")
     files.check_outputs({out: "image", **dict.fromkeys(figures.values(), "")})
     cli.start_keras()
     import numpy as np
@@ -229,11 +228,7 @@ def predict_photos(args, out):
     from utils.figures import save_figure
 
     networks = evaluation.load_networks(args.model or [models.default_model()])
-    table, faces, problems = photos.find_faces(paths, args.cropped, args.max_faces)
-    if not len(table):
-        others = f" (and so for all {len(problems)} photos)" if len(problems) > 1 else ""
-        raise UserError(problems[0] + others)
-    print("\n".join(problems), end="\n" * bool(problems))
+    table, faces = photos.load_faces(paths, args.cropped, args.max_faces)
     probabilities = evaluation.probabilities(networks, faces, args.tta)
 
     table["label"] = probabilities.argmax(axis=1)
@@ -256,20 +251,6 @@ def predict_photos(args, out):
     print(f"Wrote {files.relative_path(out)}: {len(table):,} faces of {len(written):,} photos; "
           f"{files.relative_path(written[0])}{others}")
     return table
-
-
-def figure_paths(paths):
-    """{photo: figures/photo_NAME.png}, each with a name of its own also where a file system ignores case."""
-    from utils.models import FIGURES
-
-    figures, taken = {}, set()
-    for path in paths:
-        stem = path.stem[:50]  # a name can be as long as the system allows, and ours is longer
-        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-        name = next(name for name in names if name.casefold() not in taken)
-        taken.add(name.casefold())
-        figures[str(path)] = FIGURES / f"photo_{name}.png"
-    return figures
 
 
 def draw_photo(photo, table, faces, title):

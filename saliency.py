@@ -2,7 +2,7 @@
 
     python saliency.py                                  the 16th training image: face, heat map, masked face
     python saliency.py --per-class 2 --method grad-cam  two images of each class on one sheet
-    python saliency.py --images me.jpg --method all     own photos, all methods side by side
+    python saliency.py --images me.jpg --method all     the faces in photos, all methods side by side
     python saliency.py --evaluate 100                   deletion, insertion, randomisation of each method
     python saliency.py --mean-maps --method grad-cam    where it looks for each class, when right and wrong
 
@@ -24,6 +24,8 @@ from utils import cli, data, files, models
 from utils.cli import UserError
 
 FACES_ON_A_SHEET = 70
+PHOTO_FACES = 8  # of a photo, one below the other in its figure
+PHOTO_SIDE = 1200  # pixels of the photo in the figure
 FACES_RANDOMISED = 24  # the cascade makes every map again after every stage
 RUNNER_UP = " - runner-up"
 FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
@@ -55,7 +57,9 @@ def parse_args(argv):
                        help="training images, counted from 0")
     which.add_argument("--per-class", type=cli.number(int, 1, 10), metavar="N",
                        help="the first N images of each class")
-    which.add_argument("--images", type=Path, nargs="+", metavar="FILE", help="own photos of faces")
+    which.add_argument("--images", type=Path, nargs="+", metavar="PHOTO",
+                       help="photos, or folders of photos, with people: a figure each")
+    cli.add_photos(parser, PHOTO_FACES)
     option("--method", nargs="+", metavar="METHOD",
            help="of those above, or all (default: gradient; with --evaluate all but the slow ones)")
     option("--target", default="predicted", metavar="predicted|true|contrastive|CLASS",
@@ -74,7 +78,10 @@ def parse_args(argv):
                          help="test the methods on N validation images (100 if not given)")
     instead.add_argument("--mean-maps", action="store_true",
                          help="the mean map of each class over the validation split")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.cropped and not args.images:
+        raise UserError("--cropped belongs to --images")
+    return args
 
 
 # ---- the network and the faces -----------------------------------------------------------------------------
@@ -118,13 +125,7 @@ def load_model(args):
 
 
 def chosen_faces(args):
-    """The faces that --index, --per-class or --images name, and a caption for each."""
-    if args.images:
-        for path in args.images:
-            if os.path.exists(path) and not os.path.isfile(path):
-                raise UserError(f"{path} is a folder, pipe or device; expected a JPEG or PNG of a face")
-        faces = data.Faces(np.stack([data.read_image(path) for path in args.images]), source="--images")
-        return faces, [path.name for path in args.images]
+    """The faces that --index or --per-class name, and a caption for each."""
     faces = data.training_part(data.find_data(args.data))
     rows = np.array(args.index)
     if args.per_class:
@@ -223,8 +224,11 @@ def explain_faces(args, model):
         ending = "_all"
     if args.target != "predicted":
         ending += "_" + args.target.replace(" ", "-")
-    paths = output_paths(args, {f"{ending}.png": "", f"{ending}.csv": "image"})
-    faces, captions = chosen_faces(args)
+    if args.images:
+        paths, photo_table, faces, captions = photo_faces(args, ending)
+    else:
+        paths = output_paths(args, {f"{ending}.png": "", f"{ending}.csv": "image"})
+        faces, captions = chosen_faces(args)
     grey, targets, codes, probabilities, about = forward(args, model, faces)
     about.insert(0, "image", captions)
     if args.target == "contrastive":
@@ -256,8 +260,71 @@ def explain_faces(args, model):
                                                 args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
-    write(paths, [draw_sheet(args, grey, probabilities, values, masked, table), table])
+    if args.images:
+        table = table.join(photo_table)
+        drawn = [draw_photo(args, photo, table.loc[rows.index], grey, probabilities, values, masked)
+                 for photo, rows in photo_table.groupby("photo", sort=False)]
+        write(paths, [*drawn, table])
+    else:
+        write(paths, [draw_sheet(args, grey, probabilities, values, masked, table), table])
     return table
+
+
+def photo_faces(args, ending):
+    """The faces in the photos of --images.
+
+    Returns the paths to write (a figure a photo with faces, a CSV), a DataFrame of the faces (photo and what
+    `photos.find_faces` tells of each), Faces, and a caption for each.
+    """
+    from utils import photos
+
+    found = photos.find_photos(args.images)
+    figures = photos.figure_paths(found, f"{args.model.stem}_saliency{ending}")
+    files.check_outputs(dict.fromkeys(figures.values(), ""))
+    csv_path, = output_paths(args, {f"{ending}_photos.csv": "image"})
+    table, images = photos.load_faces(found, args.cropped, args.max_faces)
+    table = table.rename(columns={"image": "photo"})
+    captions = table["photo"].map(os.path.basename) + ", face " + table["face"].astype(str)
+    paths = [*(figures[photo] for photo in table["photo"].unique()), csv_path]
+    return paths, table, data.Faces(images, source="--images"), list(captions)
+
+
+def draw_photo(args, path, table, grey, probabilities, values, masked):
+    """A photo with its faces in squares and, for each face, its crop, its maps and, of a single method, the
+    masked face."""
+    from utils import photos
+    from utils.figures import draw_boxes, plt
+
+    single, faces = len(args.method) == 1, table.groupby(level=0)
+    columns = min(1 + len(args.method) + single, 5)
+    lines = -(-(1 + len(args.method) + single) // columns)  # of a face
+    photo, scale = photos.shrink(photos.read_photo(path), PHOTO_SIDE)
+    width, height = 1.45 * columns, 1.95 * lines * len(faces)
+    tall = min(3 * photo.shape[0] / photo.shape[1], 5)
+    figure = plt.figure(figsize=(3 + width, max(height, tall) + 0.5), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=[3, width])
+    draw_boxes(left.subplots(), photo, scale, table[~table.index.duplicated()])
+    axes = right.subplots(lines * len(faces), columns, squeeze=False, subplot_kw={
+        "xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False})
+    for line, (i, rows) in enumerate(faces):
+        crop, *others = axes[lines * line:lines * (line + 1)].flat
+        row = rows.iloc[0]
+        draw_face(crop, grey[i])
+        crop.set_title(f"face {row.face}", fontsize=8.5)
+        score = "" if np.isnan(row.score) else f"\ndetector's score {row.score:.2f}"
+        tilt = f"\ntilted by {row.tilt:.0f}°" if row.tilt else ""
+        crop.set_xlabel(f"{row.predicted} {probabilities[i].max():.2f}{score}{tilt}", fontsize=7.5)
+        for ax, one in zip(others, rows.itertuples()):
+            draw_map(ax, values[one.method][i], one.blank)
+            ax.set_title(one.method, fontsize=8.5 if len(one.method) < 16 else 7)
+            ax.set_xlabel(f"for {one.target}", fontsize=7.5)
+        if single:
+            draw_face(others[1], masked[row.method][i])
+            others[1].set_title(f"top {args.keep:g} % kept", fontsize=8.5)
+            others[1].set_xlabel(f"p({row.target.removesuffix(RUNNER_UP)}): {row.p_kept:.2f}\n"
+                                 f"random instead: {row.p_kept_random:.2f}", fontsize=7.5)
+    figure.suptitle(f"Saliency of {args.model.stem}: {os.path.basename(path)}", fontsize=10)
+    return figure
 
 
 def draw_sheet(args, grey, probabilities, values, masked, table):

@@ -9,6 +9,7 @@ at under each of `TURNS`. The mean of the scores is the face's score, their cent
 """
 
 import functools
+import itertools
 import math
 import os
 from pathlib import Path
@@ -27,7 +28,8 @@ SMALL = 800  # a photo up to this size is searched at twice its size: faces unde
 SEARCH_TURNS = 0, -30, 30  # degrees by which the photo is turned to find candidates
 TURNS = range(-60, 61, 15)  # degrees by which a candidate's surroundings are turned
 DETECTOR_SIDE = 95  # pixels of a candidate's box in its surroundings; the detector's least is 80
-LEAST_SCORE = 0.06  # below it a candidate is no face; chosen by `benchmarks.detectors`, see there
+# Below it a candidate is no face; the best badge, bush or coin has 0.054: `benchmarks.detectors --packages`
+LEAST_SCORE = 0.08
 LEAST_TILT = 10  # degrees; below it a face is taken for upright, as the estimate is no better than that
 # Where dlib's box lies in FER2013's 48x48 frame: median of the 77 % of 300 enlarged Training faces that it
 # detects, 39.0 pixels wide around (24.2, 28.8): python -m benchmarks.detectors --detectors hog --scenes 300
@@ -70,6 +72,30 @@ def find_photos(paths):
             raise UserError(f"{path} {problem}; expected a photo or a folder of photos")
         photos += found
     return list(dict.fromkeys(Path(files.relative_path(photo)) for photo in photos))
+
+
+def figure_paths(paths, prefix):
+    """{photo: figures/PREFIX_NAME.png}, each with a name of its own also where a file system ignores case."""
+    from utils.models import FIGURES
+
+    figures, taken = {}, set()
+    for path in paths:
+        stem = path.stem[:50]  # a name can be as long as the system allows, and ours is longer
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        name = next(name for name in names if name.casefold() not in taken)
+        taken.add(name.casefold())
+        figures[str(path)] = FIGURES / f"{prefix}_{name}.png"
+    return figures
+
+
+def load_faces(paths, cropped=False, most=None):
+    """As `find_faces`, without the lines: they are printed. Raises UserError where no photo has a face."""
+    table, faces, problems = find_faces(paths, cropped, most)
+    if not len(table):
+        others = f" (and so for all {len(problems)} photos)" if len(problems) > 1 else ""
+        raise UserError(problems[0] + others)
+    print("\n".join(problems), end="\n" * bool(problems))
+    return table, faces
 
 
 def find_faces(paths, cropped=False, most=None):
