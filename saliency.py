@@ -303,7 +303,9 @@ def draw_photo(args, path, table, grey, probabilities, values, masked):
     tall = min(3 * photo.shape[0] / photo.shape[1], 5)
     figure = plt.figure(figsize=(3 + width, max(height, tall) + 0.5), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[3, width])
-    draw_boxes(left.subplots(), photo, scale, table[~table.index.duplicated()])
+    ax = left.subplots()
+    draw_boxes(ax, photo, scale, table[~table.index.duplicated()])
+    ax.set_anchor("N" if len(faces) > 2 else "C")  # not half a page down
     axes = right.subplots(lines * len(faces), columns, squeeze=False, subplot_kw={
         "xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False})
     for line, (i, rows) in enumerate(faces):
