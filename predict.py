@@ -327,6 +327,7 @@ def predict_video(args, out):
         f"{files.relative_path(out)} and {files.relative_path(target)}")
     follower, smoother = video.Follower(args.max_faces), video.Smoother()
     tables, frames, start = [], 0, time.monotonic()
+    cli.interruption.how_to_continue = f"the frames so far, if they have faces, are in {written}"
     with video.stopping_in_order() as is_stopped, contextlib.ExitStack() as opened:
         if is_camera:
             show = opened.enter_context(video.Window()).show
@@ -339,9 +340,7 @@ def predict_video(args, out):
             seen = [follower.update(frame, seconds) for seconds, frame in batch]
             table = predict_frames(networks, args.tta, batch, seen, smoother)
             table.insert(0, "frame", frames + table.pop("frame"))
-            if len(table):
-                tables.append(table)
-                cli.interruption.how_to_continue = f"the frames so far are in {written}"
+            tables += [table] if len(table) else []
             texts = iter(table["face"].astype(str) + ": " + table["smoothed_class"]
                          + table["smoothed_probability"].map(" {:.2f}".format))
             is_open = [show(video.annotate(frame, [(face, next(texts)) for _, face in faces]))

@@ -4,9 +4,9 @@
     python -m benchmarks.video --model models/fer2013-compact.h5
 
 The clip, 30 frames/s, is a portrait that matplotlib ships moving over a photograph that scikit-learn ships;
-with --faces 2 there are two of it. Beside the time that passes it states the processor time of all threads, which
-tells more on a busy machine. Reading, following, predicting, drawing and writing count; starting Keras does
-not.
+with --faces 2 there are two of it. Beside the time that passes it states the processor time of all threads,
+which tells more on a busy machine. Reading, following, predicting, drawing and writing count; starting Keras
+does not.
 
 @RESULT@
 """

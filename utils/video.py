@@ -145,7 +145,7 @@ def stopping_in_order():
 
     def ask_and_wait():
         asked.set()
-        done.wait(20)
+        done.wait(30)
 
     with interruption.undoing(ask_and_wait):
         try:
