@@ -11,8 +11,10 @@ grad-cam, grad-cam++, layer-cam, hires-cam and, slow because they ask the networ
 score-cam, occlusion, rise. The masked face keeps the pixels with the largest values of its map (--keep); the
 others become the face's mean grey (--fill).
 
-Writes figures/NAME_saliency*.png, NAME being the model's, and a CSV with the numbers beside each. Any Keras
-classifier with one image input will do. A sheet takes seconds, --evaluate minutes.
+Writes figures/NAME_saliency*.png, NAME being the model's, and a CSV with the numbers beside each. --images
+finds the faces as predict.py does and makes one figure a photo: the photo with its faces in squares, and each
+face with the detector's score, its prediction and its maps. Any Keras classifier with one image input
+will do. A sheet takes seconds, --evaluate minutes.
 """
 
 import os
