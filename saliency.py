@@ -2,7 +2,7 @@
 
     python saliency.py                                  one training image: face, heat map, masked face
     python saliency.py --per-class 2 --method grad-cam  two images of each class on one sheet
-    python saliency.py --images me.jpg --method all     own photos, all methods side by side
+    python saliency.py --images me.jpg --method all     the faces in photos, all methods side by side
     python saliency.py --evaluate 100                   deletion, insertion, randomisation of each method
     python saliency.py --mean-maps --method grad-cam    where it looks for each class, when right and wrong
 
@@ -12,7 +12,9 @@ score-cam, occlusion, rise. The masked face keeps the pixels with the largest va
 are above zero; the others become the face's mean grey (--fill).
 
 Writes figures/MODEL_saliency_METHOD_DATA_index-N.png, other settings in the name, and a CSV with the numbers
-beside each. Any Keras classifier with one image input will do. A sheet takes seconds, --evaluate minutes.
+beside each. --images finds the faces as predict.py does and makes one figure a photo: the photo with its
+faces in squares, and each face with the detector's score, its prediction and its maps. Any Keras classifier
+with one image input will do. A sheet takes seconds, --evaluate minutes.
 """
 
 import os
@@ -24,6 +26,8 @@ from utils import cli, data, files, models
 from utils.cli import UserError
 
 MOST_FACES = 70
+PHOTO_FACES = 8  # of a photo, one below the other in its figure
+PHOTO_SIDE = 1200  # pixels of the photo in the figure
 FACES_RANDOMISED = 24  # the cascade makes every map again after every stage
 CLEARLY = 0.05  # of probability, by which a masked face beats those of the controls
 RUNNER_UP = " - runner-up"
@@ -57,7 +61,9 @@ def parse_args(argv):
                             "network is surest of and gets right)")
     which.add_argument("--per-class", type=cli.number(int, 1, 10), metavar="N",
                        help="the first N images of each class")
-    which.add_argument("--images", type=Path, nargs="+", metavar="FILE", help="own photos of faces")
+    which.add_argument("--images", type=Path, nargs="+", metavar="PHOTO",
+                       help="photos, or folders of photos, with people: a figure each")
+    cli.add_photos(parser, PHOTO_FACES)
     option("--method", nargs="+", metavar="METHOD",
            help="of those above, or all (default: gradient; with --evaluate all but the slow ones)")
     option("--target", default="predicted", metavar="predicted|true|contrastive|CLASS",
@@ -78,6 +84,8 @@ def parse_args(argv):
                          help="the mean map of each class over the validation split")
     args = parser.parse_args(argv)
     args.settings = parser.changed(args, "target", "keep", "fill", "layer", "baseline", "samples", "seed")
+    if args.cropped and not args.images:
+        raise UserError("--cropped belongs to --images")
     return args
 
 
@@ -132,14 +140,7 @@ def methods_to_use(args):
 
 
 def chosen_faces(args, model):
-    """The faces that --index, --per-class or --images name, a caption for each, and all of it for a file
-    name."""
-    if args.images:
-        for path in args.images:
-            if os.path.exists(path) and not os.path.isfile(path):
-                raise UserError(f"{path} is a folder, pipe or device; expected a JPEG or PNG of a face")
-        faces = data.Faces(np.stack([data.read_image(path) for path in args.images]), source="--images")
-        return faces, [path.name for path in args.images], "-".join(path.stem for path in args.images)
+    """The faces that --index or --per-class name, a caption for each, and all of it for a file name."""
     from explain import faithfulness
 
     faces = data.training_part(data.find_data(args.data))
@@ -240,10 +241,14 @@ def explain_faces(args, model):
 
     from explain import attribution
 
-    faces, captions, which = chosen_faces(args, model)
-    pages = np.array_split(np.arange(len(faces)), -(-len(faces) // faces_on_a_page(args)))
-    figures = {f"{f'_page-{number}' * (len(pages) > 1)}.png": "" for number in range(1, len(pages) + 1)}
-    paths = output_paths(args, f"{args.method_name}_{which}", figures | {".csv": "image"})
+    if args.images:
+        paths, photo_table, faces, captions = photo_faces(args)
+    else:
+        faces, captions, which = chosen_faces(args, model)
+        pages = np.array_split(np.arange(len(faces)), -(-len(faces) // faces_on_a_page(args)))
+        endings = [f"{f'_page-{number}' * (len(pages) > 1)}.png" for number in range(1, len(pages) + 1)]
+        paths = output_paths(
+            args, f"{args.method_name}_{which}", dict.fromkeys(endings, "") | {".csv": "image"})
     grey, targets, codes, probabilities, about = forward(args, model, faces)
     about.insert(0, "image", captions)
     if args.target == "contrastive":
@@ -273,8 +278,13 @@ def explain_faces(args, model):
                                                 args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
-    sheets = [draw_sheet(args, grey, probabilities, values, masked, table.loc[page]) for page in pages]
-    return write(paths, [*sheets, table])
+    if args.images:
+        table = table.join(photo_table)
+        drawn = [draw_photo(args, photo, table.loc[rows.index], grey, probabilities, values, masked)
+                 for photo, rows in photo_table.groupby("photo", sort=False)]
+    else:
+        drawn = [draw_sheet(args, grey, probabilities, values, masked, table.loc[page]) for page in pages]
+    return write(paths, [*drawn, table])
 
 
 def keep_most_salient(args, model, grey, codes, values, method):
@@ -296,6 +306,70 @@ def keep_most_salient(args, model, grey, codes, values, method):
 def faces_on_a_page(args):
     """How many faces fit a page of A4: of one method in two columns, of several in lines of five panels."""
     return 12 if len(args.method) == 1 else max(1, 6 // -(-(1 + len(args.method)) // 5))
+
+
+def photo_faces(args):
+    """The faces in the photos of --images.
+
+    Returns the paths to write (a figure a photo with faces, a CSV), a DataFrame of the faces (photo and what
+    `photos.find_faces` tells of each), Faces, and a caption for each.
+    """
+    from utils import photos
+
+    found = photos.find_photos(args.images)
+    csv_path, = output_paths(args, f"{args.method_name}_photos", {".csv": "image"})
+    figures = photos.figure_paths(found, csv_path.stem)
+    files.check_outputs(dict.fromkeys(figures.values(), ""))
+    table, images = photos.load_faces(found, args.cropped, args.max_faces)
+    table = table.rename(columns={"image": "photo"})
+    captions = table["photo"].map(os.path.basename) + ", face " + table["face"].astype(str)
+    paths = [*(figures[photo] for photo in table["photo"].unique()), csv_path]
+    return paths, table, data.Faces(images, source="--images"), list(captions)
+
+
+def draw_photo(args, path, table, grey, probabilities, values, masked):
+    """A photo with its faces in squares and, for each face, its crop, its maps and, of a single method, the
+    masked face."""
+    from utils import photos
+    from utils.figures import WIDTH, add_conclusion, draw_boxes, plt
+
+    single, faces = len(args.method) == 1, table.groupby(level=0)
+    columns = 3 if single else min(1 + len(args.method), 5)
+    lines = -(-(1 + len(args.method)) // columns)  # of a face
+    photo, scale = photos.shrink(photos.read_photo(path), PHOTO_SIDE)
+    beside = 2.2 if single else 0  # inches of the photo beside the faces; else it is above them
+    height = ((WIDTH - beside) / columns + (0.75 if single else 0.35)) * lines * len(faces)
+    if single:
+        figure = plt.figure(figsize=(WIDTH, max(height, 2.5) + 0.4), layout="constrained")
+        left, right = figure.subfigures(1, 2, width_ratios=[beside, WIDTH - beside])
+    else:
+        figure = plt.figure(figsize=(WIDTH, height + 3), layout="constrained")
+        left, right = figure.subfigures(2, 1, height_ratios=[2.6, height])
+    ax = left.subplots()
+    draw_boxes(ax, photo, scale, table[~table.index.duplicated()])
+    ax.set_anchor("N" if len(faces) > 2 else "C")  # not half a page down
+    axes = right.subplots(lines * len(faces), columns, squeeze=False, subplot_kw={
+        "xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False})
+    for line, (i, rows) in enumerate(faces):
+        crop, *others = axes[lines * line:lines * (line + 1)].flat
+        row = rows.iloc[0]
+        draw_face(crop, grey[i])
+        crop.set_title(f"face {row.face}", fontsize=8.5)
+        score = "" if np.isnan(row.score) else f"\ndetector's score {row.score:.2f}"
+        tilt = f"\ntilted by {row.tilt:.0f}°" if row.tilt else ""
+        crop.set_xlabel(f"{row.predicted} {probabilities[i].max():.2f}{score}{tilt}", fontsize=7.5)
+        for ax, one in zip(others, rows.itertuples()):
+            draw_map(ax, values[one.method][i], one.blank)
+            ax.set_title(one.method, fontsize=8.5 if len(one.method) < 16 else 7)
+            ax.set_xlabel(f"for {one.target}", fontsize=7.5)
+        if single:
+            draw_face(others[1], masked[row.method][i])
+            others[1].set_title(f"{100 * row.area_kept:.0f} % kept", fontsize=8.5)
+            others[1].set_xlabel(f"p({row.target.removesuffix(RUNNER_UP)}): {row.p_kept:.2f}\n"
+                                 f"random instead: {row.p_kept_random:.2f}", fontsize=7.5)
+    figure.suptitle(f"Saliency of {args.model.stem}: {os.path.basename(path)}", fontsize=10)
+    add_conclusion(figure, conclusion_of_sheet(args, table))
+    return figure
 
 
 def draw_sheet(args, grey, probabilities, values, masked, table):

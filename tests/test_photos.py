@@ -33,7 +33,7 @@ def gradient(width=20, height=12):
 
 
 def test_the_face_of_a_portrait_is_framed_like_fer2013(portrait):
-    (x, y, width, height), = photos.detect_squares(portrait)
+    (x, y, width, height, *_), = photos.detect_faces(portrait)
     assert width == height
     for eye_x, eye_y in EYES:
         assert 0.15 < (eye_x - x) / width < 0.85 and 0.3 < (eye_y - y) / height < 0.5
@@ -42,11 +42,11 @@ def test_the_face_of_a_portrait_is_framed_like_fer2013(portrait):
 
 @pytest.mark.parametrize("scale", [0.4, 4.2])
 def test_size_and_place_of_the_photo_do_not_matter(portrait, scale):
-    (x, y, width, _), = photos.detect_squares(portrait)
+    (x, y, width, *_), = photos.detect_faces(portrait)
     resized = Image.fromarray(portrait).resize([round(scale * side) for side in portrait.shape[1::-1]])
     canvas = Image.new("RGB", (resized.width + 40, resized.height + 30), "grey")
     canvas.paste(resized, (40, 30))
-    (square,) = photos.detect_squares(np.asarray(canvas))
+    (square,) = photos.detect_faces(np.asarray(canvas))
     expected = [scale * x + 40, scale * y + 30, scale * width]
     np.testing.assert_allclose(square[:3], expected, atol=0.12 * scale * width)
 
@@ -55,22 +55,64 @@ def test_several_faces_come_largest_first(portrait):
     small = np.asarray(Image.fromarray(portrait).resize((307, 360)))
     canvas = np.full((600, 307 + 512, 3), 90, np.uint8)
     canvas[:360, :307], canvas[:, 307:] = small, portrait
-    first, second = photos.detect_squares(canvas)
+    first, second = photos.detect_faces(canvas)
     assert first[0] > 307 > second[0] and first[2] > second[2]
+
+
+@pytest.mark.parametrize("turn", [-30, 30])
+def test_a_tilted_face_is_found_and_turned_upright(portrait, turn):
+    upright, = photos.detect_faces(portrait)
+    turned = np.asarray(Image.fromarray(portrait).rotate(-turn, Image.Resampling.BICUBIC, expand=True))
+    face, = photos.detect_faces(turned)
+    assert abs(face.tilt - upright.tilt - turn) < 12
+    middle = np.array([upright.x + upright.width / 2 - 256, upright.y + upright.height / 2 - 300])
+    cosine, sine = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    expected = [cosine * middle[0] - sine * middle[1] + turned.shape[1] / 2,
+                sine * middle[0] + cosine * middle[1] + turned.shape[0] / 2]
+    np.testing.assert_allclose(face.corners().mean(0), expected, atol=0.12 * upright.width)
+    crops = [photos.crop(portrait, upright), photos.crop(turned, face)]
+    plain = photos.crop(turned, face._replace(tilt=0.0))
+    likeness = [np.corrcoef(crops[0].ravel(), other.ravel())[0, 1] for other in (crops[1], plain)]
+    assert likeness[0] > 0.8 and likeness[0] > likeness[1] + 0.2
+
+
+def test_crop_turns_the_square_about_its_centre():
+    photo = np.repeat(np.random.default_rng(0).integers(0, 256, (80, 90, 1), np.uint8), 3, axis=2)
+    quarter = photos.crop(photo, photos.Face(20, 10, 48, 48, 90.0))
+    np.testing.assert_array_equal(quarter, np.rot90(photo[10:58, 20:68, 0]))
+    corners = photos.Face(20, 10, 48, 48, 90.0).corners()
+    np.testing.assert_allclose(corners[0], [68, 10])  # turned clockwise
+
+
+@pytest.mark.parametrize("turn", [0, 30])
+def test_the_astronauts_face_is_found_and_her_badges_are_not(turn):
+    image = Image.fromarray(pytest.importorskip("skimage.data").astronaut()).rotate(-turn, expand=True)
+    face, = photos.detect_faces(np.asarray(image))
+    assert abs(face.tilt - turn) < 12 and face.score > 0.3
+    middle = photos.turning(turn) @ (225 - 256, 120 - 256) + np.array(image.size) / 2
+    assert np.abs(face.corners().mean(0) - middle).max() < 20
+
+
+def test_a_score_that_is_too_low_and_the_number_of_faces(tmp_path, portrait):
+    face, = photos.detect_faces(portrait)
+    assert photos.detect_faces(portrait, least=face.score + 0.01) == []
+    Image.fromarray(np.hstack([portrait, portrait])).save(tmp_path / "two.png")
+    table, faces, problems = photos.find_faces([tmp_path / "two.png"], most=1)
+    assert len(table) == len(faces) == 1 and "1 of 2 faces taken" in problems[0]
 
 
 def test_nothing_is_found_where_no_face_is():
     noise = np.random.default_rng(0).integers(0, 256, (150, 200, 3), np.uint8)
     for photo in (noise, np.zeros((100, 150, 3), np.uint8), np.zeros((1, 1, 3), np.uint8), gradient(1, 400)):
-        assert photos.detect_squares(photo) == []
+        assert photos.detect_faces(photo) == []
 
 
 def test_crop_takes_the_square_and_repeats_the_edge():
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (60, 70, 1), np.uint8), 3, axis=2)
-    np.testing.assert_array_equal(photos.crop(grey, (10, 5, 48, 48)), grey[5:53, 10:58, 0])
+    np.testing.assert_array_equal(photos.crop(grey, photos.Face(10, 5, 48, 48)), grey[5:53, 10:58, 0])
     padded = np.pad(grey[..., 0], 20, mode="edge")
-    np.testing.assert_array_equal(photos.crop(grey, (-15, -20, 48, 48)), padded[:48, 5:53])
-    np.testing.assert_array_equal(photos.crop(grey, (40, 30, 48, 48)), padded[50:98, 60:108])
+    np.testing.assert_array_equal(photos.crop(grey, photos.Face(-15, -20, 48, 48)), padded[:48, 5:53])
+    np.testing.assert_array_equal(photos.crop(grey, photos.Face(40, 30, 48, 48)), padded[50:98, 60:108])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -172,5 +214,6 @@ def test_photos_without_a_face_are_named_and_the_rest_goes_on(tmp_path, portrait
 def test_cropped_takes_the_whole_picture(tmp_path):
     Image.fromarray(gradient(90, 70)).save(tmp_path / "a.png")
     table, (face,), problems = photos.find_faces([tmp_path / "a.png"], cropped=True)
-    assert table.loc[0, "x":].tolist() == [0, 0, 90, 70] and problems == []
+    assert table.loc[0, "x":"height"].tolist() == [0, 0, 90, 70] and problems == []
+    assert table.loc[0, "tilt"] == 0 and np.isnan(table.loc[0, "score"])
     np.testing.assert_array_equal(face, data.read_image(tmp_path / "a.png"))

@@ -125,7 +125,8 @@ def album(tmp_path, monkeypatch):
 
 def test_own_photos(made, call, album):
     rows, out = call("--model", "a.h5", "b.h5", "--tta", "flip", "--images", album)
-    assert list(rows[0]) == ["image", "face", "x", "y", "width", "height", "label", "class", *data.CLASSES]
+    place = ["x", "y", "width", "height", "tilt", "score"]
+    assert list(rows[0]) == ["image", "face", *place, "label", "class", *data.CLASSES]
     (row,) = rows
     assert row["image"].endswith("portrait.png") and row["face"] == "1"
     x, y, width, height = (int(row[key]) for key in ("x", "y", "width", "height"))
@@ -187,6 +188,7 @@ def test_a_figure_never_replaces_a_photo(call, album):
     (["--images", "{album}/nowhere.png"], "nowhere.png does not exist"),
     (["--images", "{album}", "--submit", "x", "--message", "y"], "do not go with --images"),
     (["--cropped"], "--cropped belongs to --images"),
+    (["--max-faces", "3"], "--max-faces belongs to --images or --video"),
     (["--submit", "x"], "--submit SLUG and --message TEXT belong together"),
     (["--submit", "x", "--message", "y", "--probabilities"], "leave out --probabilities"),
 ])

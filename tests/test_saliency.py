@@ -4,6 +4,7 @@ import os
 import sys
 
 import keras
+import matplotlib.cbook
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +19,7 @@ if keras.backend.backend() != "tensorflow":
 import saliency
 from explain import attribution
 from tests.explained import add_unusual_models, folder_for
-from utils import files
+from utils import cli, files
 
 TINY = ("--model", "models/tiny.keras", "--data", "sample")
 
@@ -110,8 +111,26 @@ def test_one_sheet_of_each_class_and_of_own_photos(folder):
     assert sorted(table.true) == sorted(set(table.true)) and len(table) == 7
     assert table.target.str.endswith("- runner-up").all()
     Image.new("RGB", (200, 120), "grey").save(folder.folder / "me.png")
-    table = folder.run(*TINY, "--images", "me.png", "--layer", "relu1", "--method", "layer-cam")
+    table = folder.run(*TINY, "--images", "me.png", "--cropped", "--layer", "relu1", "--method", "layer-cam")
     assert list(table.true) == [""]
+
+
+def test_the_faces_of_photos_get_a_figure_each_photo(folder, capsys):
+    with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as image:
+        image.save(folder.folder / "portrait.png")
+        two = np.hstack([np.asarray(image.convert("RGB"))] * 2)
+    Image.fromarray(two).save(folder.folder / "two.png")
+    Image.new("RGB", (200, 120), "grey").save(folder.folder / "wall.png")
+    table = folder.run(*TINY, "--images", "portrait.png", "wall.png", "two.png", "--method", "grad-cam")
+    assert list(table.photo) == ["portrait.png", "two.png", "two.png"] and list(table.face) == [1, 1, 2]
+    assert (table.score > 0.1).all() and (table.width > 150).all()
+    assert "no face found in wall.png" in capsys.readouterr().out
+    written = folder.files()
+    assert {"tiny_saliency_grad-cam_portrait.png", "tiny_saliency_grad-cam_two.png",
+            "tiny_saliency_grad-cam_photos.csv"} <= set(written)
+    assert "tiny_saliency_grad-cam_wall.png" not in written
+    with pytest.raises(cli.UserError, match=r"no face found in wall\.png"):
+        folder.run(*TINY, "--images", "wall.png")
 
 
 def test_evidence(folder, capsys):
@@ -206,9 +225,10 @@ def test_an_output_never_replaces_another_file(folder, capsys):
      "no convolutions, so no class activation maps; methods"),
     (["--model", "models/none.h5"], "model models/none.h5 does not exist; at hand:"),
     (["--images", "text.png"], "text.png is no readable image"),
-    (["--images", "nowhere.png"], "nowhere.png is no readable image"),
-    (["--images", "pipe.png"], "pipe.png is a folder, pipe or device; expected a JPEG or PNG"),
-    (["--images", "models"], "models is a folder, pipe or device; expected a JPEG or PNG"),
+    (["--images", "nowhere.png"], "nowhere.png does not exist"),
+    (["--images", "pipe.png"], "pipe.png is no regular file; expected a photo or a folder of photos"),
+    (["--images", "models"], "models holds no images; expected a photo or a folder of photos"),
+    (["--cropped"], "--cropped belongs to --images"),
     (["--images", "loop.png"], "loop.png"),
     (["--images", 300 * "x"], "xxx"),
     (["--images", "text.png", "--index", "3"], "not allowed with argument"),

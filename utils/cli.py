@@ -91,6 +91,14 @@ def add_tta(parser):
                              "shifts and the centre, each also mirrored")
 
 
+def add_photos(parser, most=None):
+    """The options of the scripts that take photos; `most` is how many faces of one they take."""
+    parser.add_argument("--cropped", action="store_true",
+                        help="the --images contain nothing but one face: take them whole")
+    parser.add_argument("--max-faces", type=number(int, 1), metavar="N", default=most,
+                        help=f"of each photo take only the N largest faces (default: {most or 'all'})")
+
+
 def add_evaluation_data(parser):
     """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`."""
     parser.add_argument("--data", type=data_path,

@@ -21,6 +21,7 @@ GENERATOR = "FER2013 Keras suite"  # a comment at the top of every page that we 
 BEGINNINGS = {  # patterns of what we write; a JSON is a model card where a script does not say otherwise
     ".h5": rb"\x89HDF", ".keras": rb"PK", ".onnx": rb"\x08[\x03-\x20]", ".tflite": rb"(?s:....)TFL3",
     ".xml": rb"<\?xml[^>]*>\s*<net ", ".png": rb"\x89PNG", ".gif": rb"GIF8", ".json": rb'\W*name"',
+    ".mp4": rb"[\s\S]{4}ftyp",
     ".html": rb"<!DOCTYPE html>\s+<!-- %b" % GENERATOR.encode(), ".md": rb"\s*<!-- %b" % GENERATOR.encode()}
 
 
