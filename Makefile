@@ -35,9 +35,8 @@ bench: setup
 	$(PY) -m benchmarks.train
 
 lock: .venv/requirements-dev.done  # anew, for the running Python and platform; the tested ones are 3.11 on Linux x86_64
-	$(PY) -m pip install --quiet "pip-tools>=7.5,<8"
-	CUSTOM_COMPILE_COMMAND="make lock" $(PY) -m piptools compile --quiet --upgrade --generate-hashes --strip-extras \
-		--allow-unsafe --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	$(PY) -m pip install --quiet "uv>=0.9,<1"
+	$(PY) -m uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 		--output-file requirements.lock requirements-dev.txt
 
 audit: .venv/requirements-dev.done  # asks an advisory service about every pinned version

@@ -117,8 +117,8 @@ def export(network, path, args):
     if args.format == "keras":
         network.save(path)
         return
-    # Without training=False Keras' exporters normalise by each batch's own statistics after a CenterCrop: the
-    # call() of that layer has training=True as default, which Keras 3.15 hands on to all later layers.
+    # Without training=False Keras' exporters normalise by each batch's own statistics after a CenterCrop (in
+    # older files of ours): its call() trains by default, and Keras 3.15 hands that on to later layers.
     face = keras.Input(network.input_shape[1:], name="face")
     fixed = keras.Model(face, network(face, training=False), name=network.name)
     fixed(face)  # Keras exports only what has been called

@@ -360,7 +360,8 @@ def draw_photo(args, path, table, grey, probabilities, values, masked):
         crop.set_xlabel(f"{row.predicted} {probabilities[i].max():.2f}{score}{tilt}", fontsize=7.5)
         for ax, one in zip(others, rows.itertuples()):
             draw_map(ax, values[one.method][i], one.blank)
-            ax.set_title(one.method, fontsize=8.5 if len(one.method) < 16 else 7)
+            ax.set_title(one.method + " †" * (one.method == "guided-backprop"),
+                         fontsize=8.5 if len(one.method) < 16 else 7)
             ax.set_xlabel(f"for {one.target}", fontsize=7.5)
         if single:
             draw_face(others[1], masked[row.method][i])

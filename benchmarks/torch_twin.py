@@ -49,9 +49,9 @@ def counterpart(layer):
     weights = [torch.from_numpy(np.array(w)) for w in layer.get_weights()]
     if isinstance(layer, layers.Rescaling):
         return Function(lambda x: x * layer.scale + layer.offset)
-    if isinstance(layer, layers.CenterCrop):
-        return Function(lambda x: x[:, :, (x.shape[2] - layer.height) // 2:(x.shape[2] + layer.height) // 2,
-                                    (x.shape[3] - layer.width) // 2:(x.shape[3] + layer.width) // 2])
+    if isinstance(layer, layers.Cropping2D):
+        (top, bottom), (left, right) = layer.cropping
+        return Function(lambda x: x[:, :, top:x.shape[2] - bottom, left:x.shape[3] - right])
     if isinstance(layer, layers.Conv2D):
         part = torch.nn.Conv2d(layer.kernel.shape[2], layer.filters, layer.kernel_size, layer.strides,
                                padding=layer.padding, bias=layer.use_bias)

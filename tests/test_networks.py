@@ -6,6 +6,8 @@ import pytest
 
 from training import networks, recipes
 from utils import structure
+from utils.models import MODELS
+from utils.sample import sample_faces
 
 
 def rows(model):
@@ -86,6 +88,15 @@ def test_every_network_takes_raw_faces_and_gives_probabilities(build):
     assert probabilities.shape == (2, 7)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     assert build().get_layer("logits").output.shape == (None, 7)
+
+
+@pytest.mark.parametrize("source", [networks.compact_cnn, networks.large_cnn, "fer2013-compact",
+                                    "fer2013-compact-distilled"])
+def test_a_plain_call_is_inference(source):
+    # It was not with CenterCrop, whose call() has training=True as default, which Keras 3.15 hands on
+    network = keras.models.load_model(MODELS / f"{source}.h5") if isinstance(source, str) else source()
+    faces = sample_faces(4)[0][..., None].astype(np.float32)
+    np.testing.assert_allclose(network(faces), network(faces, training=False), atol=1e-6)
 
 
 def test_dropconnect_drops_weights_in_training_only_and_keeps_the_expectation():

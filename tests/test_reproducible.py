@@ -151,7 +151,8 @@ def test_the_lock_file_pins_each_requirement_within_its_range_by_hash_and_names_
     assert not re.search(r"://|--(extra-)?index-url|--find-links|--trusted-host", text)
     asked = [
         line.split("#")[0].strip()
-        for path in ("requirements.txt", "requirements-dev.txt", "requirements-kaggle.txt")
+        for path in ("requirements.txt", *(f"requirements-{part}.txt" for part in (
+            "dev", "kaggle", "export", "sweep")))
         for line in (PROJECT / path).read_text().splitlines()
     ]
     asked = [Requirement(line) for line in asked if line and not line.startswith("-r ")]

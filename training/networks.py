@@ -124,7 +124,7 @@ def compact_cnn(dropout=None):
     normalised after pooling, on a quarter of the values: normalisation is a large part of a CPU step.
     """
     face = face_input()
-    x = layers.CenterCrop(40, 40, name="crop")(face)
+    x = layers.Cropping2D(4, name="crop")(face)
     x = layers.Rescaling(1 / 64, offset=-2, name="rescaling")(x)
     x = layers.Conv2D(32, 3, padding="same", kernel_initializer="he_normal", name="stem_conv1")(x)
     x = layers.ReLU(name="stem_relu1")(x)
@@ -151,7 +151,7 @@ def compact_cnn(dropout=None):
 def large_cnn(dropout=None):
     """11.2M parameters for a GPU: a 44 px crop, four stages of two squeeze-excitation blocks (Hu 2018)."""
     face = face_input()
-    x = layers.CenterCrop(44, 44, name="crop")(face)
+    x = layers.Cropping2D(2, name="crop")(face)
     x = layers.Rescaling(1 / 64, offset=-2, name="rescaling")(x)
     x = convolution(x, 64, "stem_conv")
     x = layers.ReLU(name="stem_relu")(x)

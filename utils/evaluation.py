@@ -130,14 +130,16 @@ def predict_views(network, images, tta="none"):
 
 
 def crop_shift(network):
-    """The pixels of a 48x48 face by which ten-crop shifts: what the network's CenterCrop cuts off each side.
+    """The pixels of a 48x48 face by which ten-crop shifts: what the network's crop cuts off each side.
 
     A network that sees the centre 40x40 then sees the four corners (4); one without such a layer, and an
     exported file, gets DEFAULT_SHIFT.
     """
-    size = network.input_shape[1]
-    crop = next((layer for layer in network.layers if isinstance(layer, keras.layers.CenterCrop)), None)
-    return DEFAULT_SHIFT if crop is None else max(round((size - crop.height) / 2 * data.SIZE / size), 0)
+    size, kinds = network.input_shape[1], (keras.layers.Cropping2D, keras.layers.CenterCrop)
+    crop = next((layer for layer in network.layers if isinstance(layer, kinds)), None)
+    if crop is None:
+        return DEFAULT_SHIFT
+    return max(round((size - crop.output.shape[1]) / 2 * data.SIZE / size), 0)
 
 
 def views(images, tta, shift):
