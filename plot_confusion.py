@@ -13,6 +13,7 @@ error and differences.
 """
 
 import math
+import textwrap
 from pathlib import Path
 
 from utils import cli, files
@@ -142,7 +143,7 @@ def confused_pairs(cells):
     wrong = cells[(cells["true"] != cells["predicted"]) & (cells["faces"] > 0)]
     pairs = []
     for cell in wrong.sort_values("share", ascending=False, kind="stable").itertuples():
-        text = (f"{cell.true.capitalize()} is taken for {cell.predicted.capitalize()} in "
+        text = (f"{cell.true.capitalize()} is taken for {cell.predicted} in "
                 f"{whole_percent(cell.share)} % of its images ({cell.faces:,} of {support[cell.true]:,}; "
                 f"95 % interval {whole_percent(cell.low)} to {whole_percent(cell.high)} %).")
         pairs.append({"true": CLASSES.index(cell.true), "predicted": CLASSES.index(cell.predicted),
@@ -255,7 +256,7 @@ def draw_matrices(cells, title):
                 limits=(0, 100))
     draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
     axes[1].set_ylabel("")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(wrapped(title), fontsize=10)
     return figure, cells
 
 
@@ -287,7 +288,7 @@ def draw_reliability(probabilities, labels, title):
     below.set(xlabel="confidence: the largest probability (%)", ylabel="faces")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(wrapped(title), fontsize=10)
     ax.grid(True)
     figure.align_ylabels()
     return figure, table
@@ -323,7 +324,7 @@ def draw_gallery(probabilities, faces, pairs, title):
         drawn.append(mistakes.assign(true=true, predicted=predicted))
     number = "row, counted from 0" if faces.ids is None else "id in the file"
     caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
-    figure.suptitle(f"{title}\n{caption}", fontsize=10)
+    figure.suptitle(wrapped(f"{title}\n{caption}"), fontsize=10)
     return figure, pd.concat(drawn)
 
 
@@ -344,9 +345,14 @@ def draw_comparison(answers, labels, names, source):
     limit = max(100 * table["difference"].abs().max(), 1)
     figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
     draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
-    figure.suptitle(f"{names[1]} minus {names[0]}\n{source}\n"
-                    "difference in points of the true class, 95 % interval below", fontsize=10)
+    figure.suptitle(wrapped(f"{names[1]} minus {names[0]}\n{source}\n"
+                            "difference in points of the true class, 95 % interval below"), fontsize=10)
     return figure, table
+
+
+def wrapped(title):
+    """A figure's title, its lines broken where a long path would make the figure wider."""
+    return "\n".join(textwrap.fill(line, 80) for line in title.splitlines())
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def filter_pictures(model, tables, faces):
         maps /= np.percentile(maps, 99.5) or 1.0
         patches = {name: [] for name in table["filter"]}
         for row in tables[f"patches_{layer}"].itertuples():
-            face = models.prepare(faces.images[[row.face]], model)[0, ..., 0]
+            face = models.prepare(faces.images[[row.index]], model)[0, ..., 0]
             patch = receptive_field.patch(face, nodes[layer].field, (row.y, row.x))
             patches[row.filter].append(patch_png(patch))
         pictures[layer] = [

@@ -319,7 +319,7 @@ SPLIT = {"data": "sample", "fingerprint": "0", "validation": "0.1", "seed": 0}
 def test_a_card_with_values_of_the_wrong_type_is_one_line(tmp_path, monkeypatch, card):
     monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
     others = data.Faces(faces(9), np.zeros(9, np.int64), source="nine faces")
-    monkeypatch.setattr(data, "find_data", lambda path, classes: others)
+    monkeypatch.setattr(data, "find_data", lambda *args: others)
     files.write_json(models.card_path(tmp_path / "m.h5"), card)
     with pytest.raises(UserError, match=r"m[.]json|is not the data that") as error:
         evaluation.validation_faces(tmp_path / "m.h5")

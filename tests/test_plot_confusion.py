@@ -62,8 +62,8 @@ def test_a_planted_confusion_comes_out_the_right_way_round(tmp_path, call):
     source = faces_csv(tmp_path / "f.csv", levels, labels)
     out = call("--model", grey_level_model(tmp_path / "m.h5"), "--data", source)
     lines = [line for line in out.splitlines() if " is taken for " in line]
-    assert lines[0].startswith("Sad is taken for Fear in 75 % of its images (3 of 4;")
-    assert lines[1].startswith("Happy is taken for Sad in 25 % of its images (1 of 4;") and len(lines) == 2
+    assert lines[0].startswith("Sad is taken for fear in 75 % of its images (3 of 4;")
+    assert lines[1].startswith("Happy is taken for sad in 25 % of its images (1 of 4;") and len(lines) == 2
     cells = {(row["true"], row["predicted"]): row for row in rows_of(tmp_path / "c.csv")}
     assert cells["sad", "fear"]["faces"] == "3" and float(cells["sad", "fear"]["share"]) == 0.75
     assert cells["fear", "sad"]["faces"] == "0"

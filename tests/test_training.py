@@ -348,7 +348,7 @@ def test_the_combinations_give_every_option_a_value():
     recipes.add_arguments(parser, recipes.CNNS, "cnn")
     options = {action.option_strings[0] for action in parser._actions} - {"-h", "--resume"}
     common = {"--data", "--limit", "--batch-size", "--epochs", "--network", "--precision", "--name"}
-    common |= {"--classes"}  # of image folders: tests/test_data.py
+    common |= {"--classes", "--labels-from"}  # of image folders and votes: test_data.py, test_votes.py
     assert options <= common.union(*COMBINATIONS)
 
 
