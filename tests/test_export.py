@@ -83,7 +83,8 @@ def test_evaluate_and_predict_read_exported_files(call, small, workspace, kind, 
     path = workspace / "models" / f"small{SUFFIXES[kind]}"
     table = evaluate.main(["--model", str(small), str(path), "--data", "sample", "--ensemble"])
     assert list(table["model"]) == ["small", path.name, "ensemble of 2"]
-    assert table["accuracy"][0] == table["accuracy"][1] and len(list((workspace / "figures").glob("models_*.png"))) == 1
+    assert table["accuracy"][0] == table["accuracy"][1]
+    assert len(list((workspace / "figures").glob("models_*.png"))) == 1
     predicted = [predict.main(["--model", str(model), "--data", "sample", "--out", str(workspace / "p.csv")])
                  for model in (small, path)]
     assert predicted[0].equals(predicted[1])
