@@ -78,7 +78,7 @@ def one_device(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("count", "devices", "slurm"),
-                         [(1, 4, False), (2, 1, False), (3, 2, True)])
+                         [(1, 4, False), (2, 2, True)])
 def test_the_number_of_devices_and_processes_does_not_change_the_result(one_device, count, devices, slurm):
     folder = one_device
     name, port = f"p{count}d{devices}", free_port()
@@ -104,7 +104,7 @@ def test_a_process_that_dies_ends_the_others_and_the_run_continues(one_device):
     processes[1].send_signal(signal.SIGKILL)
     survivor, died = processes[0], time.monotonic()
     _, errors = survivor.communicate(timeout=120)
-    assert time.monotonic() - died < 60
+    assert time.monotonic() - died < 120
     assert survivor.returncode == 2, errors
     last = errors.strip().splitlines()[-1]
     assert last.startswith("train_cnn.py: error: another process of this run has ended"), errors
