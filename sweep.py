@@ -1,8 +1,8 @@
 """The search that the report wished for: which options, together, make the CNN better?
 
     python sweep.py --trials 40                               L2, dropout, DropConnect, batch size and so on
-    python sweep.py --trials 40 --limit 4000 --epochs 4       every other option is train_cnn.py's
     python sweep.py --network compact --space recipe          learning rate, weight decay, mixing and so on
+    python sweep.py --data data/train.csv.gz --limit 4000 --epochs 4   every other option is train_cnn.py's
 
 Each trial trains the network with other values of the options of the space (SPACES, below) and is judged by
 its validation accuracy, or with --folds K by the accuracy on all faces, each by the network that has not seen

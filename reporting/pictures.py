@@ -95,15 +95,13 @@ def curves(histories, language, is_thumbnail=False):
 
 def reliability(probabilities, labels, language):
     """Accuracy at each confidence as SVG, Wilson's 95 % intervals; area of a point: number of faces."""
-    from scipy.stats import binomtest
-
     bins, gaps = metrics.calibration(probabilities, labels)
     confidence = probabilities.max(axis=1)
     figure, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     ax.plot([0, 100], [0, 100], ":", color="#888888")
     for chosen in (bins == one for one in np.unique(bins)):
         n, right = int(chosen.sum()), int(np.rint((confidence - gaps)[chosen].sum()))
-        low, high = binomtest(right, n).proportion_ci(method="wilson")
+        low, high = metrics.wilson(right, n)
         x = 100 * confidence[chosen].mean()
         ax.plot([x, x], [100 * low, 100 * high], color=COLORS["blue"], linewidth=1)
         ax.scatter(x, 100 * right / n, s=4 + 300 * n / len(bins), color=COLORS["blue"])

@@ -87,6 +87,16 @@ def move_project(folder, patch):
     return folder
 
 
+def linear_cnn(*options):
+    """Stands in for the report's CNN where a test is about the training around it."""
+    import keras
+
+    from training import networks
+
+    face = networks.face_input()
+    return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
+
+
 @pytest.fixture
 def workspace(tmp_path, monkeypatch):
     """An empty project folder for scripts that are called in this process: `predict.main([...])`; returns its

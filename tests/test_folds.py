@@ -2,12 +2,12 @@
 
 import json
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import train_cnn
+from tests.conftest import linear_cnn
 from training import networks
 from training.augmentation import Augmentation
 from training.batches import Batches
@@ -17,12 +17,6 @@ from utils.sample import sample_faces
 
 IMAGES, LABELS = sample_faces(90)
 SHORT = ["--epochs", "1", "--batch-size", "16", "--precision", "float32"]
-
-
-def linear_cnn(*options):
-    """Stands in for the report's CNN: these tests are about which faces are trained on, not by what."""
-    face = networks.face_input()
-    return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
 
 
 @pytest.fixture

@@ -221,7 +221,7 @@ def test_help_answers_at_once(shared_suite, script):
         if seconds < 0.5:
             break
     assert seconds < 0.5
-    assert ("usage" in done.stdout and "--data" in done.stdout) or script == "sweep"
+    assert "usage" in done.stdout and "--data" in done.stdout
     slow = r"\| +(tensorflow|keras|pandas|matplotlib|sklearn|scipy|dlib|PIL)$"
     assert not re.search(slow, done.stderr, re.MULTILINE)
 

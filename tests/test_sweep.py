@@ -6,24 +6,18 @@ import subprocess
 import sys
 import time
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import sweep
 import train_cnn
+from tests.conftest import linear_cnn
 from training import networks
 from utils.cli import UserError
 
 optuna = pytest.importorskip("optuna")
 SHORT = ["--data", "sample", "--limit", "60", "--validation", "0.4", "--epochs", "2"]
-
-
-def linear_cnn(*options):
-    """Stands in for the report's CNN: these tests are about trials, not about accuracy."""
-    face = networks.face_input()
-    return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ whole batch in each process; process 0 alone writes files and prints.
 
 import contextlib
 import os
+import re
 import sys
+import traceback
 
 import keras
 
@@ -80,21 +82,31 @@ def is_main():
 
 @contextlib.contextmanager
 def ending_together():
-    """A block in which the death of another process ends this one, too, with one line and exit status 2.
+    """A block whose errors end one of several processes at once, as the loss of another process does.
 
-    At once, without JAX's own shutdown, which would wait for the dead process.
+    Without JAX's own shutdown, which would wait a minute for the others. A single process is left alone.
     """
     try:
         yield
     except Exception as error:
-        if keras.backend.backend() != "jax" or not is_lost_connection(error):
+        if not is_one_of_several():
             raise
-        message = "another process of this run has ended; " + interruption.how_to_continue
-        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr, flush=True)
-        os._exit(2)
+        import jax
+
+        # The collectives of a lost process fail as JaxRuntimeError or, in convert_to_numpy, as ValueError
+        is_lost = isinstance(error, jax.errors.JaxRuntimeError) or re.search("Gloo|NCCL", str(error))
+        if is_lost or isinstance(error, UserError):
+            message = f"another process of this run has ended; {interruption.how_to_continue}"
+            print(f"{os.path.basename(sys.argv[0])}: error: {message if is_lost else error}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(2 if is_lost or isinstance(error, UserError) else 1)
 
 
-def is_lost_connection(error):
+def is_one_of_several():
+    if keras.backend.backend() != "jax":
+        return False
     import jax
 
-    return jax.process_count() > 1 and isinstance(error, jax.errors.JaxRuntimeError)
+    return jax.process_count() > 1
