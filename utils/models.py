@@ -44,8 +44,9 @@ def default_model():
         rows, released_rows = (facts.get("split", {}).get("training_rows") for facts in (card, released))
         is_worse = mine is not None and theirs is not None and mine < theirs
         if is_worse or (rows and released_rows and rows < released_rows / 2):
-            print(f"Warning: that is less than the released model has ({describe(released)}); "
-                  f"to use it: --model {relative_path(RELEASED_CNN)}")
+            less = "accuracy is lower" if is_worse else "training faces are fewer"
+            print(f"Warning: its {less} than the released model's ({describe(released)}); "
+                  f"to use that one: --model {relative_path(RELEASED_CNN)}")
     return path
 
 
