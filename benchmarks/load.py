@@ -42,7 +42,8 @@ def main(argv=None):
         real = sorted(data.PROJECT.glob("data/train.csv*"))
         path = args.data or (real[0] if real else written_sample(folder / "sample.csv"))
         plain = folder / "plain.csv"
-        plain.write_bytes(tables.read_bytes(path))
+        with tables.open_unpacked(path) as file:
+            plain.write_bytes(file.read())
         times = {(way, file.name): [] for file in (path, plain) for way in WAYS}
         for _ in range(args.rounds):
             for file in (path, plain):

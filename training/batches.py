@@ -14,7 +14,7 @@ class Batches(keras.utils.PyDataset):
     `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32
     (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.
 
-    images: uint8 (n, 48, 48); labels: int (n,), or float32 (n, 7), the share of each class;
+    images: uint8 (n, 48, 48), an array or data.Rows; labels: int (n,), or float32 (n, 7), the share of each class;
     augment: Augmentation or None;
     copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling);
     mix_epochs: how many epochs are mixed, where `augment` asks for it (None: all).
@@ -23,15 +23,14 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, images, labels, batch_size, seed, augment=None, copied_rows=(), mix_epochs=None):
         super().__init__()
         self.copied_rows = np.array(copied_rows, np.int64)
-        self.originals = images[..., None]
+        self.images, self.copies = images, None
         shares = labels if labels.ndim == 2 else np.eye(len(CLASSES), dtype=np.float32)[labels]
         self.labels = np.concatenate([shares, shares[self.copied_rows]])
         self.batch_size, self.seed = min(batch_size, len(self.labels)), seed
         self.augment, self.mix_epochs = augment, np.inf if mix_epochs is None else mix_epochs
         # On the device once, so that only rows and labels travel each step
         if keras.backend.backend() == "jax":
-            self.originals = keras.ops.convert_to_tensor(self.originals)
-        self.images = self.originals
+            self.images = keras.ops.convert_to_tensor(np.asarray(images))
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
@@ -40,10 +39,8 @@ class Batches(keras.utils.PyDataset):
         self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
         if len(self.copied_rows):
             rng = np.random.default_rng([self.seed, 3, epoch])
-            faces = keras.ops.convert_to_numpy(self.originals[self.copied_rows])
-            copies = augmentation.augmented_copies(faces, rng, augmentation.Augmentation())
-            concatenate = np.concatenate if isinstance(self.originals, np.ndarray) else keras.ops.concatenate
-            self.images = concatenate([self.originals, copies])
+            faces = keras.ops.convert_to_numpy(self.images[self.copied_rows])[..., None]
+            self.copies = augmentation.augmented_copies(faces, rng, augmentation.Augmentation())
 
     def __len__(self):
         return len(self.labels) // self.batch_size
@@ -51,7 +48,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step):
         rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
         own = devices.own_rows(len(rows))
-        x, y = {"image": self.images[rows[own]]}, self.labels[rows]
+        x, y = {"image": self.faces(rows[own])}, self.labels[rows]
         if self.augment is None:
             return x, y[own]
         rng = np.random.default_rng([self.seed, self.epoch, step])
@@ -63,6 +60,14 @@ class Batches(keras.utils.PyDataset):
             x["mixing"] = mixing[own]
             y = np.float32(share) * y + np.float32(1 - share) * np.roll(y, 1, axis=0)
         return x, y[own]
+
+    def faces(self, rows):
+        """The images of these rows, of which those behind the last image are copies: uint8 (b, 48, 48, 1)."""
+        if self.copies is None:
+            return self.images[rows][..., None]
+        where, count = np.where if keras.backend.backend() == "tensorflow" else keras.ops.where, len(self.images)
+        images, copies = self.images[np.minimum(rows, count - 1)], self.copies[np.maximum(rows - count, 0)]
+        return where((rows < count)[:, None, None, None], images[..., None], copies)
 
     def for_fit(self):
         """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.

@@ -9,8 +9,10 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import re
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -34,8 +36,9 @@ USAGE_OF_FOLDER = {
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
-CACHE_VERSION = 3  # part of each cache entry's name; raise it when what the loader returns changes
-LONGEST_ID = 64  # characters; every id of a file takes as much memory as the longest one
+CACHE_VERSION = 4  # part of each cache entry's name; raise it when what the loader returns changes
+LONGEST_ID = 64  # characters
+ROW = {"pixels": ("u1", (SIZE, SIZE)), "label": "<i8", "id": f"<U{LONGEST_ID}", "usage": "<U12"}  # in the cache
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
 SAMPLE = "sample"
@@ -47,7 +50,7 @@ KAGGLE = ("FER2013: kaggle competitions download "
 class Faces:
     """Faces and what is known of them; row i of every field belongs to the same image.
 
-    images: uint8 (n, 48, 48), grey, 0-255
+    images: uint8 (n, 48, 48), grey, 0-255; those of a CSV are memory-mapped, and `take` gives `Rows` of them
     labels: int64 (n,), codes 0-6 as in CLASSES, or None when the file has none
     ids:    str (n,), the file's `id` column, or None
     usage:  str (n,), one of USAGES, or None
@@ -78,16 +81,43 @@ class Faces:
 
     def take(self, rows):
         """The faces at `rows` (int indices, a slice or a boolean mask), in that order."""
-        return Faces(**{name: array[rows] for name, array in self.arrays().items()}, source=self.source)
+        taken = {name: array[rows] for name, array in self.arrays().items() if name != "images"}
+        is_mapped = isinstance(self.images, (np.memmap, Rows))
+        images = Rows(self.images, np.arange(len(self))[rows]) if is_mapped else self.images[rows]
+        return Faces(images, **taken, source=self.source)
 
     def fingerprint(self):
         """SHA-256 (hex, 16 digits) of images, labels and votes: equal for equal data in whatever file."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        digest = hashlib.sha256()
+        for start in range(0, len(self), 4096):
+            digest.update(np.ascontiguousarray(self.images[start:start + 4096]))
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<i8"))
         if self.soft is not None:
             digest.update(np.ascontiguousarray(self.soft, "<f4"))
         return digest.hexdigest()[:16]
+
+
+class Rows:
+    """Rows of a memory-mapped array, read only when they are indexed: there may be more than the memory holds.
+
+    array: np.memmap, or Rows of one; rows: int (n,). NumPy's functions take it as the array (n, ...) that it
+    stands for, and then read all of it.
+    """
+
+    def __init__(self, array, rows):
+        self.array, self.rows = (array.array, array.rows[rows]) if isinstance(array, Rows) else (array, rows)
+        self.shape, self.dtype = (len(self.rows), *array.shape[1:]), array.dtype
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, key):
+        first, *others = key if isinstance(key, tuple) else (key,)
+        return np.asarray(self.array[(self.rows[first], *others)])
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype)
 
 
 def find_data(path=None, classes=None, labels_from=None):
@@ -128,8 +158,7 @@ def load_faces(path, classes=None):
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}; {KAGGLE}") from error
     faces = read_cache(entry)
     if faces is None:
-        faces = read_csv(path)
-        write_cache(entry, faces)
+        faces = read_csv(path, entry)
     faces.source = relative_path(path)
     return faces
 
@@ -202,10 +231,23 @@ def with_votes(faces, path):
 # ---- CSV ---------------------------------------------------------------------------------------------------
 
 
-def read_csv(path):
-    """Parse a CSV of faces; see `load_faces` for dialects and errors."""
-    table = tables.read_table(path, CONVERTERS, ["pixels"], ALIASES)
-    return Faces(table["pixels"], table.get("label"), table.get("id"), table.get("usage"))
+def read_csv(path, entry):
+    """Parse a CSV of faces into the cache file `entry`, or without it where its folder cannot be written.
+
+    Returns Faces; see `load_faces` for dialects and errors.
+    """
+    batches = tables.read_batches(path, CONVERTERS, ["pixels"], ALIASES)
+    batches = itertools.chain([next(batches)], batches)  # errors of the first rows come before the file
+    if can_write_to(entry.parent):
+        with replacing(entry) as temporary:
+            write_rows(temporary, batches)
+        for old in set(CACHE.glob(f"{entry.name.split('-')[0]}-*.npy")) - {entry}:
+            with contextlib.suppress(OSError):
+                old.unlink()
+        return read_cache(entry)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        write_rows(Path(folder) / "faces.npy", batches)
+        return read_cache(Path(folder) / "faces.npy")  # what is mapped stays without the name
 
 
 # The functions in CONVERTERS take fields of a column as a list of str and raise ValueError for the wrong one.
@@ -371,24 +413,40 @@ def cache_entry(path):
     return CACHE / f"{place[:12]}-{state[:20]}.npy"
 
 
-def write_cache(entry, faces):
-    """Keep `faces` as a structured .npy instead of older entries of the same file, if the disk allows it."""
-    arrays = faces.arrays()
-    table = np.empty(len(faces), [(name, array.dtype, array.shape[1:]) for name, array in arrays.items()])
-    for name, array in arrays.items():
-        table[name] = array
-    with contextlib.suppress(UserError, OSError):
-        with replacing(entry) as temporary:
-            np.save(temporary, table)
-        for old in set(CACHE.glob(f"{entry.name.split('-')[0]}-*.npy")) - {entry}:
-            old.unlink(missing_ok=True)
+def can_write_to(folder):
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def write_rows(path, batches):
+    """Write the columns of a CSV, an iterator of {name: array}, as a structured .npy, a batch at a time."""
+    with open(path, "wb") as file:
+        rows = 0
+        for batch in batches:
+            table = np.empty(len(batch["pixels"]), [(name, ROW[name]) for name in ROW if name in batch])
+            for name in table.dtype.names:
+                table[name] = batch[name]
+            if not rows:
+                write_header(file, table.dtype, rows)
+            file.write(table.tobytes())
+            rows += len(table)
+        file.seek(0)
+        write_header(file, table.dtype, rows)  # as long as before: NumPy leaves space for the number
+
+
+def write_header(file, kind, rows):
+    np.lib.format.write_array_header_1_0(
+        file, {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (rows,)})
 
 
 def read_cache(entry):
-    """Faces kept under `entry`, or None when there is none or it is damaged."""
+    """Faces kept under `entry`, their images memory-mapped, or None when there is none or it is damaged."""
     try:
         table = np.load(entry, mmap_mode="r", allow_pickle=False)
-        return Faces(**{name: np.ascontiguousarray(table[name]) for name in table.dtype.names})
+        label, ids, usage = (np.array(table[name]) if name in table.dtype.names else None
+                             for name in ("label", "id", "usage"))
+        return Faces(table["pixels"], label, ids, usage)
     except Exception:  # a damaged header leads NumPy to many kinds
         return None
 
@@ -397,9 +455,24 @@ def read_cache(entry):
 
 
 def image_groups(images):
-    """A number per image, equal exactly for byte-identical images: int64 (n,)."""
-    flat = np.ascontiguousarray(images).reshape(len(images), -1)
-    return np.unique(flat.view(f"V{flat.shape[1]}").ravel(), return_inverse=True)[1].astype(np.int64)
+    """The rank of each image among the different ones, equal for byte-identical images: int64 (n,)."""
+    digests = [hashlib.blake2b(images[row].tobytes(), digest_size=16).digest() for row in range(len(images))]
+    _, first, groups = np.unique(np.array(digests, "V16"), return_index=True, return_inverse=True)
+    ranks = np.empty(len(images), np.int64)
+    ranks[sort_rows(images, first)] = np.arange(len(first))
+    return ranks[first][groups]
+
+
+def sort_rows(images, rows, line=0):
+    """`rows` (int64) in the order of their images, which differ, from `line` on; few lines are in memory."""
+    if not len(rows):
+        return rows
+    lines = np.ascontiguousarray(images[rows, line:line + 2]).reshape(len(rows), -1)
+    _, rank, counts = np.unique(lines.view(f"V{lines.shape[1]}").ravel(), return_inverse=True, return_counts=True)
+    rows, ends = rows[np.argsort(rank, kind="stable")], np.cumsum(counts)
+    for end, count in zip(ends[counts > 1], counts[counts > 1]):
+        rows[end - count:end] = sort_rows(images, rows[end - count:end], line + 2)
+    return rows
 
 
 def split(faces, fraction, seed):
@@ -434,7 +507,7 @@ def folds(faces, k, seed):
     try:
         splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
         with warnings.catch_warnings(action="ignore"):  # of a class with fewer than k faces
-            return list(splitter.split(faces.images, faces.labels, image_groups(faces.images)))
+            return list(splitter.split(faces.labels, faces.labels, image_groups(faces.images)))
     except ValueError as error:
         raise UserError(f"{len(faces):,} faces cannot be split into {k} folds: {error}") from error
 

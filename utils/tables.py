@@ -30,11 +30,17 @@ def read_table(path, converters, required, aliases):
     required: those of them without which the file is refused
     Raises UserError, one line with file and row.
     """
-    rows = read_rows(read_bytes(Path(path)), path)
+    parts = list(read_batches(path, converters, required, aliases))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def read_batches(path, converters, required, aliases):
+    """The same for files larger than memory: yields the table in parts of up to ROWS_AT_ONCE rows."""
+    rows = read_rows(path)
     _, header = next(rows, (1, None))
     if header is None:
         raise UserError(f"{path} is empty; expected a header of {', '.join(required)}")
-    names = [name.strip().lower() for name in header]
+    names = [name.strip().lstrip("\ufeff").lower() for name in header]
     names = [aliases.get(name, name) for name in names]
     for name in converters:
         count = names.count(name)
@@ -44,25 +50,26 @@ def read_table(path, converters, required, aliases):
             raise UserError(f"{path} row 1: {count or 'no'} column{'s' * (count > 1)} of {name} among: "
                             f"{found}; expected one called {name}{also}")
     columns = {name: (names.index(name), convert) for name, convert in converters.items() if name in names}
-    parts = []
-    while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
-        parts.append(convert_rows(batch, columns, len(names), path))
-    if not parts:
+    batch = list(itertools.islice(rows, ROWS_AT_ONCE))
+    if not batch:
         raise UserError(f"{path} has a header but no rows; expected rows of {', '.join(columns)}")
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    while batch:
+        yield convert_rows(batch, columns, len(names), path)
+        batch = list(itertools.islice(rows, ROWS_AT_ONCE))
 
 
-def read_rows(content, path):
+def read_rows(path):
     """The rows of a CSV one by one: yields (number as an editor shows it, fields as a list of str)."""
-    # UTF-8, in which other bytes become surrogates; the only line end that is left is the newline
-    reader, row = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8", "surrogateescape")), 1
-    try:
-        for fields in reader:
-            if len(fields) > 1 or "".join(fields).strip():  # else it is a blank line
-                yield row, fields
-            row = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{path} row {row}: {error}") from error
+    with open_unpacked(Path(path)) as stream:
+        # UTF-8, in which other bytes become surrogates, without its mark; the only line end that is left is the newline
+        reader, row = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape")), 1
+        try:
+            for fields in reader:
+                if len(fields) > 1 or "".join(fields).strip():  # else it is a blank line
+                    yield row, fields
+                row = reader.line_num + 1
+        except csv.Error as error:
+            raise UserError(f"{path} row {row}: {error}") from error
 
 
 def convert_rows(rows, columns, width, path):
@@ -86,28 +93,51 @@ def convert_rows(rows, columns, width, path):
     return arrays | {"row": np.array([row for row, _ in rows])}
 
 
-def read_bytes(path):
-    """The content of a CSV as bytes, without byte order marks, decompressed by content, not by name."""
-    content = io.BytesIO()
+def open_unpacked(path):
+    """A CSV opened for reading bytes, decompressed by content, not by name. Raises UserError, also later."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file; a pipe cannot be read twice: save it as a CSV first")
     try:
-        if path.exists() and not path.is_file():
-            raise UserError(f"{path} is no regular file; a pipe cannot be read twice: save it as a CSV first")
         opener, limit = find_opener(path)
-        with opener(path, "rb") as stream:
-            while piece := stream.read(1 << 20):
-                content.write(piece)
-                if content.tell() > limit:
-                    raise UserError(f"{path} unpacks to more than {limit >> 20:,} MB; no file of faces does")
+        return io.BufferedReader(Unpacked(opener(path, "rb"), limit, path), 1 << 20)
     except DAMAGED as error:
-        row = content.getvalue().count(b"\n") + 1
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"cannot read {path} at row {row}: {reason}; expected a complete CSV file") from error
-    content = content.getvalue()
-    if b"\0" in content:
-        row = content[:content.index(b"\0")].count(b"\n") + 1
-        raise UserError(f"{path} row {row} has a zero byte; expected a CSV in UTF-8, "
-                        "plain or as .gz, .bz2, .xz or .zip (unpack a .tar first)")
-    return content.lstrip(b"\xef\xbb\xbf")
+        raise damaged(path, 1, error) from error
+
+
+class Unpacked(io.RawIOBase):
+    """The bytes of a stream, as long as they are text and at most `limit`."""
+
+    def __init__(self, stream, limit, path):
+        self.stream, self.limit, self.path = stream, limit, path
+        self.size, self.row = 0, 1
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        try:
+            count = self.stream.readinto(buffer)
+        except DAMAGED as error:
+            raise damaged(self.path, self.row, error) from error
+        text, zero, _ = bytes(buffer[:count]).partition(b"\0")
+        self.size += count
+        self.row += text.count(b"\n")
+        if zero:
+            raise UserError(f"{self.path} row {self.row} has a zero byte; expected a CSV in UTF-8, "
+                            "plain or as .gz, .bz2, .xz or .zip (unpack a .tar first)")
+        if self.size > self.limit:
+            raise UserError(f"{self.path} unpacks to more than {self.limit >> 20:,} MB; no file of faces does")
+        return count
+
+    def close(self):
+        self.stream.close()
+        super().close()
+
+
+def damaged(path, row, error):
+    """What to say of a file that cannot be read or unpacked at `row`."""
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"cannot read {path} at row {row}: {reason}; expected a complete CSV file")
 
 
 def find_opener(path):
