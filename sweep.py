@@ -58,6 +58,8 @@ def main(argv=None):
     while turn := next_turn(study, args):
         with turn:
             study.optimize(lambda trial: run_trial(trial, turn, args, fixed), n_trials=1)
+    if args.confirm:
+        confirm(study, args, fixed)
     interruption.how_to_continue = "the same command writes the results"
     written = write_results(study, args, fixed)
     print("Wrote " + ", ".join(files.relative_path(path) for path in written))
@@ -76,6 +78,9 @@ def parse_args(argv):
                              "them, for comparing the options' values")
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True,
                         help="stop the trials of the lower half early")
+    parser.add_argument("--confirm", type=cli.number(int, 2), metavar="SEEDS", default=0,
+                        help="then train the best trial and the network's own values with so many other "
+                             "seeds, because the best of many trials is partly luck")
     parser.add_argument("--name", default="sweep", help="models/NAME.csv and so on")
     parser.add_argument("--storage", metavar="URL",
                         help="database of the trials, e.g. postgresql+psycopg://user@host/name "
@@ -143,6 +148,9 @@ def open_study(args, fixed):
         raise UserError(f"the search {args.name} was begun with other options: {study.user_attrs['search']}; "
                         "give the same or choose another --name")
     study.set_user_attr("search", search)
+    if not study.trials:  # the network's own values first, to compare with
+        study.enqueue_trial({option: choices[0] for option, choices in SPACES[args.space].items()
+                             if isinstance(choices, list)})
     return study
 
 
@@ -190,7 +198,6 @@ def locked_trial(trial, args):
 
 def run_trial(trial, turn, args, fixed):
     """Train with the values that `trial` suggests; returns the validation accuracy, 0-1."""
-    import keras
     import optuna
 
     def report(evaluation, epochs_before, epoch, logs):
@@ -201,16 +208,8 @@ def run_trial(trial, turn, args, fixed):
     with locked_trial(trial, args):
         values = {option: suggest(trial, option, choices) for option, choices in SPACES[args.space].items()}
         turn.close()
-        right = faces = 0
         try:
-            for part, epochs_before in parts(trial_args(values, args, fixed)):
-                run = train_cnn.prepare(part, train_cnn.builder(part))
-                if not len(run.validation):
-                    raise UserError("a search needs faces to validate on; give --validation a share above 0")
-                after_epoch = partial(report, run.evaluation, epochs_before)
-                train_cnn.fit(run, part, [keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)])
-                right += run.evaluation.best["val_accuracy"] * len(run.validation)
-                faces += len(run.validation)
+            accuracy = train(command_options(values, fixed), args, report)
         except optuna.TrialPruned:
             print_trial(trial, values, "stopped early")
             raise
@@ -219,9 +218,29 @@ def run_trial(trial, turn, args, fixed):
                 raise
             print_trial(trial, values, "diverged")
             raise optuna.TrialPruned from error
-        finally:
-            keras.utils.clear_session()
-        print_trial(trial, values, f"{100 * right / faces:.2f} %")
+        print_trial(trial, values, f"{100 * accuracy:.2f} %")
+    return accuracy
+
+
+def train(options, args, report=None):
+    """The validation accuracy, 0-1, of a network trained with these options of train_cnn.py (list of str).
+
+    report: function of (evaluation, earlier epochs of the trial, epoch, logs) to call after each epoch
+    """
+    import keras
+
+    right = faces = 0
+    try:
+        for part, epochs_before in parts(train_cnn.parse_args([*options, "--name", args.name])):
+            run = train_cnn.prepare(part, train_cnn.builder(part))
+            if not len(run.validation):
+                raise UserError("a search needs faces to validate on; give --validation a share above 0")
+            after_epoch = report and partial(report, run.evaluation, epochs_before)
+            train_cnn.fit(run, part, [keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)])
+            right += run.evaluation.best["val_accuracy"] * len(run.validation)
+            faces += len(run.validation)
+    finally:
+        keras.utils.clear_session()
     return right / faces
 
 
@@ -230,11 +249,6 @@ def suggest(trial, option, choices):
     if isinstance(choices, tuple):
         return float(f"{trial.suggest_float(option, *choices, log=True):.3g}")
     return trial.suggest_categorical(option, choices)
-
-
-def trial_args(values, args, fixed):
-    """What train_cnn.py would parse from `command_options`."""
-    return train_cnn.parse_args([*command_options(values, fixed), "--name", args.name])
 
 
 def command_options(values, fixed):
@@ -258,20 +272,48 @@ def print_trial(trial, values, outcome):
     print(f"trial {trial.number:3d}: {outcome:>13}   {', '.join(changed)}", flush=True)
 
 
+def confirm(study, args, fixed):
+    """Train the network's own values and the best trial's with --confirm other seeds; the study remembers
+    the accuracies."""
+    best = best_options(study, args, fixed)
+    for seed in other_seeds(args):
+        key = confirmation_key(seed, best)
+        if key not in study.user_attrs:
+            accuracies = [train([*options, "--seed", str(seed)], args) for options in (fixed, best)]
+            study.set_user_attr(key, accuracies)
+        own, accuracy = (f"{100 * value:.2f} %" for value in study.user_attrs[key])
+        print(f"seed {seed}: {own} with the network's own values, {accuracy} with the best", flush=True)
+
+
+def other_seeds(args):
+    return range(args.seed + 1, args.seed + 1 + args.confirm)
+
+
+def confirmation_key(seed, options):
+    return f"seed {seed}: {' '.join(options)}"
+
+
+def best_options(study, args, fixed):
+    """The options of train_cnn.py, list of str, of the best trial."""
+    values = {option: suggest(study.best_trial, option, choices)
+              for option, choices in SPACES[args.space].items()}
+    return command_options(values, fixed)
+
+
 # ---- results -----------------------------------------------------------------------------------------------
 
 
 def write_results(study, args, fixed):
-    """Print the best trials and what each value was worth; write table, recipe and figures."""
+    """Print the best trial and what each value was worth; write table, recipe with findings, and figures."""
     import pandas as pd
 
     table_path, recipe_path, journal, *figure_paths = output_paths(args.name)
-    options = list(SPACES[args.space])
+    space = SPACES[args.space]
     table = pd.DataFrame([{
         "trial": trial.number, "state": trial.state.name.lower(), "accuracy": trial.value,
         "epochs": len(trial.intermediate_values),
         "seconds": round(trial.duration.total_seconds()) if trial.duration else None,
-        **{option: trial.params.get(option) for option in options}} for trial in study.get_trials()])
+        **{option: trial.params.get(option) for option in space}} for trial in study.get_trials()])
     files.write_table(table_path, table)
     written = [table_path, *([] if args.storage else [journal])]
     finished = table[table["state"] == "complete"]
@@ -280,22 +322,39 @@ def write_results(study, args, fixed):
     if finished.empty:
         return written
 
-    best = study.best_trial
-    values = {option: suggest(best, option, choices) for option, choices in SPACES[args.space].items()}
-    command = " ".join(["python train_cnn.py", *command_options(values, fixed)])
+    best = best_options(study, args, fixed)
+    effects, confirmed = value_effects(finished, space), confirmation(study, args, best)
+    command = " ".join(["python train_cnn.py", *best])
+    print(f"Best: trial {study.best_trial.number}, {100 * study.best_value:.2f} %: {command}")
+    print_effects(effects)
+    if confirmed:
+        mean, low, high = (100 * value for value in confirmed["difference"])
+        print(f"Best trial against the network's own values, {args.confirm} other seeds: {mean:+.2f} points, "
+              f"95 % interval [{low:+.2f}, {high:+.2f}]")
     files.write_json(recipe_path, {
-        "name": args.name, "command": command, "validation_accuracy": best.value,
-        "arguments": recipes.as_json(trial_args(values, args, fixed))})
-    print(f"Best: trial {best.number}, {100 * best.value:.2f} %: {command}")
-    effects = value_effects(finished, SPACES[args.space])
-    if len(effects):
-        cli.print_table(effects)
-    return [*written, recipe_path, *draw(study, finished, SPACES[args.space], figure_paths)]
+        "name": args.name, "command": command, "validation_accuracy": study.best_value,
+        "arguments": recipes.as_json(train_cnn.parse_args([*best, "--name", args.name])),
+        "trials": len(table), "finished": len(finished), "confirmed": confirmed,
+        "effects": effects.astype(object).where(effects.notna(), None).to_dict("records")})
+    return [*written, recipe_path, *draw(study, finished, space, figure_paths)]
+
+
+def confirmation(study, args, best):
+    """The accuracies of the other seeds that have been trained, and their difference with its interval."""
+    from reporting.claims import interval_of_mean
+
+    keys = [confirmation_key(seed, best) for seed in other_seeds(args)]
+    if not keys:
+        return None
+    own, accuracies = zip(*(study.user_attrs[key] for key in keys))
+    differences = [accuracy - before for before, accuracy in zip(own, accuracies)]
+    return {"own": own, "best": accuracies, "difference": interval_of_mean(differences)}
 
 
 def value_effects(finished, space):
-    """A DataFrame: mean accuracy of the finished trials with each value, and its difference from that with
-    the first value in percentage points, with Welch's 95 % interval.
+    """Mean accuracy of the finished trials with each value, and its difference from that with the option's
+    first value, with Welch's 95 % interval: a DataFrame of option, value, trials, accuracy, difference, low
+    and high, the last four 0-1 or nan.
 
     finished: DataFrame of complete trials, columns `accuracy` (0-1) and one per option. With --sampler tpe or
     pruning the trials are not a fair sample, so the differences are a hint only.
@@ -311,17 +370,27 @@ def value_effects(finished, space):
                   for choice in choices]
         for choice, group in zip(choices, groups):
             row = {"option": f"--{option}", "value": "its own" if choice is None else str(choice),
-                   "trials": len(group), "accuracy %": "-", "difference": "", "95 % interval": ""}
-            if len(group):
-                row["accuracy %"] = f"{100 * group.mean():.2f}"
-            varies = group.nunique() > 1 or groups[0].nunique() > 1
-            if group is not groups[0] and min(len(group), len(groups[0])) > 1 and varies:
-                test = stats.ttest_ind(100 * group, 100 * groups[0], equal_var=False)
-                low, high = test.confidence_interval()
-                row |= {"difference": f"{100 * (group.mean() - groups[0].mean()):+.2f}",
-                        "95 % interval": f"[{low:+.2f}, {high:+.2f}]"}
+                   "trials": len(group), "accuracy": group.mean()}
+            if group is not groups[0]:
+                row["difference"] = group.mean() - groups[0].mean()
+                if min(len(group), len(groups[0])) > 1 and group.var() + groups[0].var() > 0:
+                    test = stats.ttest_ind(group, groups[0], equal_var=False)
+                    row["low"], row["high"] = test.confidence_interval()
             rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["option", "value", "trials", "accuracy", "difference", "low", "high"])
+
+
+def print_effects(effects):
+    """Print what `value_effects` returns, in per cent and percentage points."""
+
+    def text(value, form="+.2f"):
+        return "" if value != value else f"{100 * value:{form}}"
+
+    cli.print_table(effects[["option", "value", "trials"]].assign(**{
+        "accuracy %": effects["accuracy"].map(lambda value: text(value, ".2f")),
+        "difference": effects["difference"].map(text),
+        "95 % interval": [f"[{text(low)}, {text(high)}]" if low == low else ""
+                          for low, high in zip(effects["low"], effects["high"])]}))
 
 
 def same(value, choice):

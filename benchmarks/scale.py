@@ -24,7 +24,7 @@ from utils import cli
 
 BATCH = {"report": 80, "compact": 128, "large": 256}
 BYTES = {"f32": 4, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "s64": 8, "u64": 8, "pred": 1}
-NETWORKS = {"1 Gbit/s": 1e9, "10 Gbit/s": 1e10, "100 Gbit/s": 1e11, "900 GB/s (NVLink)": 7.2e12}  # bits a second
+BITS_A_SECOND = {"1 Gbit/s": 1e9, "10 Gbit/s": 1e10, "100 Gbit/s": 1e11, "900 GB/s (NVLink)": 7.2e12}
 COUNTS = (2, 8, 64)
 
 
@@ -43,7 +43,8 @@ def main(argv=None):
           f"{args.images:,} images")
     cli.print_table(pd.DataFrame([{
         "processes": count, "images/s": f"{speed:.0f}", "speed-up": f"{speed / speeds[first]:.2f}x",
-        "efficiency": f"{100 * speed * first / speeds[first] / count:.0f} %"} for count, speed in speeds.items()]))
+        "efficiency": f"{100 * speed * first / speeds[first] / count:.0f} %"}
+        for count, speed in speeds.items()]))
     if sent:
         print(f"summed over the processes in each step: {sent:,} bytes; milliseconds of a ring, on paper:")
         cli.print_table(exchange_times(sent))
@@ -74,7 +75,8 @@ def train(args, count):
             "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=.*train.*"}
         if count > 1:
-            env |= {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count)}
+            env |= {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address,
+                    "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count)}
         command = [sys.executable, "-m", "benchmarks.scale", "--network", args.network, "--images",
                    str(args.images), "--rounds", str(args.rounds), "--number"]
         processes = [subprocess.Popen([*command, str(number)], stdout=subprocess.PIPE, text=True,
@@ -119,16 +121,17 @@ def summed_bytes(path):
     """The bytes that the all-reduce operations of a compiled module (XLA's text) give."""
     results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", path.read_text())
     shapes = [shape for result in results for shape in re.findall(r"(\w+)\[([\d,]*)\]", result)]
-    return sum(BYTES[kind] * math.prod(int(size) for size in sizes.split(",") if size) for kind, sizes in shapes)
+    return sum(BYTES[kind] * math.prod(int(size) for size in sizes.split(",") if size)
+               for kind, sizes in shapes)
 
 
 def exchange_times(sent):
-    """Milliseconds that a ring all-reduce of `sent` bytes takes (DataFrame): each sends 2 (n - 1) / n of it."""
+    """Milliseconds (DataFrame) of a ring all-reduce, in which each sends 2 (n - 1) / n of the bytes."""
     import pandas as pd
 
     return pd.DataFrame([{"network": name} | {
         f"{count} processes": f"{1e3 * 8 * sent * 2 * (count - 1) / count / rate:.3g}" for count in COUNTS}
-        for name, rate in NETWORKS.items()])
+        for name, rate in BITS_A_SECOND.items()])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import sweep
 import train_cnn
 from tests.conftest import linear_cnn
 from training import networks
+from utils import files
 from utils.cli import UserError
 
 optuna = pytest.importorskip("optuna")
@@ -144,11 +145,25 @@ def test_effects_by_hand():
     effects = sweep.value_effects(table, {"augment": [False, True], "dropout": [None, 0.1]})
     # means 51 and 58.33, variances 2 and 9.333: standard error 2.028, 2.894 degrees of freedom, t 3.248
     row = effects[(effects["option"] == "--augment") & (effects["value"] == "True")].iloc[0]
-    assert row["trials"] == 3 and row["difference"] == "+7.33"
-    low, high = map(float, row["95 % interval"].strip("[]").split(","))
-    assert low == pytest.approx(0.75, abs=0.01) and high == pytest.approx(13.92, abs=0.01)
+    assert row["trials"] == 3 and row["difference"] == pytest.approx(0.0733, abs=1e-4)
+    assert [row["low"], row["high"]] == pytest.approx([0.0075, 0.1392], abs=1e-4)
     own = effects[(effects["option"] == "--dropout") & (effects["value"] == "its own")].iloc[0]
-    assert own["trials"] == 3 and own["accuracy %"] == "54.33"
+    assert own["trials"] == 3 and own["accuracy"] == pytest.approx(0.54333, abs=1e-4)
+
+
+def test_the_best_trial_is_confirmed_with_other_seeds(quick, monkeypatch):
+    argv = [*SHORT, "--trials", "2", "--confirm", "2"]
+    sweep.main(argv)
+    result = files.read_json(quick / "models" / "sweep.json")
+    args, fixed = sweep.parse_args(argv)
+    study = sweep.open_study(args, fixed)
+    for kind, options in (("own", fixed), ("best", sweep.best_options(study, args, fixed))):
+        cards = [train_cnn.main([*options, "--seed", str(seed), "--name", "again"]) for seed in (1, 2)]
+        expected = [card["metrics"]["validation_accuracy"] for card in cards]
+        assert result["confirmed"][kind] == pytest.approx(expected, abs=1e-4)
+    monkeypatch.setattr(sweep, "train", None)
+    sweep.main(argv)  # nothing is trained again
+    assert files.read_json(quick / "models" / "sweep.json") == result
 
 
 @pytest.mark.parametrize(("argv", "message"), [

@@ -14,7 +14,8 @@ class Batches(keras.utils.PyDataset):
     `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32
     (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.
 
-    images: uint8 (n, 48, 48), an array or data.Rows; labels: int (n,), or float32 (n, 7), the share of each class;
+    images: uint8 (n, 48, 48), an array or data.Rows;
+    labels: int (n,), or float32 (n, 7), the share of each class;
     augment: Augmentation or None;
     copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling);
     mix_epochs: how many epochs are mixed, where `augment` asks for it (None: all).
@@ -65,9 +66,10 @@ class Batches(keras.utils.PyDataset):
         """The images of these rows, of which those behind the last image are copies: uint8 (b, 48, 48, 1)."""
         if self.copies is None:
             return self.images[rows][..., None]
-        where, count = np.where if keras.backend.backend() == "tensorflow" else keras.ops.where, len(self.images)
-        images, copies = self.images[np.minimum(rows, count - 1)], self.copies[np.maximum(rows - count, 0)]
-        return where((rows < count)[:, None, None, None], images[..., None], copies)
+        where = np.where if keras.backend.backend() == "tensorflow" else keras.ops.where
+        last = len(self.images) - 1
+        images, copies = self.images[np.minimum(rows, last)], self.copies[np.maximum(rows - last - 1, 0)]
+        return where((rows <= last)[:, None, None, None], images[..., None], copies)
 
     def for_fit(self):
         """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.

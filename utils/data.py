@@ -38,7 +38,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
 CACHE_VERSION = 4  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters
-ROW = {"pixels": ("u1", (SIZE, SIZE)), "label": "<i8", "id": f"<U{LONGEST_ID}", "usage": "<U12"}  # in the cache
+CACHED = {"pixels": ("u1", (SIZE, SIZE)), "label": "<i8", "id": f"<U{LONGEST_ID}", "usage": "<U12"}
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
 SAMPLE = "sample"
@@ -99,7 +99,7 @@ class Faces:
 
 
 class Rows:
-    """Rows of a memory-mapped array, read only when they are indexed: there may be more than the memory holds.
+    """Rows of a memory-mapped array, read when they are indexed: there may be more than the memory holds.
 
     array: np.memmap, or Rows of one; rows: int (n,). NumPy's functions take it as the array (n, ...) that it
     stands for, and then read all of it.
@@ -424,7 +424,7 @@ def write_rows(path, batches):
     with open(path, "wb") as file:
         rows = 0
         for batch in batches:
-            table = np.empty(len(batch["pixels"]), [(name, ROW[name]) for name in ROW if name in batch])
+            table = np.empty(len(batch["pixels"]), [(name, CACHED[name]) for name in CACHED if name in batch])
             for name in table.dtype.names:
                 table[name] = batch[name]
             if not rows:
@@ -468,7 +468,8 @@ def sort_rows(images, rows, line=0):
     if not len(rows):
         return rows
     lines = np.ascontiguousarray(images[rows, line:line + 2]).reshape(len(rows), -1)
-    _, rank, counts = np.unique(lines.view(f"V{lines.shape[1]}").ravel(), return_inverse=True, return_counts=True)
+    lines = lines.view(f"V{lines.shape[1]}").ravel()
+    _, rank, counts = np.unique(lines, return_inverse=True, return_counts=True)
     rows, ends = rows[np.argsort(rank, kind="stable")], np.cumsum(counts)
     for end, count in zip(ends[counts > 1], counts[counts > 1]):
         rows[end - count:end] = sort_rows(images, rows[end - count:end], line + 2)

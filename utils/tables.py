@@ -61,7 +61,7 @@ def read_batches(path, converters, required, aliases):
 def read_rows(path):
     """The rows of a CSV one by one: yields (number as an editor shows it, fields as a list of str)."""
     with open_unpacked(Path(path)) as stream:
-        # UTF-8, in which other bytes become surrogates, without its mark; the only line end that is left is the newline
+        # UTF-8 without its mark; other bytes become surrogates, and the only line end left is the newline
         reader, row = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape")), 1
         try:
             for fields in reader:
@@ -126,7 +126,8 @@ class Unpacked(io.RawIOBase):
             raise UserError(f"{self.path} row {self.row} has a zero byte; expected a CSV in UTF-8, "
                             "plain or as .gz, .bz2, .xz or .zip (unpack a .tar first)")
         if self.size > self.limit:
-            raise UserError(f"{self.path} unpacks to more than {self.limit >> 20:,} MB; no file of faces does")
+            raise UserError(f"{self.path} unpacks to more than {self.limit >> 20:,} MB; no file of faces "
+                            "does")
         return count
 
     def close(self):
