@@ -229,11 +229,15 @@ def confirm(photo, box, turns=TURNS):
 
 def find_again(photo, face):
     """The `Face` near its place in an earlier frame of a video, with the same tilt, or None; much faster."""
-    side = face.width
-    offset = turning(face.tilt) @ (np.array(BOX_CENTRE) - 0.5) * side
-    x, y = offset + (face.x + side / 2, face.y + side / 2)
-    found = confirm(photo, (x, y, side * BOX_SIZE), [face.tilt])
+    found = confirm(photo, box_of(face), [face.tilt])
     return frame(*found) if found else None
+
+
+def box_of(face):
+    """dlib's box of a `Face`, the inverse of `frame`: (centre x, centre y, size) in pixels."""
+    offset = turning(face.tilt) @ (np.array(BOX_CENTRE) - 0.5) * face.width
+    x, y = offset + (face.x + face.width / 2, face.y + face.height / 2)
+    return x, y, face.width * BOX_SIZE
 
 
 def frame(x, y, size, tilt, score, scale=1.0):
