@@ -116,8 +116,9 @@ def main(argv=None):
 
 def default_output(paths, args):
     """figures/MODEL_confusion_DATA.png, with --tta and --compare."""
-    other = f"_vs_{args.compare.stem}" if args.compare else ""
-    return Path("figures") / f"{paths[0].stem}_confusion_{cli.data_name(args)}{other}.png"
+    other = f"vs_{args.compare.stem}" if args.compare else ""
+    name = files.name_part(paths[0].stem, "confusion", *cli.data_name(args), other)
+    return Path("figures") / f"{name}.png"
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
@@ -156,13 +157,12 @@ def compare(names, answers, labels):
     from utils.metrics import mcnemar
 
     a, b = (probabilities.argmax(axis=1) == labels for probabilities in answers)
-    p, only_a, only_b = mcnemar(a, b)
-    verdict = "more than chance explains" if p < 0.05 else "no more than chance explains"
+    test = mcnemar(a, b)
+    verdict = "more than chance explains" if test["p"] < 0.05 else "no more than chance explains"
     text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
-            f"{only_a:,} faces only {names[0]} gets right, {only_b:,} only {names[1]}: {verdict} "
-            f"(McNemar's exact test, p = {p:.2g}).")
-    return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], "only_first_right": only_a,
-            "only_second_right": only_b, "p": p, "text": text}
+            f"{test['only_first_right']:,} faces only {names[0]} gets right, {test['only_second_right']:,} "
+            f"only {names[1]}: {verdict} (McNemar's exact test, p = {test['p']:.2g}).")
+    return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], **test, "text": text}
 
 
 # ---- what each figure shows, in a sentence -----------------------------------------------------------------
@@ -262,24 +262,15 @@ def draw_matrices(cells, title):
 
 def draw_reliability(probabilities, labels, title):
     """Accuracy against confidence in bins, with Wilson 95 % intervals, and how many faces each bin holds."""
-    import pandas as pd
     from sklearn.calibration import CalibrationDisplay
 
     from utils.figures import COLORS, WIDTH, plt
-    from utils.metrics import BINS, calibration, wilson
+    from utils.metrics import BINS, reliability
 
-    bins, _ = calibration(probabilities, labels)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins)
-    table = groups.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
-    table["low"], table["high"] = wilson(groups["right"].sum(), table["faces"])
-    table = table.round(5)
-    table.insert(0, "from", table.index / BINS)
-    table.insert(1, "to", (table.index + 1) / BINS)
-
+    table = reliability(probabilities, labels)
     figure, (ax, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
-    CalibrationDisplay(table["accuracy"], table["confidence"], confidence).plot(
+    CalibrationDisplay(table["accuracy"], table["confidence"], probabilities.max(axis=1)).plot(
         ax=ax, name="model, 95 % interval", color=COLORS["blue"], marker="o", markersize=4, linestyle="none")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, the intervals would cross it
     ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"])

@@ -213,15 +213,14 @@ def figures_in(folder):
     were written since it was last called, oldest first."""
     from utils import models
 
-    def times():
-        return {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
-
     def new_figures():
-        before, now = seen.copy(), times()
-        seen.update(now)
-        return sorted((path for path in now if now[path] != before.get(path)), key=now.get)
+        times = {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+        new = dict(sorted(times.items() - seen.items(), key=lambda item: item[1]))
+        seen.update(times)
+        return list(new)
 
-    usual, models.FIGURES, seen = models.FIGURES, folder, times()
+    usual, models.FIGURES, seen = models.FIGURES, folder, {}
+    new_figures()  # those of an earlier report
     try:
         yield new_figures
     finally:

@@ -7,9 +7,9 @@
     python -m benchmarks.detectors --framing 300
 
 The first form measures precision and recall on the 43 photographs that these packages, scikit-image,
-scikit-learn and matplotlib ship: 26 faces in 18 of them, each photograph upright and turned six ways. A box is
-the face when its centre is within 0.4 of the face's size of the true one and its size half to twice the true
-one; every other box is false. Time is processor time (all threads), median of a photograph.
+scikit-learn and matplotlib ship: 26 faces in 18 of them, each photograph upright and turned six ways. A box
+is the face when its centre is within 0.4 of the face's size of the true one and its size half to twice the
+true one; every other box is false. Time is processor time (all threads), median of a photograph.
 
 TABLE
 

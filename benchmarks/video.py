@@ -65,12 +65,12 @@ def write_clip(path, frames, faces):
     background = Image.fromarray(sklearn.datasets.load_sample_images().images[0]).resize((640, 480))
     with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as image:
         face = image.convert("RGB").crop((110, 40, 440, 400)).resize((220, 240))
-    with video.Writer(path, 30, (480, 640)) as writer:
+    with video.writing(path, 30, (480, 640)) as add:
         for number in range(frames):
             frame = background.copy()
             for i in range(faces):
                 frame.paste(face, (20 + abs(2 * number % 360 - 180) + 220 * i, 60 + 100 * i))
-            writer.add(np.asarray(frame))
+            add(np.asarray(frame))
 
 
 if __name__ == "__main__":

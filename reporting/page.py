@@ -14,6 +14,7 @@ from reporting.findings import all_findings, answers, tally
 from reporting.pictures import to_base64
 from reporting.text import ORIGINAL, WORDS, asset, class_name, label, sentence
 from utils.files import GENERATOR, relative_path
+from utils.metrics import percent
 
 NOTES = ("data_is_drawn", "data_is_limited")  # findings of which the reader must know first
 
@@ -44,15 +45,6 @@ def compose(results, commands, drawn, language):
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
-
-
-def percent(value, form=".1f"):
-    """A share, alone or as [share, low, high], in per cent: `57.3 [55.7, 58.8]`; `–` where there is none."""
-    value, *interval = value if isinstance(value, list) else [value]
-    if value is None:
-        return "–"
-    ends = ", ".join(f"{100 * end:{form}}" for end in interval if end is not None)
-    return f"{100 * value:{form}}" + (f" [{ends}]" if ends else "")
 
 
 def translated(rows, language):

@@ -39,28 +39,36 @@ def draw_curves(histories, path, card=None):
     histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved. Returns the
         path.
     """
-    figure, (accuracy, loss) = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
-    several = len(histories) > 1
-    for (name, history), color in zip(histories.items(), COLORS.values()):
-        label, marker = f"{name}, " if several else "", "o" if len(history) == 1 else None
-        for ax, key, factor in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
-            ax.plot(history["epoch"], factor * history[key], "--", marker=marker, label=f"{label}training",
-                    color=color if several else COLORS["orange"])
-            ax.plot(history["epoch"], factor * history[f"val_{key}"], color=color, marker=marker,
-                    label=f"{label}validation")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
+    labels = ("{}, training", "{}, validation") if len(histories) > 1 else ("training", "validation")
+    for ax, key in zip(axes, ("accuracy", "loss")):
+        plot_curves(ax, histories, key, labels)
+        ax.set(xlabel="epoch", title=key.capitalize())
     if card is not None and card["metrics"]["validation_accuracy"] is not None:
         epoch, reached = card["saved_epoch"], 100 * card["metrics"]["validation_accuracy"]
-        accuracy.plot(epoch, reached, "o", color=COLORS["blue"], ms=6,
-                      label=f"saved: epoch {epoch}, {reached:.1f} %")
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
-    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
-    for ax in (accuracy, loss):
-        ax.grid(True, axis="y")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        axes[0].plot(epoch, reached, "o", color=COLORS["blue"], ms=6,
+                     label=f"saved: epoch {epoch}, {reached:.1f} %")
+    axes[0].set_ylabel("accuracy (%)")
+    axes[1].set_ylabel("cross-entropy (nats)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"Training of {' and '.join(histories)}", fontsize=10)
     add_conclusion(figure, conclude_curves(histories))
     return save_figure(figure, path)
+
+
+def plot_curves(ax, histories, key, labels):
+    """Draw the accuracy (in %) or the loss of each run over its epochs, `key`, into `ax`.
+
+    labels: of training and validation, in which `{}` is the run's name.
+    """
+    factor = 100 if key == "accuracy" else 1
+    for (name, history), color in zip(histories.items(), COLORS.values()):
+        colors = (color if len(histories) > 1 else COLORS["orange"], color)
+        for column, style, color, label in zip((key, f"val_{key}"), ("--", "-"), colors, labels):
+            ax.plot(history["epoch"], factor * history[column], style, color=color, label=label.format(name),
+                    marker="o" if len(history) == 1 else None)
+    ax.grid(True, axis="y")
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def conclude_curves(histories):

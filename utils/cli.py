@@ -10,7 +10,6 @@ import io
 import logging
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -112,13 +111,12 @@ def add_evaluation_data(parser):
 
 
 def data_name(args):
-    """What `add_evaluation_data` and `add_tta` chose, for a file name: "validation", "test_flip"."""
+    """What `add_evaluation_data` and `add_tta` chose, for `files.name_part`: a list of str."""
     data, labels = (path and path.absolute().name.partition(".")[0] for path in (args.data, args.labels))
     if data and labels and labels.startswith(data):
         data = None  # "test_public_labels" says "test"
     parts = [part for part in (data, labels, args.usage) if part] or ["validation"]
-    parts += [args.tta] if args.tta != "none" else []
-    return re.sub(r"[^\w.-]+", "-", "_".join(parts))
+    return parts + [args.tta] * (args.tta != "none")
 
 
 def data_path(text):

@@ -89,22 +89,12 @@ def figure_paths(paths, prefix):
 
 
 def load_faces(paths, cropped=False, most=None):
-    """As `find_faces`, without the lines: they are printed. Raises UserError where no photo has a face."""
-    table, faces, problems = find_faces(paths, cropped, most)
-    if not len(table):
-        others = f" (and so for all {len(problems)} photos)" if len(problems) > 1 else ""
-        raise UserError(problems[0] + others)
-    print("\n".join(problems), end="\n" * bool(problems))
-    return table, faces
-
-
-def find_faces(paths, cropped=False, most=None):
-    """The faces of photos, those of a photo from the largest on, and what went wrong.
+    """The faces of photos, those of a photo from the largest on; prints a line on each photo without any.
 
     paths: image files; cropped: take each whole picture as one face, without a search; most: how many faces
     of a photo to take. Returns a DataFrame, a row a face: image (the path), face (number from 1) and the
-    columns of `Face`, whose square may reach over the photo's edge; the faces as uint8 (n, 48, 48), grey; and
-    a line on each photo without any.
+    columns of `Face`, whose square may reach over the photo's edge; and the faces as uint8 (n, 48, 48), grey.
+    Raises UserError where no photo has a face.
     """
     rows, images, problems = [], [], []
     for path in cli.track(paths, "detecting faces"):
@@ -120,8 +110,10 @@ def find_faces(paths, cropped=False, most=None):
             problems.append(f"{path}: {most} of {len(faces)} faces taken, the largest")
         rows += [(str(path), number, *face) for number, face in enumerate(faces[:most], start=1)]
         images += [crop(photo, face) for face in faces[:most]]
-    table = pd.DataFrame(rows, columns=["image", "face", *Face._fields])
-    return table, np.reshape(images, (-1, data.SIZE, data.SIZE)).astype(np.uint8), problems
+    if not rows:
+        raise UserError(problems[0] + f" (and so for all {len(problems)} photos)" * (len(problems) > 1))
+    print("\n".join(problems), end="\n" * bool(problems))
+    return pd.DataFrame(rows, columns=["image", "face", *Face._fields]), np.stack(images)
 
 
 def read_photo(path):
