@@ -289,15 +289,13 @@ def draw_gallery(probabilities, faces, pairs, title):
     """The faces of each pair that the model is most confident of and wrong about, identical images once."""
     import pandas as pd
 
-    from utils.data import CLASSES, image_groups
+    from utils.data import CLASSES
+    from utils.evaluation import surest_answers
     from utils.figures import WIDTH, plt
 
-    rows = range(len(faces))
-    answers = pd.DataFrame({"id": rows if faces.ids is None else faces.ids, "row": rows, "true": faces.labels,
-                            "predicted": probabilities.argmax(axis=1), "image": image_groups(faces.images),
-                            "confidence": probabilities.max(axis=1).round(5)})
-    surest = answers.sort_values("confidence", ascending=False, kind="stable")
-    surest = surest.drop_duplicates(["image", "true"]).drop(columns="image").groupby(["true", "predicted"])
+    answers = surest_answers(probabilities, faces)
+    answers.insert(0, "id", answers["row"] if faces.ids is None else faces.ids[answers["row"]])
+    surest = answers.groupby(["true", "predicted"])
     figure, axes = plt.subplots(max(len(pairs), 1), FACES_DRAWN, squeeze=False, layout="constrained",
                                 figsize=(WIDTH, 0.6 + 1.05 * max(len(pairs), 1)))
     for ax in axes.flat:

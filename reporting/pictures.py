@@ -15,7 +15,8 @@ from reporting.results import HOMEWORK_IMAGE, gradient_maps
 from reporting.text import label
 from training.figures import plot_curves
 from utils import metrics, models, structure
-from utils.data import CLASSES, image_groups
+from utils.data import CLASSES
+from utils.evaluation import surest_answers
 from utils.figures import COLORS, plt
 
 OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
@@ -156,15 +157,13 @@ def confusion_cells(probabilities, faces):
     probabilities: (n, 7); faces: labelled Faces. Returns {"TRUE-PREDICTED" codes: {"count", "strip": the
     faces side by side as a PNG's data URI, "confidence": per cent of each}}.
     """
-    answers = pd.DataFrame({"true": faces.labels, "predicted": probabilities.argmax(axis=1),
-                            "image": image_groups(faces.images), "confidence": probabilities.max(axis=1)})
+    counts = metrics.confusion(faces.labels, probabilities.argmax(axis=1)).tolist()
     cells = {}
-    for (true, predicted), answers_of_cell in answers.groupby(["true", "predicted"]):
-        distinct = answers_of_cell.drop_duplicates("image")
-        surest = distinct.sort_values("confidence", ascending=False, kind="stable").head(FACES_IN_A_CELL)
+    for (true, predicted), answers in surest_answers(probabilities, faces).groupby(["true", "predicted"]):
+        shown = answers.head(FACES_IN_A_CELL)
         cells[f"{true}-{predicted}"] = {
-            "count": len(answers_of_cell), "strip": to_png(np.hstack(faces.images[surest.index])),
-            "confidence": np.rint(100 * surest["confidence"]).astype(int).tolist()}
+            "count": counts[true][predicted], "strip": to_png(np.hstack(faces.images[shown["row"]])),
+            "confidence": (100 * shown["confidence"]).round().astype(int).tolist()}
     return cells
 
 

@@ -234,25 +234,40 @@ def call(command, timeout=None, **options):
     return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
+@contextlib.contextmanager
+def muted(*streams):
+    """A block in which nothing appears on the `streams` (1: stdout, 2: stderr), whatever library writes."""
+    def flush():
+        for stream in streams:
+            (sys.stdout, sys.stderr)[stream - 1].flush()
+
+    flush()
+    copies, null = {stream: os.dup(stream) for stream in streams}, os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in streams:
+            os.dup2(null, stream)
+        yield
+    finally:
+        flush()
+        for stream, copy in copies.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(null)
+
+
 def start_keras():
     """Import Keras and its backend with stderr muted; TensorFlow writes there."""
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
     try:
-        import keras
+        with muted(2):
+            import keras
 
-        keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
-        logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
+            keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
+            logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
         advice = f"KERAS_BACKEND is {backend}, use tensorflow or jax" if backend else (
             "install requirements.txt, or activate the environment that has it")
         raise UserError(f"Keras does not start: {error}; {advice}") from error
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
 
 
 # ---- tables and progress bars ------------------------------------------------------------------------------

@@ -8,13 +8,12 @@ import contextlib
 import dataclasses
 import importlib
 import logging
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from utils import cli
 from utils.cli import UserError
 
 MODULES = {".onnx": ("onnx", "onnxruntime"), ".tflite": ("ai_edge_litert.interpreter",)}
@@ -34,21 +33,11 @@ def require(*modules):
 @contextlib.contextmanager
 def quiet():
     """A block in which nothing is printed: the libraries report each step on both streams."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     logging.disable(logging.WARNING)
     try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        yield
+        with cli.muted(1, 2):
+            yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for stream, copy in enumerate(kept, start=1):
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(null)
         logging.disable(logging.NOTSET)
 
 

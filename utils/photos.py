@@ -243,11 +243,9 @@ def frame(x, y, size, tilt, score, scale=1.0):
 
 def shrink(photo, longest):
     """A photo (uint8 (h, w, 3)) with no side above `longest` pixels: (photo, its scale, at most 1)."""
-    scale = min(longest / max(photo.shape[:2]), 1.0)
-    if scale == 1:
-        return photo, scale
-    size = [max(round(scale * side), 1) for side in (photo.shape[1], photo.shape[0])]
-    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR)), scale
+    image = Image.fromarray(photo)
+    image.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=None)
+    return np.asarray(image), min(longest / max(photo.shape[:2]), 1.0)
 
 
 def cut_out(photo, x, y, width, height):
