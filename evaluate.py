@@ -87,18 +87,17 @@ def main(argv=None):
     names = [path.name if other else path.stem for path, other in zip(paths, is_exported)]
     outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
     times = forward_times(networks, faces.images)
-    costs = [{"parameters": None if other else network.count_params(),  # an exported file does not tell
-              "multiply_adds": None if other else structure.multiply_adds(network), "ms_per_image": ms}
-             for network, other, ms in zip(networks, is_exported, times)]
+    sizes = [(None, None) if other else (network.count_params(), structure.multiply_adds(network))
+             for network, other in zip(networks, is_exported)]  # an exported file does not tell
     if args.ensemble:  # which costs as much as its members together
         names.append(f"ensemble of {len(names)}")
         outputs.append(sum(outputs) / len(outputs))
-        costs.append({key: None if any(is_exported) else sum(cost[key] for cost in costs)
-                      for key in ("parameters", "multiply_adds")}
-                     | {"ms_per_image": pd.DataFrame(times).sum().round(4).to_dict()})
+        sizes.append((None, None) if any(is_exported) else [sum(column) for column in zip(*sizes)])
+        times.append(pd.DataFrame(times).sum().round(4).to_dict())
     results = []
-    for name, output, cost in zip(names, outputs, costs):
-        results.append({"model": name, **cost, **metrics.measure(output, faces.labels)})
+    for name, output, (parameters, multiply_adds), ms in zip(names, outputs, sizes, times):
+        results.append({"model": name, "parameters": parameters, "multiply_adds": multiply_adds,
+                        "ms_per_image": ms, **metrics.measure(output, faces.labels)})
         if new is not None:
             results[-1]["without_duplicates"] = metrics.measure(output[new], faces.labels[new])
 
@@ -209,7 +208,8 @@ def conclude(names, outputs, labels):
     test = mcnemar(right[best], right[others[0]])
     relation = "better than" if test["p"] < 0.05 else "not shown to be better than"
     return (f"Most accurate: {text} It is {relation} the next one, {names[others[0]]} (McNemar's exact test, "
-            "{only_first_right:,} against {only_second_right:,} faces, p = {p:.2g}).".format(**test))
+            f"{test['only_first_right']:,} against {test['only_second_right']:,} faces, p = {test['p']:.2g}"
+            ").")
 
 
 def draw(circumstances, results):

@@ -28,6 +28,7 @@ ms of processor time (benchmarks.video).
 
 import argparse
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -352,7 +353,8 @@ def predict_video(args, out):
             show = opened.enter_context(video.writing(temporary, source.rate, source.first.shape))
         bar = opened.enter_context(cli.progress_bar())
         task = bar.add_task("predicting", total=source.frames or None)
-        for batch in video.batches(source, 1 if is_camera else FRAMES_AT_ONCE):
+        stream, at_once = iter(source), 1 if is_camera else FRAMES_AT_ONCE
+        while batch := list(itertools.islice(stream, at_once)):
             seen = [follower.update(frame, seconds) for seconds, frame in batch]
             table = predict_frames(networks, args.tta, batch, seen, smoother)
             table.insert(0, "frame", frames + table.pop("frame"))

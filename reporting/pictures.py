@@ -50,17 +50,17 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
     """
     cnn_epochs, dnn_epochs = (pd.DataFrame(results["models"][role]["history"]) for role in ("cnn", "dnn"))
     histories = {"cnn": {"CNN": cnn_epochs}, "dnn": {"CNN": cnn_epochs, "DNN": dnn_epochs}}
-    saliency = saliency_faces(structure.logits_model(cnn), training)
-    tiles = filter_pictures(cnn, filters, training)
-    counts = np.array(results["confusion"]["counts"])
-    strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
-    thumbnails = {section: curves(lines, language, is_thumbnail=True) for section, lines in histories.items()}
-    thumbnails["confusion"] = to_png(colored(counts / np.maximum(counts.sum(1, keepdims=True), 1), "Blues"))
-    thumbnails["saliency"] = to_png(colored(strength / 255, "jet"))
-    for shown in tiles.values():
-        thumbnails["filters"] = shown[0]["image"]
     charts = {section: curves(lines, language) for section, lines in histories.items()}
     charts["confusion"] = reliability(probabilities, evaluated.labels, language)
+    saliency = saliency_faces(structure.logits_model(cnn), training)
+    tiles = filter_pictures(cnn, filters, training)
+
+    thumbnails = {section: curves(lines, language, is_thumbnail=True) for section, lines in histories.items()}
+    share = np.nan_to_num(metrics.scores(np.array(results["confusion"]["counts"]))["share"])
+    strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
+    thumbnails |= {"confusion": to_png(colored(share, "Blues")),
+                   "saliency": to_png(colored(strength / 255, "jet")),
+                   "filters": [*tiles.values()][-1][0]["image"] if tiles else None}
     return {"pictures": {"confusion": confusion_cells(probabilities, evaluated), "saliency": saliency},
             "charts": charts, "thumbnails": thumbnails, "filters": tiles}
 

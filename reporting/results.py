@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from explain import attribution, faithfulness
-from training.figures import layer_text
 from utils import metrics, models
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
@@ -76,13 +75,6 @@ def compare_networks(networks, probabilities, labels):
         "cnn_against": metrics.mcnemar(right["cnn"], right[role]),
         "share_of_cnn": network["parameters"] / networks["cnn"]["parameters"],
     } for role, network in networks.items()}
-
-
-def layer_results(model):
-    """The layers of a keras.Model without nested models: a list of dicts."""
-    return [{"layer": layer.name, "kind": f"{type(layer).__name__} {layer_text(layer)}".strip(),
-             "output": "x".join(map(str, layer.output.shape[1:])), "parameters": layer.count_params()}
-            for layer in model.layers]
 
 
 # ---- the scripts' results ----------------------------------------------------------------------------------

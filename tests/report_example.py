@@ -40,9 +40,9 @@ def results():
               "dnn": network(rng, "dnn", 0.369, 6_617_735),
               "report_dnn": network(rng, "dnn-report", 0.2698, 156_263)}
     models["cnn"]["layers"] = [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
-                                "parameters": 320}]
+                                "parameters": "320"}]
     models["dnn"]["layers"] = [{"layer": "dense1", "kind": "Dense 1664 units", "output": "1664",
-                                "parameters": 3_835_520}]
+                                "parameters": "3,835,520"}]
     models["oversampled"]["against_cnn"] = {
         "difference": 0.0077, "only_first_right": 342, "only_second_right": 320, "p": 0.41}
     for role, difference in (("dnn", 0.1994), ("report_dnn", 0.2989)):

@@ -117,13 +117,6 @@ def window():
             cv2.destroyAllWindows()
 
 
-def batches(source, size):
-    """Yield lists of `size` items of an iterable; the last may be shorter."""
-    source = iter(source)
-    while batch := list(itertools.islice(source, size)):
-        yield batch
-
-
 @contextlib.contextmanager
 def stopping_in_order():
     """Yield a function that says whether Ctrl-C or SIGTERM has asked to stop.
