@@ -71,6 +71,27 @@ def main(argv=None):
             detectors[name] = DETECTORS[name]()
         except ImportError as error:
             print(f"{name} left out: {error}")
+    finds, milliseconds = detect_all(photographs, detectors)
+    count, rows = sum(len(truths) for _, _, truths in photographs), []
+    for name in detectors:
+        tilts = TILTS if name in TILTED else {"upright": TILTS["upright"]}
+        for least in LEAST_SCORES if name == "predict.py" else LEAST_SCORES[:1]:
+            own = finds[(finds["detector"] == name) & (finds["score"] >= least)]
+            rows.append({"detector": name, "least score": f"{least:.2f}", "ms": f"{milliseconds[name]:.0f}",
+                         **rates(own, count, tilts)})
+    table = pd.DataFrame(rows).fillna("-")
+    cli.print_table(table)
+    return table
+
+
+def detect_all(photographs, detectors):
+    """Every box of each detector as a DataFrame, whose face is -1 where the box is false; and a pandas.Series
+    of the milliseconds that each takes for an upright photograph (median).
+
+    photographs: of `read_photographs`; detectors: {name: function}.
+    """
+    import pandas as pd
+
     finds, times, tilts = [], [], list(itertools.chain(*TILTS.values()))
     for (name, image, truths), tilt in cli.track(list(itertools.product(photographs, tilts)), "detecting"):
         photo, faces = turn(image, truths, tilt)
@@ -85,17 +106,7 @@ def main(argv=None):
                 finds.append((detector, name, tilt, score, face))
     finds = pd.DataFrame(finds, columns=["detector", "photograph", "tilt", "score", "face"])
     times = pd.DataFrame(times, columns=["detector", "tilt", "ms"])
-    milliseconds = times[times["tilt"] == 0].groupby("detector")["ms"].median()
-    count, rows = sum(len(truths) for _, _, truths in photographs), []
-    for name in detectors:
-        tilts = TILTS if name in TILTED else {"upright": TILTS["upright"]}
-        for least in LEAST_SCORES if name == "predict.py" else LEAST_SCORES[:1]:
-            own = finds[(finds["detector"] == name) & (finds["score"] >= least)]
-            rows.append({"detector": name, "least score": f"{least:.2f}", "ms": f"{milliseconds[name]:.0f}",
-                         **rates(own, count, tilts)})
-    table = pd.DataFrame(rows).fillna("-")
-    cli.print_table(table)
-    return table
+    return finds, times[times["tilt"] == 0].groupby("detector")["ms"].median()
 
 
 def rates(finds, count, groups):
