@@ -92,19 +92,18 @@ def main(argv=None):
 
     # ---- Figures, each with the table that it is drawn from
     title = f"{names[0]}: accuracy {accuracy} %\n{source}"
-    drawn = {"": draw_matrices(cells, title),
-             "_reliability": draw_reliability(answers[0], faces.labels, title),
-             "_gallery": draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}")}
-    conclusions = {"": conclude_matrix(result["recall"], pairs),
-                   "_reliability": conclude_reliability(answers[0], faces.labels, ece),
-                   "_gallery": conclude_gallery(answers[0], faces.labels)}
+    drawn = {"": (*draw_matrices(cells, title), conclude_matrix(result["recall"], pairs)),
+             "_reliability": (*draw_reliability(answers[0], faces.labels, title),
+                              conclude_reliability(answers[0], faces.labels, ece)),
+             "_gallery": (*draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}"),
+                          conclude_gallery(answers[0], faces.labels))}
     if args.compare:
         report["comparison"] = compare(names, answers, faces.labels)
-        conclusions["_comparison"] = report["comparison"]["text"]
         print("\n" + report["comparison"]["text"])
-        drawn["_comparison"] = draw_comparison(answers, faces.labels, names, source)
-    for part, (figure, table) in drawn.items():
-        add_conclusion(figure, conclusions[part])
+        drawn["_comparison"] = (*draw_comparison(answers, faces.labels, names, source),
+                                report["comparison"]["text"])
+    for part, (figure, table, conclusion) in drawn.items():
+        add_conclusion(figure, conclusion)
         save_figure(figure, path(f"{part}.png"))
         files.write_table(path(f"{part}.csv"), table)
     files.write_table(path("_classes.csv"), pd.DataFrame(map(metrics.interval_columns, report["classes"])))

@@ -32,7 +32,7 @@ DETECTOR_SIDE = 95  # pixels of a candidate's box in its surroundings; the detec
 LEAST_SCORE = 0.08
 LEAST_TILT = 10  # degrees; below it a face is taken for upright, as the estimate is no better than that
 # Where dlib's box lies in FER2013's 48x48 frame: median of the 77 % of 300 enlarged Training faces that it
-# detects, 39.0 pixels wide around (24.2, 28.8): python -m benchmarks.detectors --detectors hog --scenes 300
+# detects, 39.0 pixels wide around (24.2, 28.8): python -m benchmarks.detectors --framing 300
 BOX_SIZE = 39.0 / 48
 BOX_CENTRE = 24.2 / 48, 28.8 / 48
 
