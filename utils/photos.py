@@ -2,9 +2,10 @@
 
 The detector is dlib's frontal one (histograms of oriented gradients, Dalal and Triggs 2005; King 2015),
 whose weights are part of the compiled package; `benchmarks.detectors` compares it with four others. It sees
-faces tilted by up to about 20 degrees, so copies of the photo turned by `SEARCH_TURNS` are searched too. It also takes a badge or a wheel for a face now and then, but only under one
-or two of many small turns, where a face is seen under most: a candidate's surroundings are therefore looked
-at under each of `TURNS`. The mean of the scores is the face's score, their centre of mass its tilt.
+faces tilted by up to about 20 degrees, so copies of the photo turned by `SEARCH_TURNS` are searched too. It
+also takes a badge or a wheel for a face now and then, but only under one or two of many small turns, where a
+face is seen under most: a candidate's surroundings are therefore looked at under each of `TURNS`. The mean of
+the scores is the face's score, their centre of mass its tilt.
 """
 
 import functools
