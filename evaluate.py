@@ -7,7 +7,8 @@
 Without --data: on the validation split that the model card names. Brackets are 95 % intervals: Wilson's of
 accuracy and recall, the bootstrap's (2,000 resamples of the faces) of F1 and calibration error. ms/image is
 one forward pass (Keras' predict_on_batch) on this machine, now; --tta flip takes 2, ten-crop 10. Writes
-figures/models_DATA.png (accuracy against cost), and its table as CSV and JSON; DATA includes --tta.
+figures/MODELS_accuracy_DATA.png (accuracy against cost), and its table as CSV and JSON; the name has the
+models, --ensemble and --tta.
 """
 
 import re
@@ -38,10 +39,9 @@ def parse_args(argv):
                         help="add a row for the models' averaged probabilities")
     parser.add_argument("--card", action="store_true", help="write each model's results into its model card")
     parser.add_argument("--out", type=Path, metavar="NAME.png",
-                        help="the CSV and JSON go beside it (default: says the data)")
+                        help="the CSV and JSON go beside it (default: says models and data)")
     args = parser.parse_args(argv)
-    args.out = args.out or Path("figures") / f"models_{cli.data_name(args)}.png"
-    if args.out.suffix != ".png":
+    if args.out and args.out.suffix != ".png":
         raise UserError(f"--out {args.out} must end in .png")
     if args.ensemble and len(args.model or []) < 2:
         raise UserError("--ensemble averages several models; name at least two with --model")
@@ -51,16 +51,19 @@ def parse_args(argv):
 def main(argv=None):
     """Evaluate the models; returns the table that is written as CSV (pandas.DataFrame, one row a model)."""
     args = parse_args(argv)
-    table_path, report_path = args.out.with_suffix(".csv"), args.out.with_suffix(".json")
-    files.check_outputs({args.out: "", table_path: "model", report_path: "data"})
+    from utils import models
+
+    paths = args.model or [models.default_model()]
+    out = args.out or default_output(paths, args)
+    table_path, report_path = out.with_suffix(".csv"), out.with_suffix(".json")
+    files.check_outputs({out: "", table_path: "model", report_path: "data"})
     cli.start_keras()
     import pandas as pd
 
-    from utils import data, evaluation, exported, machine, metrics, models, structure
+    from utils import data, evaluation, exported, machine, metrics, structure
     from utils.figures import add_conclusion, save_figure
 
     # ---- Models and faces
-    paths = args.model or [models.default_model()]
     is_exported = [path.suffix in exported.SUFFIXES for path in paths]
     if args.card and any(is_exported):
         raise UserError(f"{paths[is_exported.index(True)]} is an exported file without a model card; "
@@ -84,18 +87,17 @@ def main(argv=None):
     names = [path.name if other else path.stem for path, other in zip(paths, is_exported)]
     outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
     times = forward_times(networks, faces.images)
-    costs = [{"parameters": None if other else network.count_params(),  # an exported file does not tell
-              "multiply_adds": None if other else structure.multiply_adds(network), "ms_per_image": ms}
-             for network, other, ms in zip(networks, is_exported, times)]
+    sizes = [(None, None) if other else (network.count_params(), structure.multiply_adds(network))
+             for network, other in zip(networks, is_exported)]  # an exported file does not tell
     if args.ensemble:  # which costs as much as its members together
         names.append(f"ensemble of {len(names)}")
         outputs.append(sum(outputs) / len(outputs))
-        costs.append({key: None if any(is_exported) else sum(cost[key] for cost in costs)
-                      for key in ("parameters", "multiply_adds")}
-                     | {"ms_per_image": pd.DataFrame(times).sum().round(4).to_dict()})
+        sizes.append((None, None) if any(is_exported) else [sum(column) for column in zip(*sizes)])
+        times.append(pd.DataFrame(times).sum().round(4).to_dict())
     results = []
-    for name, output, cost in zip(names, outputs, costs):
-        results.append({"model": name, **cost, **metrics.measure(output, faces.labels)})
+    for name, output, (parameters, multiply_adds), ms in zip(names, outputs, sizes, times):
+        results.append({"model": name, "parameters": parameters, "multiply_adds": multiply_adds,
+                        "ms_per_image": ms, **metrics.measure(output, faces.labels)})
         if new is not None:
             results[-1]["without_duplicates"] = metrics.measure(output[new], faces.labels[new])
 
@@ -112,12 +114,19 @@ def main(argv=None):
     table = results_table(flat, circumstances)
     figure = draw(circumstances, results)
     add_conclusion(figure, conclude(names, outputs, faces.labels))
-    save_figure(figure, args.out)
+    save_figure(figure, out)
     files.write_table(table_path, table)
     files.write_json(report_path, circumstances | {"models": results})
-    written = [args.out, table_path, report_path, *(models.card_path(path) for path in paths if args.card)]
+    written = [out, table_path, report_path, *(models.card_path(path) for path in paths if args.card)]
     print("Wrote " + ", ".join(map(files.relative_path, written)))
     return table
+
+
+def default_output(paths, args):
+    """figures/MODELS_accuracy_DATA.png, with --ensemble and --tta."""
+    models = [path.name.removesuffix(".h5") for path in paths]
+    name = files.name_part(*models, "accuracy", "ensemble" * args.ensemble, *cli.data_name(args))
+    return Path("figures") / f"{name}.png"
 
 
 # ---- measurements ------------------------------------------------------------------------------------------
@@ -196,10 +205,11 @@ def conclude(names, outputs, labels):
             f"(95 % interval {low:.1f} to {high:.1f} %).")
     if not others:
         return text
-    p, only_best, only_second = mcnemar(right[best], right[others[0]])
-    relation = "better than" if p < 0.05 else "not shown to be better than"
+    test = mcnemar(right[best], right[others[0]])
+    relation = "better than" if test["p"] < 0.05 else "not shown to be better than"
     return (f"Most accurate: {text} It is {relation} the next one, {names[others[0]]} (McNemar's exact test, "
-            f"{only_best:,} against {only_second:,} faces, p = {p:.2g}).")
+            f"{test['only_first_right']:,} against {test['only_second_right']:,} faces, p = {test['p']:.2g}"
+            ").")
 
 
 def draw(circumstances, results):

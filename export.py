@@ -87,13 +87,14 @@ def main(argv=None):
     faces = faces.take(slice(0, args.limit))
 
     # ---- Export to a temporary folder, comparison, and only then the final name
-    folder = tempfile.mkdtemp()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = tempfile.mkdtemp(dir=out.parent, prefix=".export-")
     with interruption.undoing(lambda: shutil.rmtree(folder, ignore_errors=True)):
         try:
             target = Path(folder) / out.name
             export(network, target, args)
-            other = load_exported(target, args.format)
-            table, problem = compare([network, other], faces, [path, target], args.int8)
+            table, problem = compare([network, load_exported(target, args.format)], faces, [path, target],
+                                     args.int8)
             cli.print_table(table)
             if problem:
                 raise UserError(f"the {args.format} file does not agree with {path}: {problem}; not kept")
@@ -182,22 +183,19 @@ def load_exported(path, kind):
     if kind in INT8:
         return exported.load(path)
 
-    runner = exported.ExportedModel()
     with exported.quiet():
         if kind == "openvino":
             import openvino
 
             compiled = openvino.compile_model(path, "CPU")
             shape = [size.get_length() for size in list(compiled.input(0).partial_shape)[1:]]
-            runner.predict_on_batch = lambda batch: compiled(batch)[compiled.output(0)]
-        else:
-            import tensorflow as tf
+            return exported.ExportedModel(
+                (None, *shape), (None, 7), lambda batch: compiled(batch)[compiled.output(0)])
+        import tensorflow as tf
 
-            loaded = tf.saved_model.load(str(path))  # which holds the weights of its function
-            shape = loaded.serve.input_signature[0].shape[1:]
-            runner.predict_on_batch = lambda batch: loaded.serve(batch).numpy()
-    runner.input_shape = (None, *shape)
-    return runner
+        loaded = tf.saved_model.load(str(path))
+        shape = loaded.serve.input_signature[0].shape
+        return exported.ExportedModel(tuple(shape), (None, 7), lambda batch: loaded.serve(batch).numpy())
 
 
 def compare(networks, faces, paths, int8):
@@ -237,9 +235,9 @@ def parts(path):
 
 
 def size(path):
-    """Bytes of an exported file with its weights, or of the files in a folder."""
-    return sum(file.stat().st_size for part in parts(path)
-               for file in (part.rglob("*") if part.is_dir() else [part]) if file.is_file())
+    """Bytes of a model's file, of its files, or of those in its folder."""
+    return sum(file.stat().st_size for part in parts(path) for file in [part, *part.rglob("*")]
+               if file.is_file())
 
 
 # ---- final names -------------------------------------------------------------------------------------------
@@ -256,15 +254,9 @@ def check_free(out):
 
 
 def move(source, out):
-    """Move a finished export to its final name, each file or the folder as a whole; returns the paths."""
+    """Move a finished export to its final name, of the same file system; returns the paths."""
     if source.is_dir():
-        temporary = out.with_name(f".{out.name}.part")
-        with interruption.undoing(lambda: shutil.rmtree(temporary, ignore_errors=True)):
-            try:
-                shutil.copytree(source, temporary)
-                os.rename(temporary, out)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        os.rename(source, out)
         return [out]
     for part, final in zip(parts(source), parts(out)):
         with files.replacing(final) as temporary:

@@ -92,19 +92,18 @@ def main(argv=None):
 
     # ---- Figures, each with the table that it is drawn from
     title = f"{names[0]}: accuracy {accuracy} %\n{source}"
-    drawn = {"": draw_matrices(cells, title),
-             "_reliability": draw_reliability(answers[0], faces.labels, title),
-             "_gallery": draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}")}
-    conclusions = {"": conclude_matrix(result["recall"], pairs),
-                   "_reliability": conclude_reliability(answers[0], faces.labels, ece),
-                   "_gallery": conclude_gallery(answers[0], faces.labels)}
+    drawn = {"": (*draw_matrices(cells, title), conclude_matrix(result["recall"], pairs)),
+             "_reliability": (*draw_reliability(answers[0], faces.labels, title),
+                              conclude_reliability(answers[0], faces.labels, ece)),
+             "_gallery": (*draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}"),
+                          conclude_gallery(answers[0], faces.labels))}
     if args.compare:
         report["comparison"] = compare(names, answers, faces.labels)
-        conclusions["_comparison"] = report["comparison"]["text"]
         print("\n" + report["comparison"]["text"])
-        drawn["_comparison"] = draw_comparison(answers, faces.labels, names, source)
-    for part, (figure, table) in drawn.items():
-        add_conclusion(figure, conclusions[part])
+        drawn["_comparison"] = (*draw_comparison(answers, faces.labels, names, source),
+                                report["comparison"]["text"])
+    for part, (figure, table, conclusion) in drawn.items():
+        add_conclusion(figure, conclusion)
         save_figure(figure, path(f"{part}.png"))
         files.write_table(path(f"{part}.csv"), table)
     files.write_table(path("_classes.csv"), pd.DataFrame(map(metrics.interval_columns, report["classes"])))
@@ -116,8 +115,9 @@ def main(argv=None):
 
 def default_output(paths, args):
     """figures/MODEL_confusion_DATA.png, with --tta and --compare."""
-    other = f"_vs_{args.compare.stem}" if args.compare else ""
-    return Path("figures") / f"{paths[0].stem}_confusion_{cli.data_name(args)}{other}.png"
+    other = f"vs_{args.compare.stem}" if args.compare else ""
+    name = files.name_part(paths[0].stem, "confusion", *cli.data_name(args), other)
+    return Path("figures") / f"{name}.png"
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
@@ -156,13 +156,12 @@ def compare(names, answers, labels):
     from utils.metrics import mcnemar
 
     a, b = (probabilities.argmax(axis=1) == labels for probabilities in answers)
-    p, only_a, only_b = mcnemar(a, b)
-    verdict = "more than chance explains" if p < 0.05 else "no more than chance explains"
+    test = mcnemar(a, b)
+    verdict = "more than chance explains" if test["p"] < 0.05 else "no more than chance explains"
     text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
-            f"{only_a:,} faces only {names[0]} gets right, {only_b:,} only {names[1]}: {verdict} "
-            f"(McNemar's exact test, p = {p:.2g}).")
-    return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], "only_first_right": only_a,
-            "only_second_right": only_b, "p": p, "text": text}
+            f"{test['only_first_right']:,} faces only {names[0]} gets right, {test['only_second_right']:,} "
+            f"only {names[1]}: {verdict} (McNemar's exact test, p = {test['p']:.2g}).")
+    return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], **test, "text": text}
 
 
 # ---- what each figure shows, in a sentence -----------------------------------------------------------------
@@ -262,24 +261,15 @@ def draw_matrices(cells, title):
 
 def draw_reliability(probabilities, labels, title):
     """Accuracy against confidence in bins, with Wilson 95 % intervals, and how many faces each bin holds."""
-    import pandas as pd
     from sklearn.calibration import CalibrationDisplay
 
     from utils.figures import COLORS, WIDTH, plt
-    from utils.metrics import BINS, calibration, wilson
+    from utils.metrics import BINS, reliability
 
-    bins, _ = calibration(probabilities, labels)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(bins)
-    table = groups.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
-    table["low"], table["high"] = wilson(groups["right"].sum(), table["faces"])
-    table = table.round(5)
-    table.insert(0, "from", table.index / BINS)
-    table.insert(1, "to", (table.index + 1) / BINS)
-
+    table = reliability(probabilities, labels)
     figure, (ax, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
-    CalibrationDisplay(table["accuracy"], table["confidence"], confidence).plot(
+    CalibrationDisplay(table["accuracy"], table["confidence"], probabilities.max(axis=1)).plot(
         ax=ax, name="model, 95 % interval", color=COLORS["blue"], marker="o", markersize=4, linestyle="none")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, the intervals would cross it
     ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"])
@@ -298,15 +288,13 @@ def draw_gallery(probabilities, faces, pairs, title):
     """The faces of each pair that the model is most confident of and wrong about, identical images once."""
     import pandas as pd
 
-    from utils.data import CLASSES, image_groups
+    from utils.data import CLASSES
+    from utils.evaluation import surest_answers
     from utils.figures import WIDTH, plt
 
-    rows = range(len(faces))
-    answers = pd.DataFrame({"id": rows if faces.ids is None else faces.ids, "row": rows, "true": faces.labels,
-                            "predicted": probabilities.argmax(axis=1), "image": image_groups(faces.images),
-                            "confidence": probabilities.max(axis=1).round(5)})
-    surest = answers.sort_values("confidence", ascending=False, kind="stable")
-    surest = surest.drop_duplicates(["image", "true"]).drop(columns="image").groupby(["true", "predicted"])
+    answers = surest_answers(probabilities, faces)
+    answers.insert(0, "id", answers["row"] if faces.ids is None else faces.ids[answers["row"]])
+    surest = answers.groupby(["true", "predicted"])
     figure, axes = plt.subplots(max(len(pairs), 1), FACES_DRAWN, squeeze=False, layout="constrained",
                                 figsize=(WIDTH, 0.6 + 1.05 * max(len(pairs), 1)))
     for ax in axes.flat:

@@ -28,6 +28,7 @@ ms of processor time (benchmarks.video).
 
 import argparse
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -268,7 +269,8 @@ def predict_photos(args, out):
 
 
 def draw_photo(photo, table, faces, title):
-    """A photo with its faces in squares, each face as the network sees it, and its probabilities as bars.
+    """A photo with its faces in squares and, beside or below it, each face as the network sees it and its
+    probabilities as bars.
 
     photo: uint8 (height, width, 3); table: the rows of its faces, as they are written; faces: uint8 (n, 48,
     48). Returns the figure.
@@ -276,20 +278,21 @@ def draw_photo(photo, table, faces, title):
     import pandas as pd
 
     from utils.data import CLASSES
-    from utils.figures import draw_boxes, plt
+    from utils.figures import WIDTH, draw_boxes, plt
     from utils.photos import shrink
 
-    across = 1 if len(faces) <= 3 else 2
+    are_few = len(faces) <= 3
+    across, photo_width = (1, 0.44 * WIDTH) if are_few else (3, WIDTH)
     down = -(-min(len(faces), FACES_DRAWN) // across)
-    height = max(1.45 * down, min(3.1 * photo.shape[0] / photo.shape[1], 4.6))
-    figure = plt.figure(figsize=(3.1 + 4.1 * across, height + 0.4), layout="constrained")
+    heights = [min(photo_width * photo.shape[0] / photo.shape[1], 4.6), 1.35 * down]
+    figure = plt.figure(figsize=(WIDTH, 0.4 + (max(heights) if are_few else sum(heights))),
+                        layout="constrained")
     figure.suptitle(title, fontsize=10)
-    left, right = figure.subfigures(1, 2, width_ratios=[3.1, 4.1 * across])
-    small, scale = shrink(photo, PHOTO_SIDE)
-    ax = left.subplots()
-    draw_boxes(ax, small, scale, table)
+    place, below = figure.subfigures(1, 2, width_ratios=[0.44, 0.56]) if are_few else (
+        figure.subfigures(2, 1, height_ratios=heights))
+    draw_boxes(place.subplots(), *shrink(photo, PHOTO_SIDE), table)
 
-    axes = right.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.5] * across)
+    axes = below.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.5] * across)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[], frame_on=False)
     for (crop, bars), face, (_, row) in zip(axes.reshape(-1, 2), faces, table.iterrows()):
@@ -300,7 +303,7 @@ def draw_photo(photo, table, faces, title):
             crop.set_xlabel(f"detector's score {row['score']:.2f}{tilt}", fontsize=7)
         draw_bars(bars, row[list(CLASSES)].astype(float), row["label"])
     if len(faces) > FACES_DRAWN:
-        right.supxlabel(f"and {len(faces) - FACES_DRAWN} more in the CSV", fontsize=8)
+        below.supxlabel(f"and {len(faces) - FACES_DRAWN} more in the CSV", fontsize=8)
     return figure
 
 
@@ -316,7 +319,7 @@ def draw_bars(ax, probabilities, best):
     ax.set(xlim=(0, 1.15), ylim=(len(probabilities) - 0.5, -0.5), xticks=[])
     ax.tick_params(axis="y", length=0, labelsize=7)
     ax.spines["bottom"].set_visible(False)
-    ax.set_box_aspect(0.68)
+    ax.set_box_aspect(0.7)
 
 
 # ---- video -------------------------------------------------------------------------------------------------
@@ -344,13 +347,14 @@ def predict_video(args, out):
     cli.interruption.how_to_continue = f"the frames so far, if they have faces, are in {written}"
     with video.stopping_in_order() as is_stopped, contextlib.ExitStack() as opened:
         if is_camera:
-            show = opened.enter_context(video.Window()).show
+            show = opened.enter_context(video.window())
         else:
             temporary = opened.enter_context(files.replacing(target))
-            show = opened.enter_context(video.Writer(temporary, source.rate, source.first.shape)).add
+            show = opened.enter_context(video.writing(temporary, source.rate, source.first.shape))
         bar = opened.enter_context(cli.progress_bar())
         task = bar.add_task("predicting", total=source.frames or None)
-        for batch in video.batches(source, 1 if is_camera else FRAMES_AT_ONCE):
+        stream, at_once = iter(source), 1 if is_camera else FRAMES_AT_ONCE
+        while batch := list(itertools.islice(stream, at_once)):
             seen = [follower.update(frame, seconds) for seconds, frame in batch]
             table = predict_frames(networks, args.tta, batch, seen, smoother)
             table.insert(0, "frame", frames + table.pop("frame"))
@@ -375,7 +379,8 @@ def predict_video(args, out):
 def predict_frames(networks, tta, batch, seen, smoother):
     """The table of a batch of frames, whose number in it is the column frame; a row a face and frame.
 
-    batch: list of (seconds, frame); seen: for each frame a list of `video.Seen`; smoother: `video.Smoother`.
+    batch: list of (seconds, frame); seen: what `video.Follower.update` returned of each; smoother:
+    `video.Smoother`.
     """
     import numpy as np
     import pandas as pd

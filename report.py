@@ -36,6 +36,7 @@ def main(argv=None):
     cli.start_keras()
     from reporting import claims, page, pictures, results
     from reporting.text import ORIGINAL
+    from training.figures import describe_layers
     from utils import evaluation, metrics, models, structure
 
     test = evaluation.faces_to_evaluate([], args.test, args.test_labels) if args.test else None
@@ -62,7 +63,7 @@ def main(argv=None):
             networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
     cnn = loaded["cnn"][0]
     for role in ("cnn", "dnn"):
-        networks[role]["layers"] = results.layer_results(loaded[role][0])
+        networks[role]["layers"] = [describe_layers([layer]) for layer in loaded[role][0].layers]
     logits = structure.logits_model(cnn)
     limit = evaluation.split_of(paths["cnn"])["limit"]
     trained_on = results.data_results(training, limit)
@@ -213,15 +214,14 @@ def figures_in(folder):
     were written since it was last called, oldest first."""
     from utils import models
 
-    def times():
-        return {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
-
     def new_figures():
-        before, now = seen.copy(), times()
-        seen.update(now)
-        return sorted((path for path in now if now[path] != before.get(path)), key=now.get)
+        times = {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+        new = dict(sorted(times.items() - seen.items(), key=lambda item: item[1]))
+        seen.update(times)
+        return list(new)
 
-    usual, models.FIGURES, seen = models.FIGURES, folder, times()
+    usual, models.FIGURES, seen = models.FIGURES, folder, {}
+    new_figures()  # those of an earlier report
     try:
         yield new_figures
     finally:

@@ -312,7 +312,7 @@ def photo_faces(args):
     """The faces in the photos of --images.
 
     Returns the paths to write (a figure a photo with faces, a CSV), a DataFrame of the faces (photo and what
-    `photos.find_faces` tells of each), Faces, and a caption for each.
+    `photos.load_faces` tells of each), Faces, and a caption for each.
     """
     from utils import photos
 

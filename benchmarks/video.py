@@ -3,10 +3,9 @@
     python -m pip install -r requirements-dev.txt
     python -m benchmarks.video --model models/fer2013-compact.h5
 
-The clip, 30 frames/s, is a portrait that matplotlib ships moving over a photograph that scikit-learn ships;
-with --faces 2 there are two of it. Beside the time that passes it states the processor time of all threads,
-which tells more on a busy machine. Reading, following, predicting, drawing and writing count; starting Keras
-does not.
+The clip, 30 frames/s, is a portrait that matplotlib ships moving over a photograph that scikit-learn ships.
+Beside the time that passes it states the processor time of all threads, which tells more on a busy machine.
+Reading, following, predicting, drawing and writing count; starting Keras does not.
 
 Measured with --frames 320 on one AMD EPYC, 2 cores, shared with about nine other programs: 7.1 frames/s, 46.8
 ms of processor time a frame, which is 21 frames for each second that a core has for it.
@@ -26,7 +25,6 @@ def main(argv=None):
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, help="default: models/cnn.h5, else the released one")
     parser.add_argument("--frames", type=cli.number(int, 32), default=480)
-    parser.add_argument("--faces", type=cli.number(int, 1, 2), default=1)
     args = parser.parse_args(argv)
     import predict
     from utils import models
@@ -36,7 +34,7 @@ def main(argv=None):
         models.FIGURES = Path(folder)
 
         def measure(frames):
-            write_clip(Path(folder) / "clip.mp4", frames, args.faces)
+            write_clip(Path(folder) / "clip.mp4", frames)
             start = time.perf_counter(), time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
                 table = predict.main(["--model", str(model), "--video", f"{folder}/clip.mp4",
@@ -53,7 +51,7 @@ def main(argv=None):
     return frames / seconds, frames / processor
 
 
-def write_clip(path, frames, faces):
+def write_clip(path, frames):
     """Write the clip, 640x480."""
     import matplotlib.cbook
     import numpy as np
@@ -65,12 +63,11 @@ def write_clip(path, frames, faces):
     background = Image.fromarray(sklearn.datasets.load_sample_images().images[0]).resize((640, 480))
     with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as image:
         face = image.convert("RGB").crop((110, 40, 440, 400)).resize((220, 240))
-    with video.Writer(path, 30, (480, 640)) as writer:
+    with video.writing(path, 30, (480, 640)) as add:
         for number in range(frames):
             frame = background.copy()
-            for i in range(faces):
-                frame.paste(face, (20 + abs(2 * number % 360 - 180) + 220 * i, 60 + 100 * i))
-            writer.add(np.asarray(frame))
+            frame.paste(face, (20 + abs(2 * number % 360 - 180), 60))
+            add(np.asarray(frame))
 
 
 if __name__ == "__main__":

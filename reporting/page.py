@@ -14,6 +14,7 @@ from reporting.findings import all_findings, answers, tally
 from reporting.pictures import to_base64
 from reporting.text import ORIGINAL, WORDS, asset, class_name, label, sentence
 from utils.files import GENERATOR, relative_path
+from utils.metrics import percent
 
 NOTES = ("data_is_drawn", "data_is_limited")  # findings of which the reader must know first
 
@@ -46,15 +47,6 @@ def compose(results, commands, drawn, language):
 # ---- tables ------------------------------------------------------------------------------------------------
 
 
-def percent(value, form=".1f"):
-    """A share, alone or as [share, low, high], in per cent: `57.3 [55.7, 58.8]`; `–` where there is none."""
-    value, *interval = value if isinstance(value, list) else [value]
-    if value is None:
-        return "–"
-    ends = ", ".join(f"{100 * end:{form}}" for end in interval if end is not None)
-    return f"{100 * value:{form}}" + (f" [{ends}]" if ends else "")
-
-
 def translated(rows, language):
     """A DataFrame of rows (dicts of text) whose columns are named by labels in the language."""
     return pd.DataFrame(rows).rename(columns=lambda key: label(key, language))
@@ -69,11 +61,6 @@ def model_table(results, language):
         evaluated: percent(network["evaluated"]),
         "test": percent(network["test"] and network["test"]["accuracy"]),
     } for role, network in results["models"].items()], language)
-
-
-def layer_table(layers, language):
-    """A network's layers (what `layer_results` returns) as a DataFrame of text."""
-    return translated([layer | {"parameters": f"{layer['parameters']:,}"} for layer in layers], language)
 
 
 def claim_table(claims, language):
@@ -109,7 +96,7 @@ def render(template, report, **values):
                             "class_name": functools.partial(class_name, language=language)}
     tables = {"data": (label("networks", language), model_table(results, language)),
               **{role: (label("layers", language, results["models"][role]["name"]),
-                        layer_table(results["models"][role]["layers"], language)) for role in ("cnn", "dnn")}}
+                        translated(results["models"][role]["layers"], language)) for role in ("cnn", "dnn")}}
     if results["claims"]:
         tables["claims"] = label("claim_table", language), claim_table(results["claims"], language)
     return environment.get_template(template).render(

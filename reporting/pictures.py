@@ -13,8 +13,10 @@ from PIL import Image
 from explain import faithfulness, receptive_field
 from reporting.results import HOMEWORK_IMAGE, gradient_maps
 from reporting.text import label
+from training.figures import plot_curves
 from utils import metrics, models, structure
-from utils.data import CLASSES, image_groups
+from utils.data import CLASSES
+from utils.evaluation import surest_answers
 from utils.figures import COLORS, plt
 
 OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
@@ -46,19 +48,19 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
     results: the report's; cnn: keras.Model; probabilities (n, 7): its of the evaluated faces; filters: what
     filter_vis.py returned.
     """
-    histories = {"cnn": {"CNN": results["models"]["cnn"]["history"]}}
-    histories["dnn"] = histories["cnn"] | {"DNN": results["models"]["dnn"]["history"]}
-    saliency = saliency_faces(structure.logits_model(cnn), training)
-    tiles = filter_pictures(cnn, filters, training)
-    counts = np.array(results["confusion"]["counts"])
-    strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
-    thumbnails = {section: curves(lines, language, is_thumbnail=True) for section, lines in histories.items()}
-    thumbnails["confusion"] = to_png(colored(counts / np.maximum(counts.sum(1, keepdims=True), 1), "Blues"))
-    thumbnails["saliency"] = to_png(colored(strength / 255, "jet"))
-    for shown in tiles.values():
-        thumbnails["filters"] = shown[0]["image"]
+    cnn_epochs, dnn_epochs = (pd.DataFrame(results["models"][role]["history"]) for role in ("cnn", "dnn"))
+    histories = {"cnn": {"CNN": cnn_epochs}, "dnn": {"CNN": cnn_epochs, "DNN": dnn_epochs}}
     charts = {section: curves(lines, language) for section, lines in histories.items()}
     charts["confusion"] = reliability(probabilities, evaluated.labels, language)
+    saliency = saliency_faces(structure.logits_model(cnn), training)
+    tiles = filter_pictures(cnn, filters, training)
+
+    thumbnails = {section: curves(lines, language, is_thumbnail=True) for section, lines in histories.items()}
+    share = np.nan_to_num(metrics.scores(np.array(results["confusion"]["counts"]))["share"])
+    strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
+    thumbnails |= {"confusion": to_png(colored(share, "Blues")),
+                   "saliency": to_png(colored(strength / 255, "jet")),
+                   "filters": [*tiles.values()][-1][0]["image"] if tiles else None}
     return {"pictures": {"confusion": confusion_cells(probabilities, evaluated), "saliency": saliency},
             "charts": charts, "thumbnails": thumbnails, "filters": tiles}
 
@@ -67,27 +69,19 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
 
 
 def curves(histories, language, is_thumbnail=False):
-    """Accuracy and loss over the epochs as SVG, training dashed; histories: {network: [epoch's results]}.
+    """Accuracy and loss over the epochs as SVG; histories: {network: DataFrame of its epochs}.
 
     A thumbnail is the accuracy without words.
     """
     size = (1.6, 1.2) if is_thumbnail else (7.2, 2.7)
     figure, axes = plt.subplots(1, 2 - is_thumbnail, figsize=size, layout="constrained", squeeze=False)
-    for (name, history), color in zip(histories.items(), COLORS.values()):
-        history = pd.DataFrame(history)
-        for ax, key, factor in zip(axes[0], ("accuracy", "loss"), (100, 1)):
-            marker = "o" if len(history) == 1 else None
-            ax.plot(history.epoch, factor * history[key], "--", color=color, marker=marker,
-                    label=label("line_training", language, name))
-            ax.plot(history.epoch, factor * history[f"val_{key}"], color=color, marker=marker,
-                    label=label("line_validation", language, name))
-    for ax, key in zip(axes[0], ("accuracy_axis", "loss_axis")):
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.grid(True, axis="y", color="#88888855")
+    lines = [label(f"line_{part}", language, "{}") for part in ("training", "validation")]
+    for ax, key in zip(axes[0], ("accuracy", "loss")):
+        plot_curves(ax, histories, key, lines)
+        ax.set(xlabel=label("epoch", language), ylabel=label(f"{key}_axis", language))
         if is_thumbnail:
-            ax.tick_params(labelbottom=False, labelleft=False, length=0)
-        else:
-            ax.set(xlabel=label("epoch", language), ylabel=label(key, language))
+            ax.set(xlabel="", ylabel="", xticklabels=[], yticklabels=[])
+            ax.tick_params(length=0)
     if not is_thumbnail:
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return to_svg(figure)
@@ -95,23 +89,18 @@ def curves(histories, language, is_thumbnail=False):
 
 def reliability(probabilities, labels, language):
     """Accuracy at each confidence as SVG, Wilson's 95 % intervals; area of a point: number of faces."""
-    bins, gaps = metrics.calibration(probabilities, labels)
-    confidence = probabilities.max(axis=1)
+    table = 100 * metrics.reliability(probabilities, labels)
     figure, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
     ax.plot([0, 100], [0, 100], ":", color="#888888")
-    for chosen in (bins == one for one in np.unique(bins)):
-        n, right = int(chosen.sum()), int(np.rint((confidence - gaps)[chosen].sum()))
-        low, high = metrics.wilson(right, n)
-        x = 100 * confidence[chosen].mean()
-        ax.plot([x, x], [100 * low, 100 * high], color=COLORS["blue"], linewidth=1)
-        ax.scatter(x, 100 * right / n, s=4 + 300 * n / len(bins), color=COLORS["blue"])
+    ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"], linewidth=1)
+    ax.scatter(table["confidence"], table["accuracy"], 4 + 3 * table["faces"] / len(labels), COLORS["blue"])
     ax.set(xlabel=label("confidence_axis", language), ylabel=label("accuracy_axis", language),
            xlim=(0, 103), ylim=(-2, 103))
     return to_svg(figure)
 
 
 def to_svg(figure):
-    """The figure as an SVG element whose text is text; black and blue are those of the page's theme."""
+    """The figure as an SVG element whose text is text; black, blue and grid are of the page's theme."""
     file, style = io.StringIO(), {"svg.fonttype": "none", "svg.hashsalt": "report"}
     with warnings.catch_warnings(action="ignore"), plt.rc_context(style):  # glyphs are the browser's affair
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -119,7 +108,8 @@ def to_svg(figure):
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>| id=\"[a-zA-Z]+[\w.]*_\d+\"", "", text[text.index("<svg"):],
                   flags=re.DOTALL)
-    for color, themed in (("#000000", "currentColor"), (COLORS["blue"].lower(), "rgb(var(--cell))")):
+    for color, themed in (("#000000", "currentColor"), (COLORS["blue"].lower(), "rgb(var(--cell))"),
+                          ("#dddddd", "#88888855")):
         text = text.replace(color, themed)
     return text.replace("<svg ", '<svg aria-hidden="true" ', 1)
 
@@ -167,15 +157,13 @@ def confusion_cells(probabilities, faces):
     probabilities: (n, 7); faces: labelled Faces. Returns {"TRUE-PREDICTED" codes: {"count", "strip": the
     faces side by side as a PNG's data URI, "confidence": per cent of each}}.
     """
-    answers = pd.DataFrame({"true": faces.labels, "predicted": probabilities.argmax(axis=1),
-                            "image": image_groups(faces.images), "confidence": probabilities.max(axis=1)})
+    counts = metrics.confusion(faces.labels, probabilities.argmax(axis=1)).tolist()
     cells = {}
-    for (true, predicted), answers_of_cell in answers.groupby(["true", "predicted"]):
-        distinct = answers_of_cell.drop_duplicates("image")
-        surest = distinct.sort_values("confidence", ascending=False, kind="stable").head(FACES_IN_A_CELL)
+    for (true, predicted), answers in surest_answers(probabilities, faces).groupby(["true", "predicted"]):
+        shown = answers.head(FACES_IN_A_CELL)
         cells[f"{true}-{predicted}"] = {
-            "count": len(answers_of_cell), "strip": to_png(np.hstack(faces.images[surest.index])),
-            "confidence": np.rint(100 * surest["confidence"]).astype(int).tolist()}
+            "count": counts[true][predicted], "strip": to_png(np.hstack(faces.images[shown["row"]])),
+            "confidence": (100 * shown["confidence"]).round().astype(int).tolist()}
     return cells
 
 

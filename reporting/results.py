@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 
 from explain import attribution, faithfulness
-from training.figures import layer_text
 from utils import metrics, models
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
@@ -72,24 +71,10 @@ def compare_networks(networks, probabilities, labels):
     right = {role: output.argmax(axis=1) == labels for role, output in probabilities.items()}
     return {role: network | {
         "evaluated": metrics.measure(probabilities[role], labels)["accuracy"],
-        "against_cnn": compare_paired(right[role], right["cnn"]),
-        "cnn_against": compare_paired(right["cnn"], right[role]),
+        "against_cnn": metrics.mcnemar(right[role], right["cnn"]),
+        "cnn_against": metrics.mcnemar(right["cnn"], right[role]),
         "share_of_cnn": network["parameters"] / networks["cnn"]["parameters"],
     } for role, network in networks.items()}
-
-
-def compare_paired(first, second):
-    """McNemar's exact test (1947) of two networks' right answers, bool (n,) each, on the same faces."""
-    p, only_first, only_second = metrics.mcnemar(first, second)
-    return {"difference": float(first.mean() - second.mean()), "only_first": only_first,
-            "only_second": only_second, "p": p}
-
-
-def layer_results(model):
-    """The layers of a keras.Model without nested models: a list of dicts."""
-    return [{"layer": layer.name, "kind": f"{type(layer).__name__} {layer_text(layer)}".strip(),
-             "output": "x".join(map(str, layer.output.shape[1:])), "parameters": layer.count_params()}
-            for layer in model.layers]
 
 
 # ---- the scripts' results ----------------------------------------------------------------------------------

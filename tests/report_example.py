@@ -2,6 +2,7 @@
 shown."""
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from reporting import page, pictures
@@ -39,14 +40,14 @@ def results():
               "dnn": network(rng, "dnn", 0.369, 6_617_735),
               "report_dnn": network(rng, "dnn-report", 0.2698, 156_263)}
     models["cnn"]["layers"] = [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
-                                "parameters": 320}]
+                                "parameters": "320"}]
     models["dnn"]["layers"] = [{"layer": "dense1", "kind": "Dense 1664 units", "output": "1664",
-                                "parameters": 3_835_520}]
-    models["oversampled"]["against_cnn"] = {"difference": 0.0077, "only_first": 342, "only_second": 320,
-                                            "p": 0.41}
+                                "parameters": "3,835,520"}]
+    models["oversampled"]["against_cnn"] = {
+        "difference": 0.0077, "only_first_right": 342, "only_second_right": 320, "p": 0.41}
     for role, difference in (("dnn", 0.1994), ("report_dnn", 0.2989)):
-        models[role]["cnn_against"] = {"difference": difference, "only_first": 901, "only_second": 328,
-                                       "p": 3.1e-63}
+        models[role]["cnn_against"] = {
+            "difference": difference, "only_first_right": 901, "only_second_right": 328, "p": 3.1e-63}
         models[role]["share_of_cnn"] = models[role]["parameters"] / models["cnn"]["parameters"]
     shares = (0.445, 0.1136, 0.3488, 0.8366, 0.4897, 0.7066, 0.4879)
     recall = {name: triple(rng, value) for name, value in zip(CLASSES, shares)}
@@ -110,7 +111,7 @@ def interactive():
             "rank": pictures.to_base64(rng.permutation(2304).astype("<u2")),
             "kept": {share: share / 100 for share in pictures.SHARES}}
     cell = {"count": 9, "strip": strip, "confidence": [93, 71]}
-    history = results()["models"]["cnn"]["history"]
+    history = pd.DataFrame(results()["models"]["cnn"]["history"])
     curves = [pictures.curves({"CNN": history}, "en", is_thumbnail) for is_thumbnail in (False, True)]
     charts, thumbnails = (dict.fromkeys(("cnn", "dnn", "confusion"), one) for one in curves)
     tile = pictures.to_png(rng.integers(0, 256, (10, 10), np.uint8))

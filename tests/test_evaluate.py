@@ -3,29 +3,14 @@
 import csv
 import json
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import evaluate
 from tests.legible import text_sizes
+from tests.small_models import grey_level_model
 from utils import cli, data, files, models
-
-
-def grey_level_model(path, swapped=()):
-    """A model that answers class k for a face of grey level 36 k, with k and k + 1 `swapped`."""
-    face = keras.Input((48, 48, 1))
-    logits = keras.layers.Dense(7, name="logits")
-    model = keras.Model(face, keras.layers.Softmax()(logits(keras.layers.GlobalAveragePooling2D()(face))))
-    levels = 36.0 * np.arange(7)
-    # the nearest level wins: -(v - c)^2 is linear in v once the common v^2 is dropped
-    order = list(range(7))
-    for k in swapped:
-        order[k], order[k + 1] = k + 1, k
-    logits.set_weights([2 * levels[None, order] / 400, -levels[order]**2 / 400])
-    models.save(model, path)
-    return path
 
 
 def grey_level_faces(path, copies=4):
@@ -167,5 +152,5 @@ def test_as_a_user_runs_it_on_the_validation_split_of_the_card(workspace, capsys
     evaluate.main(["--card"])
     assert "faces of the validation split of built-in sample" in capsys.readouterr().out
     written = {path.name for path in (workspace / "figures").iterdir()}
-    assert written == {f"models_validation.{kind}" for kind in ("png", "csv", "json")}
+    assert written == {f"cnn_accuracy_validation.{kind}" for kind in ("png", "csv", "json")}
     assert list(models.read_card(model)["evaluations"]) == ["the validation split of built-in sample, none"]

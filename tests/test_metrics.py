@@ -195,9 +195,11 @@ def test_the_mean_of_values_has_the_interval_of_its_bootstrap(seed):
 def test_mcnemar_by_hand():
     a = np.array([1] * 1 + [0] * 7 + [1] * 4, bool)
     b = np.array([0] * 1 + [1] * 7 + [1] * 4, bool)
-    assert metrics.mcnemar(a, b) == (pytest.approx(2 * (1 + 8) / 256), 1, 7)  # 2 (C(8,0) + C(8,1)) / 2^8
-    assert metrics.mcnemar(b, a) == (metrics.mcnemar(a, b)[0], 7, 1)
-    assert metrics.mcnemar(a, a) == (1, 0, 0)
+    assert metrics.mcnemar(a, b) == {
+        "difference": -0.5, "only_first_right": 1, "only_second_right": 7,
+        "p": pytest.approx(2 * (1 + 8) / 256)}  # 2 (C(8,0) + C(8,1)) / 2^8
+    assert metrics.mcnemar(b, a)["only_first_right"] == 7
+    assert metrics.mcnemar(a, a) == {"difference": 0, "only_first_right": 0, "only_second_right": 0, "p": 1}
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.8])

@@ -93,12 +93,12 @@ def test_the_astronauts_face_is_found_and_her_badges_are_not(turn):
     assert np.abs(face.corners().mean(0) - middle).max() < 20
 
 
-def test_a_score_that_is_too_low_and_the_number_of_faces(tmp_path, portrait):
+def test_a_score_that_is_too_low_and_the_number_of_faces(tmp_path, portrait, capsys):
     face, = photos.detect_faces(portrait)
     assert photos.detect_faces(portrait, least=face.score + 0.01) == []
     Image.fromarray(np.hstack([portrait, portrait])).save(tmp_path / "two.png")
-    table, faces, problems = photos.find_faces([tmp_path / "two.png"], most=1)
-    assert len(table) == len(faces) == 1 and "1 of 2 faces taken" in problems[0]
+    table, faces = photos.load_faces([tmp_path / "two.png"], most=1)
+    assert len(table) == len(faces) == 1 and "1 of 2 faces taken" in capsys.readouterr().out
 
 
 def test_nothing_is_found_where_no_face_is():
@@ -200,20 +200,21 @@ def test_photos_of_folders_and_files(tmp_path):
         photos.find_photos([tmp_path / "bare"])
 
 
-def test_photos_without_a_face_are_named_and_the_rest_goes_on(tmp_path, portrait):
+def test_photos_without_a_face_are_named_and_the_rest_goes_on(tmp_path, portrait, capsys):
     Image.fromarray(portrait).save(tmp_path / "c.png")
     Image.fromarray(gradient(200, 200)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("no picture")
-    table, faces, problems = photos.find_faces(photos.find_photos([tmp_path]))
+    table, faces = photos.load_faces(photos.find_photos([tmp_path]))
+    problems = capsys.readouterr().out.splitlines()
     assert table["image"].str[-5:].tolist() == ["c.png"] and table["face"].tolist() == [1]
     assert faces.shape == (1, 48, 48)
     assert "no face found in" in problems[0] and "a.png" in problems[0]
     assert "b.png is no readable image" in problems[1]
 
 
-def test_cropped_takes_the_whole_picture(tmp_path):
+def test_cropped_takes_the_whole_picture(tmp_path, capsys):
     Image.fromarray(gradient(90, 70)).save(tmp_path / "a.png")
-    table, (face,), problems = photos.find_faces([tmp_path / "a.png"], cropped=True)
-    assert table.loc[0, "x":"height"].tolist() == [0, 0, 90, 70] and problems == []
+    table, (face,) = photos.load_faces([tmp_path / "a.png"], cropped=True)
+    assert table.loc[0, "x":"height"].tolist() == [0, 0, 90, 70] and capsys.readouterr().out == ""
     assert table.loc[0, "tilt"] == 0 and np.isnan(table.loc[0, "score"])
     np.testing.assert_array_equal(face, data.read_image(tmp_path / "a.png"))

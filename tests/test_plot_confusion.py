@@ -4,27 +4,14 @@ import csv
 import json
 import warnings
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import plot_confusion
 from tests.legible import text_sizes
+from tests.small_models import grey_level_model
 from utils import cli, data, files, metrics, models
-
-
-def grey_level_model(path, swapped=()):
-    """A model that answers class k for a face of grey level 36 k, with k and k + 1 `swapped`."""
-    face = keras.Input((48, 48, 1))
-    logits = keras.layers.Dense(7, name="logits")
-    model = keras.Model(face, keras.layers.Softmax()(logits(keras.layers.GlobalAveragePooling2D()(face))))
-    levels, order = 36.0 * np.arange(7), list(range(7))
-    for k in swapped:
-        order[k], order[k + 1] = k + 1, k
-    logits.set_weights([2 * levels[None, order] / 400, -levels[order]**2 / 400])
-    models.save(model, path)
-    return path
 
 
 def faces_csv(path, levels, labels):

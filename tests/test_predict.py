@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import matplotlib.cbook
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ import pytest
 from PIL import Image
 
 import predict
+from tests.small_models import random_model
 from utils import cli, data, evaluation, files, models
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -23,12 +23,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 def made(tmp_path_factory):
     """A folder with two random models and three dialects of the same 23 faces."""
     folder = tmp_path_factory.mktemp("predict")
-    for seed, name in enumerate(("a.h5", "b.h5")):
-        keras.utils.set_random_seed(seed)
-        face = keras.Input((48, 48, 1))
-        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
-        x = keras.layers.Dense(7, activation="softmax", name="logits")(x)
-        models.save(keras.Model(face, x), folder / name)
+    random_model(folder / "a.h5", 0)
+    random_model(folder / "b.h5", 1)
     images = np.random.default_rng(0).integers(0, 256, (23, 2304))
     pixels = [" ".join(map(str, image)) for image in images]
     numbers = 100 - np.arange(23)

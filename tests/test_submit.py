@@ -10,13 +10,13 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import predict
-from utils import cli, files, models
+from tests.small_models import random_model
+from utils import cli, files
 
 SERVICE = "/api/v1/competitions.CompetitionApiService/"
 client = pytest.mark.skipif(importlib.util.find_spec("kaggle") is None,
@@ -93,9 +93,7 @@ def predicted(tmp_path):
 
 @client
 def test_from_pixels_to_kaggle(stub, tmp_path, monkeypatch, capsys):
-    face = keras.Input((48, 48, 1))
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
-    models.save(keras.Model(face, keras.layers.Dense(7, activation="softmax")(x)), tmp_path / "a.h5")
+    random_model(tmp_path / "a.h5")
     pixels = [" ".join(map(str, row)) for row in np.random.default_rng(0).integers(0, 256, (5, 2304))]
     files.write_table(tmp_path / "test.csv", pd.DataFrame({"id": 9 - np.arange(5), "feature": pixels}))
     monkeypatch.chdir(tmp_path)

@@ -1,12 +1,12 @@
 """predict.py --video: faces followed through a generated clip, smoothed labels, and clips that do not do."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 
-import keras
 import matplotlib.cbook
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import predict
+from tests.small_models import random_model
 from utils import cli, data, models, photos, video
 
 STEP = 4  # pixels by which the face of the clip moves each frame
@@ -23,23 +24,19 @@ def write_clip(path, frames, shape=(240, 400)):
     """A clip, 25 frames/s, in which the face of matplotlib's portrait moves to the right."""
     with Image.open(matplotlib.cbook.get_sample_data("grace_hopper.jpg")) as image:
         face = np.asarray(image.convert("RGB").crop((110, 40, 440, 400)).resize((187, 204)))
-    with video.Writer(path, 25, shape) as writer:
+    with video.writing(path, 25, shape) as add:
         for number in range(frames):
             frame = np.full((*shape, 3), 120, np.uint8)
             left = STEP * number % (shape[1] - 187)
             frame[20:224, left:left + 187] = face
-            writer.add(frame)
+            add(frame)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with a random model and a clip of 30 frames."""
     folder = tmp_path_factory.mktemp("video")
-    keras.utils.set_random_seed(0)
-    face = keras.Input((48, 48, 1))
-    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
-    models.save(keras.Model(face, keras.layers.Dense(7, activation="softmax", name="logits")(x)),
-                folder / "a.h5")
+    random_model(folder / "a.h5")
     write_clip(folder / "clip.mp4", 30)
     return folder
 
@@ -88,7 +85,8 @@ def test_a_camera_opens_a_window_until_it_is_closed(made, call, monkeypatch, tmp
 
     shown = []
     monkeypatch.setattr(video, "Video", Camera)
-    monkeypatch.setattr(video.Window, "show", lambda self, frame: shown.append(frame) or len(shown) < 5)
+    monkeypatch.setattr(video, "window", lambda: contextlib.nullcontext(
+        lambda frame: shown.append(frame) or len(shown) < 5))
     table = call("--video", 0)
     assert len(shown) == 5 and table["frame"].max() == 4 and not (tmp_path / "figures").exists()
 
@@ -101,9 +99,9 @@ def test_clips_that_do_not_do_are_one_line_and_leave_nothing(made, call, tmp_pat
     (made / "empty.mp4").touch()
     (made / "text.avi").write_text("no video")
     (made / "cut.mp4").write_bytes((made / "clip.mp4").read_bytes()[:-3000])  # its index is at the end
-    with video.Writer(made / "wall.mp4", 25, (120, 160)) as writer:
+    with video.writing(made / "wall.mp4", 25, (120, 160)) as add:
         for _ in range(20):
-            writer.add(np.full((120, 160, 3), 90, np.uint8))
+            add(np.full((120, 160, 3), 90, np.uint8))
     with pytest.raises(cli.UserError, match=expected) as error:
         call("--video", made / name)
     assert "\n" not in str(error.value)

@@ -18,6 +18,7 @@ SHORT = {"Conv2D": "Conv", "MaxPooling2D": "MaxPool", "BatchNormalization": "Bat
          "GlobalAveragePooling2D": "GlobalAvgPool", "GlobalMaxPooling2D": "GlobalMaxPool"}
 ROW, BOX_HEIGHT, LANE = 0.28, 0.23, 0.15  # inches
 TEXT_AT = {"layer": 0.07, "kind": 1.4, "output": -0.85, "parameters": -0.07}  # inches from left, right
+LONGEST = {"layer": 18, "kind": 54}  # letters; a longer text is cut
 RISE = 0.02  # of the validation loss, from which a run counts as overfitted
 MOST_ROWS = 20  # of single layers; a deeper network has several layers in a row
 
@@ -39,28 +40,36 @@ def draw_curves(histories, path, card=None):
     histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved. Returns the
         path.
     """
-    figure, (accuracy, loss) = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
-    several = len(histories) > 1
-    for (name, history), color in zip(histories.items(), COLORS.values()):
-        label, marker = f"{name}, " if several else "", "o" if len(history) == 1 else None
-        for ax, key, factor in ((accuracy, "accuracy", 100), (loss, "loss", 1)):
-            ax.plot(history["epoch"], factor * history[key], "--", marker=marker, label=f"{label}training",
-                    color=color if several else COLORS["orange"])
-            ax.plot(history["epoch"], factor * history[f"val_{key}"], color=color, marker=marker,
-                    label=f"{label}validation")
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
+    labels = ("{}, training", "{}, validation") if len(histories) > 1 else ("training", "validation")
+    for ax, key in zip(axes, ("accuracy", "loss")):
+        plot_curves(ax, histories, key, labels)
+        ax.set(xlabel="epoch", title=key.capitalize())
     if card is not None and card["metrics"]["validation_accuracy"] is not None:
         epoch, reached = card["saved_epoch"], 100 * card["metrics"]["validation_accuracy"]
-        accuracy.plot(epoch, reached, "o", color=COLORS["blue"], ms=6,
-                      label=f"saved: epoch {epoch}, {reached:.1f} %")
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)", title="Accuracy")
-    loss.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="Loss")
-    for ax in (accuracy, loss):
-        ax.grid(True, axis="y")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        axes[0].plot(epoch, reached, "o", color=COLORS["blue"], ms=6,
+                     label=f"saved: epoch {epoch}, {reached:.1f} %")
+    axes[0].set_ylabel("accuracy (%)")
+    axes[1].set_ylabel("cross-entropy (nats)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"Training of {' and '.join(histories)}", fontsize=10)
     add_conclusion(figure, conclude_curves(histories))
     return save_figure(figure, path)
+
+
+def plot_curves(ax, histories, key, labels):
+    """Draw the accuracy (in %) or the loss of each run over its epochs, `key`, into `ax`.
+
+    labels: of training and validation, in which `{}` is the run's name.
+    """
+    factor = 100 if key == "accuracy" else 1
+    for (name, history), color in zip(histories.items(), COLORS.values()):
+        colors = (color if len(histories) > 1 else COLORS["orange"], color)
+        for column, style, color, label in zip((key, f"val_{key}"), ("--", "-"), colors, labels):
+            ax.plot(history["epoch"], factor * history[column], style, color=color, label=label.format(name),
+                    marker="o" if len(history) == 1 else None)
+    ax.grid(True, axis="y")
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def conclude_curves(histories):
@@ -105,9 +114,12 @@ def draw_architecture(model, path):
     ax.text(WIDTH / 2, top - 0.08, f"{model.name}: {model.count_params():,} parameters", fontsize=10,
             ha="center", va="top")
     for i, row in enumerate([None, *rows], start=-1):
-        texts = dict(zip(TEXT_AT, TEXT_AT)) if row is None else draw_box(ax, row, left, right, -i * ROW)
-        for column, text in texts.items():
-            offset = TEXT_AT[column]
+        texts = dict(zip(TEXT_AT, TEXT_AT))
+        if row:
+            draw_box(ax, row, left, right, -i * ROW)
+            texts = describe_layers(row)
+        for column, offset in TEXT_AT.items():
+            text = textwrap.shorten(texts[column], LONGEST.get(column, 99), placeholder="...")
             ax.text((left if offset > 0 else right) + offset, BOX_HEIGHT / 2 - i * ROW, text, va="center",
                     ha="left" if offset > 0 else "right", fontsize=8,
                     color=COLORS["grey"] if row is None else "black",
@@ -156,18 +168,21 @@ def assign_lanes(skips):
 
 
 def draw_box(ax, row, left, right, y):
-    """The box of a row of layers with its lower edge at `y`; returns its texts, {column: text}."""
-    kind = type(row[0]).__name__
-    color = COLORS[LAYER_COLORS.get(kind, "grey")]
+    """The box of a row of layers with its lower edge at `y`."""
+    color = COLORS[LAYER_COLORS.get(type(row[0]).__name__, "grey")]
     ax.add_patch(FancyBboxPatch((left, y), right - left, BOX_HEIGHT, fc=color + "30", ec=color, lw=0.9,
                                 boxstyle="round,pad=0,rounding_size=0.05"))
-    count = sum(layer.count_params() for layer in row)
-    kinds = [f"{type(layer).__name__.removesuffix('Layer')} {layer_text(layer)}".strip() for layer in row]
-    if len(row) > 1:
+
+
+def describe_layers(layers):
+    """Layers of which each feeds the next in words: {"layer": name of the first, "kind": what they do,
+    "output": shape of the last, "parameters"}."""
+    kinds = [f"{type(layer).__name__.removesuffix('Layer')} {layer_text(layer)}".strip() for layer in layers]
+    if len(layers) > 1:
         kinds = [" ".join(SHORT.get(word, word) for word in text.split(" ")) for text in kinds]
-    return {"layer": textwrap.shorten(row[0].name, 18, placeholder="..."),
-            "kind": textwrap.shorten(", ".join(kinds), 54, placeholder=" ..."),
-            "output": "x".join(map(str, row[-1].output.shape[1:])),
+    count = sum(layer.count_params() for layer in layers)
+    return {"layer": layers[0].name, "kind": ", ".join(kinds),
+            "output": "x".join(map(str, layers[-1].output.shape[1:])),
             "parameters": f"{count:,}" if count else "-"}
 
 

@@ -10,7 +10,6 @@ import io
 import logging
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -112,13 +111,12 @@ def add_evaluation_data(parser):
 
 
 def data_name(args):
-    """What `add_evaluation_data` and `add_tta` chose, for a file name: "validation", "test_flip"."""
+    """What `add_evaluation_data` and `add_tta` chose, for `files.name_part`: a list of str."""
     data, labels = (path and path.absolute().name.partition(".")[0] for path in (args.data, args.labels))
     if data and labels and labels.startswith(data):
         data = None  # "test_public_labels" says "test"
     parts = [part for part in (data, labels, args.usage) if part] or ["validation"]
-    parts += [args.tta] if args.tta != "none" else []
-    return re.sub(r"[^\w.-]+", "-", "_".join(parts))
+    return parts + [args.tta] * (args.tta != "none")
 
 
 def data_path(text):
@@ -236,25 +234,40 @@ def call(command, timeout=None, **options):
     return subprocess.CompletedProcess(command, child.returncode, output, errors)
 
 
+@contextlib.contextmanager
+def muted(*streams):
+    """A block in which nothing appears on the `streams` (1: stdout, 2: stderr), whatever library writes."""
+    def flush():
+        for stream in streams:
+            (sys.stdout, sys.stderr)[stream - 1].flush()
+
+    flush()
+    copies, null = {stream: os.dup(stream) for stream in streams}, os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream in streams:
+            os.dup2(null, stream)
+        yield
+    finally:
+        flush()
+        for stream, copy in copies.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(null)
+
+
 def start_keras():
     """Import Keras and its backend with stderr muted; TensorFlow writes there."""
-    sys.stderr.flush()
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
     try:
-        import keras
+        with muted(2):
+            import keras
 
-        keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
-        logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
+            keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
+            logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
         advice = f"KERAS_BACKEND is {backend}, use tensorflow or jax" if backend else (
             "install requirements.txt, or activate the environment that has it")
         raise UserError(f"Keras does not start: {error}; {advice}") from error
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
 
 
 # ---- tables and progress bars ------------------------------------------------------------------------------

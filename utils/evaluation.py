@@ -7,6 +7,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 
 from utils import cli, data, exported, models
 from utils.cli import UserError
@@ -121,6 +122,19 @@ def probabilities(networks, images, tta="none"):
     for network, chunk in cli.track(list(itertools.product(networks, chunks)), "predicting"):
         outputs.append(predict_views(network, chunk, tta))
     return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
+
+
+def surest_answers(probabilities, faces):
+    """A model's answers to labelled Faces, the surest first, identical images of one label once.
+
+    probabilities: (n, 7). Returns a DataFrame: row (of the face), true, predicted (codes), confidence (0-1).
+    """
+    answers = pd.DataFrame({"row": range(len(faces)), "true": faces.labels,
+                            "predicted": probabilities.argmax(axis=1),
+                            "confidence": probabilities.max(axis=1).round(5),
+                            "image": data.image_groups(faces.images)})
+    answers = answers.sort_values("confidence", ascending=False, kind="stable")
+    return answers.drop_duplicates(["image", "true"]).drop(columns="image")
 
 
 def predict_views(network, images, tta="none"):

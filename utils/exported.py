@@ -5,17 +5,19 @@ without branches and loops. What the runtimes' own parsers make of a damaged fil
 """
 
 import contextlib
+import dataclasses
 import importlib
 import logging
-import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from utils import cli
 from utils.cli import UserError
 
-SUFFIXES = (".onnx", ".tflite")
+MODULES = {".onnx": ("onnx", "onnxruntime"), ".tflite": ("ai_edge_litert.interpreter",)}
+SUFFIXES = tuple(MODULES)
 LARGEST = 1 << 30  # bytes of a file
 
 
@@ -31,78 +33,62 @@ def require(*modules):
 @contextlib.contextmanager
 def quiet():
     """A block in which nothing is printed: the libraries report each step on both streams."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     logging.disable(logging.WARNING)
     try:
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        yield
+        with cli.muted(1, 2):
+            yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for stream, copy in enumerate(kept, start=1):
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(null)
         logging.disable(logging.NOTSET)
+
+
+@dataclasses.dataclass
+class ExportedModel:
+    """What the scripts use of a keras.Model. Shapes are tuples with None for the batch."""
+
+    input_shape: tuple
+    output_shape: tuple
+    predict_on_batch: Callable  # float32 (n, height, width, channels) -> float32 (n, classes)
+    layers: tuple = ()  # an exported file has none to look into
 
 
 def load(path):
     """The classifier in an `.onnx` or `.tflite` file. Raises UserError, one line, when there is none."""
     path = Path(path)
-    kind = OnnxModel if path.suffix == ".onnx" else LiteRTModel
-    require(*kind.modules)
+    run = run_onnx if path.suffix == ".onnx" else run_litert
+    require(*MODULES[path.suffix])
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError(f"it is larger than {LARGEST >> 30} GB")
         with quiet():
-            model = kind(path.read_bytes())
+            inputs, outputs, predict = run(path.read_bytes())
+        if len(inputs) != 1 or len(outputs) != 1 or not (inputs[0][1] and outputs[0][1]):
+            raise ValueError("expected one float32 input and one float32 output")
     except Exception as error:  # the runtimes raise whatever a damaged file leads them to
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{path} cannot be loaded as an exported model: {reason}") from error
-    if len(model.input_shape) != 4 or len(model.output_shape) != 2 or not all(model.input_shape[1:]):
-        raise UserError(f"{path} maps {model.input_shape} to {model.output_shape}; expected one image "
+    shapes = [(None, *(size if isinstance(size, int) and size > 0 else None for size in tensors[0][0][1:]))
+              for tensors in (inputs, outputs)]
+    if len(shapes[0]) != 4 or len(shapes[1]) != 2 or not all(shapes[0][1:]):
+        raise UserError(f"{path} maps {shapes[0]} to {shapes[1]}; expected one image "
                         "(height, width, channels) and one vector of class scores")
-    return model
+    return ExportedModel(*shapes, predict)
 
 
-class ExportedModel:
-    """What the scripts use of a keras.Model: `input_shape`, `output_shape`, `predict_on_batch`.
-
-    Shapes are tuples with None for the batch; `layers` is empty: an exported file has none to look into.
-    """
-
-    layers = ()
-
-    def set_signature(self, inputs, outputs):
-        """inputs, outputs: lists of (shape, whether it holds float32)."""
-        if len(inputs) != 1 or len(outputs) != 1 or not (inputs[0][1] and outputs[0][1]):
-            raise ValueError("expected one float32 input and one float32 output")
-        self.input_shape, self.output_shape = (
-            (None, *(size if isinstance(size, int) and size > 0 else None for size in shape[1:]))
-            for shape in (inputs[0][0], outputs[0][0]))
+# ---- runtimes: each function returns inputs and outputs, (shape, is float32?) of each, and predict(batch) --
 
 
-class OnnxModel(ExportedModel):
-    modules = ("onnx", "onnxruntime")
+def run_onnx(content):
+    import onnx
+    import onnxruntime
 
-    def __init__(self, content):
-        import onnx
-        import onnxruntime
-
-        check_onnx(onnx.load_model_from_string(content))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        self.set_signature(*([(tensor.shape, tensor.type == "tensor(float)") for tensor in tensors]
-                             for tensors in (inputs, outputs)))
-        self.name = inputs[0].name
-
-    def predict_on_batch(self, batch):
-        return self.session.run(None, {self.name: np.asarray(batch, np.float32)})[0]
+    check_onnx(onnx.load_model_from_string(content))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    inputs, outputs = ([(tensor.shape, tensor.type == "tensor(float)") for tensor in tensors]
+                       for tensors in (session.get_inputs(), session.get_outputs()))
+    name = session.get_inputs()[0].name
+    return inputs, outputs, lambda batch: session.run(None, {name: np.asarray(batch, np.float32)})[0]
 
 
 def check_onnx(model):
@@ -124,29 +110,24 @@ def check_onnx(model):
             raise ValueError(f"its weights {tensor.name[:60]!r} are in another file")
 
 
-class LiteRTModel(ExportedModel):
-    modules = ("ai_edge_litert.interpreter",)
+def run_litert(content):
+    from ai_edge_litert.interpreter import Interpreter
 
-    def __init__(self, content):
-        from ai_edge_litert.interpreter import Interpreter
+    if content[4:8] != b"TFL3":
+        raise ValueError("it is no .tflite file")
+    interpreter = Interpreter(model_content=content, num_threads=2)
+    interpreter.allocate_tensors()  # fails on operators that are not LiteRT's own
+    details = interpreter.get_input_details(), interpreter.get_output_details()
+    inputs, outputs = ([(tensor["shape_signature"].tolist(), tensor["dtype"] is np.float32)
+                        for tensor in tensors] for tensors in details)
+    source, target = (tensors[0]["index"] for tensors in details)
 
-        if content[4:8] != b"TFL3":
-            raise ValueError("it is no .tflite file")
-        self.interpreter = Interpreter(model_content=content, num_threads=2)
-        self.interpreter.allocate_tensors()  # fails on operators that are not LiteRT's own
-        inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
-        self.set_signature(*([([int(size) for size in tensor["shape_signature"]],
-                               tensor["dtype"] is np.float32) for tensor in tensors]
-                             for tensors in (inputs, outputs)))
-        self.input, self.output = inputs[0]["index"], outputs[0]["index"]
-        self.allocated = tuple(inputs[0]["shape"])
+    def predict(batch):
+        if tuple(interpreter.get_input_details()[0]["shape"]) != batch.shape:
+            interpreter.resize_tensor_input(source, batch.shape)
+            interpreter.allocate_tensors()
+        interpreter.set_tensor(source, np.asarray(batch, np.float32))
+        interpreter.invoke()
+        return interpreter.get_tensor(target)
 
-    def predict_on_batch(self, batch):
-        batch = np.asarray(batch, np.float32)
-        if batch.shape != self.allocated:
-            self.interpreter.resize_tensor_input(self.input, batch.shape)
-            self.interpreter.allocate_tensors()
-            self.allocated = batch.shape
-        self.interpreter.set_tensor(self.input, batch)
-        self.interpreter.invoke()
-        return self.interpreter.get_tensor(self.output)
+    return inputs, outputs, predict

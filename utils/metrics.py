@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 from scipy import special, stats
 from sklearn.metrics import confusion_matrix
 
@@ -122,15 +123,32 @@ def wilson(successes, n, confidence=0.95):
     return low[()], high[()]
 
 
-def mcnemar(right_a, right_b):
-    """McNemar's exact test (1947) of two models on the same faces: (p, only_a, only_b).
+def mcnemar(first, second):
+    """McNemar's exact test (1947) of two models on the same faces, ready for JSON: a dict.
 
-    right_a, right_b: bool (n,), is each model right on a face? only_a, only_b: the number of faces that only
-    one model gets right (int); p: probability of so unequal numbers by chance (float).
+    first, second: bool (n,), is each model right on a face? only_first_right, only_second_right: the number
+    of faces that only one gets right (int); difference of the accuracies, first minus second, and p, the
+    probability of so unequal numbers by chance (float).
     """
-    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    return p, only_a, only_b
+    a, b = int((first & ~second).sum()), int((second & ~first).sum())
+    p = float(stats.binomtest(a, a + b).pvalue) if a + b else 1.0
+    return {"difference": (a - b) / len(first), "only_first_right": a, "only_second_right": b, "p": p}
+
+
+def reliability(probabilities, labels):
+    """Accuracy at each confidence: a DataFrame, one row a bin of `calibration` that holds faces.
+
+    Columns: from, to (the bin's ends), faces, confidence (mean), accuracy, and low and high of its Wilson
+    interval; all but faces are 0-1.
+    """
+    bins, _ = calibration(probabilities, labels)
+    faces = pd.DataFrame({"confidence": probabilities.max(axis=1),
+                          "right": probabilities.argmax(axis=1) == labels}).groupby(bins)
+    table = faces.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+    table["low"], table["high"] = wilson(faces["right"].sum(), table["faces"])
+    table.insert(0, "from", table.index / BINS)
+    table.insert(1, "to", (table.index + 1) / BINS)
+    return table.round(5)
 
 
 # ---- results for people and JSON ---------------------------------------------------------------------------
@@ -176,11 +194,13 @@ def with_interval(value, ends):
     return np.where(np.isnan(numbers), None, numbers.round(5)).tolist()
 
 
-def percent(estimate):
-    """A [value, low, high] as text: `63.1 [61.5, 64.6]`, in per cent; `-` where undefined."""
-    if estimate[0] is None:
+def percent(value, form=".1f"):
+    """A share, alone or as [share, low, high], in per cent: `63.1 [61.5, 64.6]`; `-` where undefined."""
+    share, *ends = value if isinstance(value, list) else [value]
+    if share is None:
         return "-"
-    return "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * number for number in estimate))
+    interval = ", ".join(f"{100 * end:{form}}" for end in ends if end is not None)
+    return f"{100 * share:{form}}" + (f" [{interval}]" if interval else "")
 
 
 def interval_columns(record):

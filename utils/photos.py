@@ -1,11 +1,11 @@
 """Own photos: from files to 48x48 grey faces, framed as FER2013 frames them.
 
 The detector is dlib's frontal one (histograms of oriented gradients, Dalal and Triggs 2005; King 2015),
-whose weights are part of the compiled package: the fastest of five and one of the two without a false face
-(`benchmarks.detectors`). It sees faces tilted by up to about 20 degrees, so copies of the photo turned by
-`SEARCH_TURNS` are searched too. It also takes a badge or a wheel for a face now and then, but only under one
-or two of many small turns, where a face is seen under most: a candidate's surroundings are therefore looked
-at under each of `TURNS`. The mean of the scores is the face's score, their centre of mass its tilt.
+whose weights are part of the compiled package; `benchmarks.detectors` compares it with four others. It sees
+faces tilted by up to about 20 degrees, so copies of the photo turned by `SEARCH_TURNS` are searched too. It
+also takes a badge or a wheel for a face now and then, but only under one or two of many small turns, where a
+face is seen under most: a candidate's surroundings are therefore looked at under each of `TURNS`. The mean of
+the scores is the face's score, their centre of mass its tilt.
 """
 
 import functools
@@ -32,7 +32,7 @@ DETECTOR_SIDE = 95  # pixels of a candidate's box in its surroundings; the detec
 LEAST_SCORE = 0.08
 LEAST_TILT = 10  # degrees; below it a face is taken for upright, as the estimate is no better than that
 # Where dlib's box lies in FER2013's 48x48 frame: median of the 77 % of 300 enlarged Training faces that it
-# detects, 39.0 pixels wide around (24.2, 28.8): python -m benchmarks.detectors --detectors hog --scenes 300
+# detects, 39.0 pixels wide around (24.2, 28.8): python -m benchmarks.detectors --framing 300
 BOX_SIZE = 39.0 / 48
 BOX_CENTRE = 24.2 / 48, 28.8 / 48
 
@@ -89,22 +89,12 @@ def figure_paths(paths, prefix):
 
 
 def load_faces(paths, cropped=False, most=None):
-    """As `find_faces`, without the lines: they are printed. Raises UserError where no photo has a face."""
-    table, faces, problems = find_faces(paths, cropped, most)
-    if not len(table):
-        others = f" (and so for all {len(problems)} photos)" if len(problems) > 1 else ""
-        raise UserError(problems[0] + others)
-    print("\n".join(problems), end="\n" * bool(problems))
-    return table, faces
-
-
-def find_faces(paths, cropped=False, most=None):
-    """The faces of photos, those of a photo from the largest on, and what went wrong.
+    """The faces of photos, those of a photo from the largest on; prints a line on each photo without any.
 
     paths: image files; cropped: take each whole picture as one face, without a search; most: how many faces
     of a photo to take. Returns a DataFrame, a row a face: image (the path), face (number from 1) and the
-    columns of `Face`, whose square may reach over the photo's edge; the faces as uint8 (n, 48, 48), grey; and
-    a line on each photo without any.
+    columns of `Face`, whose square may reach over the photo's edge; and the faces as uint8 (n, 48, 48), grey.
+    Raises UserError where no photo has a face.
     """
     rows, images, problems = [], [], []
     for path in cli.track(paths, "detecting faces"):
@@ -120,8 +110,10 @@ def find_faces(paths, cropped=False, most=None):
             problems.append(f"{path}: {most} of {len(faces)} faces taken, the largest")
         rows += [(str(path), number, *face) for number, face in enumerate(faces[:most], start=1)]
         images += [crop(photo, face) for face in faces[:most]]
-    table = pd.DataFrame(rows, columns=["image", "face", *Face._fields])
-    return table, np.reshape(images, (-1, data.SIZE, data.SIZE)).astype(np.uint8), problems
+    if not rows:
+        raise UserError(problems[0] + f" (and so for all {len(problems)} photos)" * (len(problems) > 1))
+    print("\n".join(problems), end="\n" * bool(problems))
+    return pd.DataFrame(rows, columns=["image", "face", *Face._fields]), np.stack(images)
 
 
 def read_photo(path):
@@ -229,11 +221,15 @@ def confirm(photo, box, turns=TURNS):
 
 def find_again(photo, face):
     """The `Face` near its place in an earlier frame of a video, with the same tilt, or None; much faster."""
-    side = face.width
-    offset = turning(face.tilt) @ (np.array(BOX_CENTRE) - 0.5) * side
-    x, y = offset + (face.x + side / 2, face.y + side / 2)
-    found = confirm(photo, (x, y, side * BOX_SIZE), [face.tilt])
+    found = confirm(photo, box_of(face), [face.tilt])
     return frame(*found) if found else None
+
+
+def box_of(face):
+    """dlib's box of a `Face`, the inverse of `frame`: (centre x, centre y, size) in pixels."""
+    offset = turning(face.tilt) @ (np.array(BOX_CENTRE) - 0.5) * face.width
+    x, y = offset + (face.x + face.width / 2, face.y + face.height / 2)
+    return x, y, face.width * BOX_SIZE
 
 
 def frame(x, y, size, tilt, score, scale=1.0):
@@ -247,11 +243,9 @@ def frame(x, y, size, tilt, score, scale=1.0):
 
 def shrink(photo, longest):
     """A photo (uint8 (h, w, 3)) with no side above `longest` pixels: (photo, its scale, at most 1)."""
-    scale = min(longest / max(photo.shape[:2]), 1.0)
-    if scale == 1:
-        return photo, scale
-    size = [max(round(scale * side), 1) for side in (photo.shape[1], photo.shape[0])]
-    return np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR)), scale
+    image = Image.fromarray(photo)
+    image.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=None)
+    return np.asarray(image), min(longest / max(photo.shape[:2]), 1.0)
 
 
 def cut_out(photo, x, y, width, height):

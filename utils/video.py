@@ -10,8 +10,8 @@ import itertools
 import math
 import os
 import threading
+import time
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -70,8 +70,6 @@ class Video:
         return np.ascontiguousarray(frame[..., ::-1]) if good else None
 
     def __iter__(self):
-        import time
-
         start, number, frame = time.monotonic(), 0, self.first
         try:
             while frame is not None:
@@ -81,58 +79,42 @@ class Video:
             self.capture.release()
 
 
-class Writer:
-    """An MP4 file of frames (uint8 (h, w, 3), RGB; of one size); for use in a `with`."""
-
-    def __init__(self, path, rate, shape):
-        cv2 = load_cv2()
-        code = cv2.VideoWriter_fourcc(*"mp4v")  # the one codec of MP4 that every build of OpenCV writes
-        self.path, self.size = path, (shape[1] // 2 * 2, shape[0] // 2 * 2)  # it wants even sides
-        self.writer = cv2.VideoWriter(str(path), code, rate, self.size)
-        if not self.writer.isOpened():
-            raise UserError(f"OpenCV cannot write {Path(path).suffix} videos here; "
-                            "python -m pip install -r requirements-video.txt")
-
-    def add(self, frame):
-        self.writer.write(np.ascontiguousarray(frame[:self.size[1], :self.size[0], ::-1]))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.writer.release()
+@contextlib.contextmanager
+def writing(path, rate, shape):
+    """Yield a function that adds a frame (uint8 of `shape` (h, w, 3), RGB) to a new MP4 file."""
+    cv2 = load_cv2()
+    code = cv2.VideoWriter_fourcc(*"mp4v")  # the one codec of MP4 that every build of OpenCV writes
+    height, width = shape[0] // 2 * 2, shape[1] // 2 * 2  # it wants even sides
+    writer = cv2.VideoWriter(str(path), code, rate, (width, height))
+    if not writer.isOpened():
+        raise UserError(f"OpenCV cannot write {Path(path).suffix} videos here; "
+                        "python -m pip install -r requirements-video.txt")
+    try:
+        yield lambda frame: writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
+    finally:
+        writer.release()
 
 
-class Window:
-    """A window on the screen; for use in a `with`."""
+@contextlib.contextmanager
+def window():
+    """Open a window on the screen; yield a function that shows a frame (uint8 (h, w, 3), RGB) there and
+    returns whether the user has not ended it with q or Escape."""
+    cv2, title = load_cv2(), "predict.py - q ends"
 
-    TITLE = "predict.py - q ends"
-
-    def show(self, frame):
-        """Show a frame (uint8 (h, w, 3), RGB); returns whether the user has not ended it with q or Escape."""
-        cv2 = load_cv2()
+    def show(frame):
         try:
-            cv2.imshow(self.TITLE, frame[..., ::-1])
+            cv2.imshow(title, frame[..., ::-1])
             key = cv2.waitKey(1) & 0xFF
-            return key not in (ord("q"), 27) and cv2.getWindowProperty(self.TITLE, cv2.WND_PROP_VISIBLE) >= 1
+            return key not in (ord("q"), 27) and cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error as error:
             raise UserError("no window can be opened; a camera needs a screen, and opencv-python without "
                             "opencv-python-headless beside it") from error
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        cv2 = load_cv2()
+    try:
+        yield show
+    finally:
         with contextlib.suppress(cv2.error):
             cv2.destroyAllWindows()
-
-
-def batches(source, size):
-    """Yield lists of `size` items of an iterable; the last may be shorter."""
-    source = iter(source)
-    while batch := list(itertools.islice(source, size)):
-        yield batch
 
 
 @contextlib.contextmanager
@@ -159,13 +141,6 @@ def stopping_in_order():
 # ---- following ---------------------------------------------------------------------------------------------
 
 
-class Seen(NamedTuple):
-    """A face in a frame; `face.score` is nan where it stays at its last place without being seen."""
-
-    number: int  # of the face in this video, from 1
-    face: photos.Face
-
-
 class Follower:
     """Follows the faces of a video; call `update` with each frame.
 
@@ -173,13 +148,13 @@ class Follower:
     """
 
     def __init__(self, most=None):
-        self.most, self.total, self.searched = most, 0, -math.inf
+        self.most, self.new_numbers, self.searched = most, itertools.count(1), -math.inf
         self.faces, self.last_seen = {}, {}  # of each number: Face, seconds
 
     def update(self, frame, seconds):
-        """The faces in this frame, a list of Seen.
+        """The faces in a frame, uint8 (h, w, 3), `seconds` from the start: a list of (number, Face).
 
-        frame: uint8 (h, w, 3); seconds: of the video.
+        Numbers start from 1; the score is nan where a face stays at its last place without being seen.
         """
         wait = SEARCH_SECONDS if self.faces else SEARCH_SECONDS_EMPTY
         if seconds - self.searched >= wait - 1e-6:
@@ -192,7 +167,7 @@ class Follower:
         missed = {number: face._replace(score=math.nan) for number, face in self.faces.items()
                   if seconds - self.last_seen[number] < KEEP_SECONDS}
         self.faces = missed | found
-        return [Seen(number, self.faces[number]) for number in sorted(self.faces)]
+        return sorted(self.faces.items())
 
     def match(self, faces):
         """Give each face the number of the followed one that it overlaps most, or a new number: a dict."""
@@ -202,11 +177,7 @@ class Follower:
         for value, number, i in pairs:
             if value >= SAME_FACE and i not in numbers and number not in numbers.values():
                 numbers[i] = number
-        for i in range(len(faces)):
-            if i not in numbers:
-                self.total += 1
-                numbers[i] = self.total
-        return {number: faces[i] for i, number in numbers.items()}
+        return {numbers[i] if i in numbers else next(self.new_numbers): face for i, face in enumerate(faces)}
 
 
 class Smoother:
