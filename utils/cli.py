@@ -245,6 +245,10 @@ def start_keras():
         import keras
 
         keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
+        if keras.backend.backend() != "tensorflow":
+            from keras.src.utils import module_utils
+
+            module_utils.tensorflow._available = False  # or Keras spends seconds to import it beside its backend
         logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
