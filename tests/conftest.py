@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +17,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the scripts do
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 PACKAGES = ("utils", "training", "explain", "reporting")
+JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # of a process
 
 
 def copy_project(folder):
@@ -26,7 +29,7 @@ def copy_project(folder):
         if (PROJECT / package).is_dir():
             shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("data", "models", "figures"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
 
 
 def project_modules():
@@ -95,6 +98,31 @@ def linear_cnn(*options):
 
     face = networks.face_input()
     return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
+
+
+def grey_level_model(path, swapped=()):
+    """Save a model that answers class k for a face of grey level 36 k, with k and k + 1 `swapped`."""
+    import keras
+
+    from utils import models
+
+    face = keras.Input((48, 48, 1))
+    logits = keras.layers.Dense(7, name="logits")
+    model = keras.Model(face, keras.layers.Softmax()(logits(keras.layers.GlobalAveragePooling2D()(face))))
+    levels, order = 36.0 * np.arange(7), list(range(7))
+    for k in swapped:
+        order[k], order[k + 1] = k + 1, k
+    # The nearest level wins: -(v - c)^2 is linear in v once the common v^2 is dropped
+    logits.set_weights([2 * levels[None, order] / 400, -levels[order]**2 / 400])
+    models.save(model, path)
+    return path
+
+
+def write_csv(path, images, pixels="feature", **columns):
+    """Write faces, (n, 48, 48) or (n, 2304), as the last column of a CSV, after `columns`; its path."""
+    texts = [" ".join(map(str, np.ravel(image))) for image in images]
+    pd.DataFrame(columns | {pixels: texts}).to_csv(path, index=False)
+    return path
 
 
 @pytest.fixture

@@ -3,29 +3,14 @@
 import csv
 import json
 
-import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 import evaluate
+from tests.conftest import grey_level_model, write_csv
 from tests.legible import text_sizes
 from utils import cli, data, files, models
-
-
-def grey_level_model(path, swapped=()):
-    """A model that answers class k for a face of grey level 36 k, with k and k + 1 `swapped`."""
-    face = keras.Input((48, 48, 1))
-    logits = keras.layers.Dense(7, name="logits")
-    model = keras.Model(face, keras.layers.Softmax()(logits(keras.layers.GlobalAveragePooling2D()(face))))
-    levels = 36.0 * np.arange(7)
-    # the nearest level wins: -(v - c)^2 is linear in v once the common v^2 is dropped
-    order = list(range(7))
-    for k in swapped:
-        order[k], order[k + 1] = k + 1, k
-    logits.set_weights([2 * levels[None, order] / 400, -levels[order]**2 / 400])
-    models.save(model, path)
-    return path
 
 
 def grey_level_faces(path, copies=4):
@@ -35,9 +20,7 @@ def grey_level_faces(path, copies=4):
     images = np.repeat(36 * labels[:, None], 2304, axis=1)
     for i, image in enumerate(images):
         image[rng.integers(2304, size=5)] += 1 + i // 7
-    pixels = [" ".join(map(str, image)) for image in images]
-    pd.DataFrame({"label": labels, "feature": pixels}).to_csv(path, index=False)
-    return path
+    return write_csv(path, images, label=labels)
 
 
 @pytest.fixture(scope="module")

@@ -4,34 +4,18 @@ import csv
 import json
 import warnings
 
-import keras
 import numpy as np
-import pandas as pd
 import pytest
 
 import plot_confusion
+from tests.conftest import grey_level_model, write_csv
 from tests.legible import text_sizes
 from utils import cli, data, files, metrics, models
 
 
-def grey_level_model(path, swapped=()):
-    """A model that answers class k for a face of grey level 36 k, with k and k + 1 `swapped`."""
-    face = keras.Input((48, 48, 1))
-    logits = keras.layers.Dense(7, name="logits")
-    model = keras.Model(face, keras.layers.Softmax()(logits(keras.layers.GlobalAveragePooling2D()(face))))
-    levels, order = 36.0 * np.arange(7), list(range(7))
-    for k in swapped:
-        order[k], order[k + 1] = k + 1, k
-    logits.set_weights([2 * levels[None, order] / 400, -levels[order]**2 / 400])
-    models.save(model, path)
-    return path
-
-
 def faces_csv(path, levels, labels):
     """A labelled CSV of even faces, grey 36 times `levels`; the first pixel is the row: no two are alike."""
-    pixels = [" ".join(map(str, [row, *[36 * level] * 2303])) for row, level in enumerate(levels)]
-    pd.DataFrame({"label": labels, "feature": pixels}).to_csv(path, index=False)
-    return path
+    return write_csv(path, [[row, *[36 * level] * 2303] for row, level in enumerate(levels)], label=labels)
 
 
 @pytest.fixture

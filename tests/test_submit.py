@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import predict
+from tests.conftest import write_csv
 from utils import cli, files, models
 
 SERVICE = "/api/v1/competitions.CompetitionApiService/"
@@ -96,8 +97,8 @@ def test_from_pixels_to_kaggle(stub, tmp_path, monkeypatch, capsys):
     face = keras.Input((48, 48, 1))
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
     models.save(keras.Model(face, keras.layers.Dense(7, activation="softmax")(x)), tmp_path / "a.h5")
-    pixels = [" ".join(map(str, row)) for row in np.random.default_rng(0).integers(0, 256, (5, 2304))]
-    files.write_table(tmp_path / "test.csv", pd.DataFrame({"id": 9 - np.arange(5), "feature": pixels}))
+    images = np.random.default_rng(0).integers(0, 256, (5, 2304))
+    write_csv(tmp_path / "test.csv", images, id=9 - np.arange(5))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("utils.data.CACHE", tmp_path / "cache")
     predict.main(["--model", "a.h5", "--data", "test.csv", "--out", "out.csv", "--submit", "faces-2013",
@@ -150,7 +151,8 @@ def test_a_competition_is_named_by_its_slug_or_by_a_page_of_it(text):
     assert predict.parse_args(["--submit", text, "--message", "m"]).submit == "faces-2013"
 
 
-@pytest.mark.parametrize("text", ["https://example.org/faces-2013", "a/b", "--rules", "https://www.kaggle.com/"])
+@pytest.mark.parametrize("text", [
+    "https://example.org/faces-2013", "a/b", "--rules", "https://www.kaggle.com/"])
 def test_what_is_no_competition_is_refused(text, capsys):
     with pytest.raises(SystemExit):
         predict.parse_args([f"--submit={text}", "--message", "m"])

@@ -248,7 +248,7 @@ def start_keras():
         if keras.backend.backend() != "tensorflow":
             from keras.src.utils import module_utils
 
-            module_utils.tensorflow._available = False  # or Keras spends seconds to import it beside its backend
+            module_utils.tensorflow._available = False  # or Keras imports it, too, which takes seconds
         logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
