@@ -72,18 +72,22 @@ def runs(tmp_path_factory):
     (folder / "small.py").write_text(SCRIPT)
     slurm = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
              "SLURM_LOCALID": "0"}
-    endless = f"{COMMON} 12 --epochs 100000 --name dies"
-    survivor, dying = (start(folder, f"{SHORT} two", endless, devices=2, env=slurm | {"SLURM_PROCID": number})
-                       for number in "01")
+    survivor, dying = pair = [
+        start(folder, f"{SHORT} two", f"{COMMON} 12 --epochs 100000 --name dies", devices=2,
+              env=slurm | {"SLURM_PROCID": number}) for number in "01"]
     checkpoint = folder / "models" / "dies.checkpoint.npz"
-    deadline = time.monotonic() + 300
-    while not checkpoint.exists():
-        assert time.monotonic() < deadline and survivor.poll() is None, survivor.communicate()
-        time.sleep(0.1)
-    dying.send_signal(signal.SIGKILL)
-    died = time.monotonic()
-    told = survivor.communicate(timeout=120)
-    seconds = time.monotonic() - died
+    deadline = time.monotonic() + 600
+    try:
+        while not checkpoint.exists():
+            assert time.monotonic() < deadline and survivor.poll() is None
+            time.sleep(0.1)
+        dying.send_signal(signal.SIGKILL)
+        died = time.monotonic()
+        told = survivor.communicate(timeout=120)
+        seconds = time.monotonic() - died
+    finally:
+        for process in pair:
+            process.kill()
     with np.load(checkpoint) as file:
         done = len(json.loads(str(file["about"]))["history"])
 

@@ -31,8 +31,9 @@ WIDTH = 32  # of the report's hidden layer where its size does not matter
 
 
 def without_figures(patch):
-    """Let runs draw their figures and write none; tests/test_scripts.py looks for the files."""
-    patch.setattr(figures, "save_figure", lambda figure, path: figures.plt.close(figure) or path)
+    """Let runs draw no figures; tests/test_scripts.py and tests/test_figures.py look at them."""
+    patch.setattr(figures, "training_figures", lambda card: None)
+    patch.setattr(figures, "draw_curves", lambda histories, path: path)
 
 
 @pytest.fixture(autouse=True)
