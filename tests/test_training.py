@@ -78,12 +78,25 @@ def train_until(epoch, monkeypatch, argv, script=train_dnn):
             script.main(argv)
 
 
+def small_cnn(*options):
+    """Stands in for the compact network where a test is about the state of a run: it has all its kinds."""
+    face = networks.face_input()
+    x = keras.layers.ReLU()(networks.convolution(networks.rescaled(face), 8, "conv", strides=4))
+    return networks.classifier(face, keras.layers.Flatten()(keras.layers.Dropout(0.3)(x)), "compact_cnn")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(networks, "compact_cnn", small_cnn)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The model of an uninterrupted run of three epochs of the compact network."""
+    """The model of an uninterrupted run of three epochs of `small_cnn`."""
     with pytest.MonkeyPatch.context() as patch:
         folder = move_project(tmp_path_factory.mktemp("whole"), patch)
         without_figures(patch)
+        patch.setattr(networks, "compact_cnn", small_cnn)
         train_cnn.main([*COMPACT, "--epochs", "3", "--name", "whole"])
     return folder / "models" / "whole.h5"
 
@@ -100,7 +113,9 @@ def checkpoint(tmp_path_factory):
 # ---- resuming ----------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_run_resumed_is_identical_to_an_uninterrupted_one(workspace, whole, monkeypatch, capsys):
+def test_a_stopped_run_resumed_is_identical_to_an_uninterrupted_one(
+    workspace, whole, small, monkeypatch, capsys
+):
     """Of a network with normalisation, averaged weights and mixing; test_faults.py kills real processes."""
     run = [*COMPACT, "--epochs", "3", "--name", "stopped"]
     train_until(2, monkeypatch, run, train_cnn)
@@ -257,9 +272,9 @@ def test_weights_that_are_not_finite_after_a_finite_loss_leave_the_last_good_one
 COMBINATIONS = [  # together they give every option of train_cnn.py a value; see the test below
     "--optimizer adam --learning-rate 0.001 --l2 0.001 --dropconnect 0.3 --extra-conv 1 --dropout "
     "0.1 --oversample --limit 24 --seed 3 --validation 0.3",
-    "--optimizer sgd --mix-until 0.5 --schedule cosine --warmup 0.3 --weight-decay 0.01 --ema 0.5 "
-    "--augment --rotation 5 --scale 0.1 --shift 2 --light 0.1 --erase 0.5 --mix 1 --label-smoothing "
-    "0.1 --keep last --half",
+    "--network compact --optimizer sgd --mix-until 0.5 --schedule cosine --warmup 0.3 --weight-decay 0.01 "
+    "--ema 0.5 --augment --rotation 5 --scale 0.1 --shift 2 --light 0.1 --erase 0.5 --mix 1 "
+    "--label-smoothing 0.1 --keep last --half",
     "--mix 1 --mix-until 0.5 --distill teacher.h5 --distill-weight 0.5 --temperature 3 --start-from "
     "teacher.h5 --validation labelled.csv --validation-labels labels.csv",
     "--recipe recipe.json",
@@ -422,7 +437,7 @@ def test_a_recipe_repeats_a_run_and_the_command_line_wins(workspace):
     assert third["arguments"]["learning_rate"] == 0.002
 
 
-def test_a_second_cycle_starts_from_the_weights_it_is_given(workspace, whole):
+def test_a_second_cycle_starts_from_the_weights_it_is_given(workspace, whole, small):
     shutil.copy(whole, "models/first.h5")
     train_cnn.main([*COMPACT, "--epochs", "1", "--name", "second", "--learning-rate", "1e-9", "--start-from",
                     # Its own teacher: layers of the same names
