@@ -27,8 +27,8 @@ train: setup
 lint: .venv/requirements-dev.done
 	$(PY) -m ruff check .
 
-test: lint
-	$(PY) -m pytest -n 2
+test: lint  # in two processes; a file's tests stay in one, which makes their fixtures once
+	$(PY) -m pytest -n 2 --dist loadfile
 
 bench: setup
 	$(PY) -m benchmarks.load

@@ -98,7 +98,7 @@ def written_sample(path):
     """A CSV of the built-in sample at `path`, four times over."""
     from utils.sample import sample_faces
 
-    images, labels = sample_faces()
+    images, labels = sample_faces(7000)
     rows = [f"{label},{' '.join(map(str, image.ravel()))}" for image, label in zip(images, labels)]
     path.write_text("\n".join(["label,feature", *rows * 4]) + "\n")
     return path

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +17,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the scripts do
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 PACKAGES = ("utils", "training", "explain", "reporting")
+JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # of a process
 
 
 def copy_project(folder):
@@ -26,7 +29,7 @@ def copy_project(folder):
         if (PROJECT / package).is_dir():
             shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("data", "models", "figures"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
 
 
 def project_modules():
@@ -95,6 +98,13 @@ def linear_cnn(*options):
 
     face = networks.face_input()
     return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
+
+
+def write_csv(path, images, pixels="feature", **columns):
+    """Write faces, (n, 48, 48) or (n, 2304), as the last column of a CSV, after `columns`; its path."""
+    texts = [" ".join(map(str, np.ravel(image))) for image in images]
+    pd.DataFrame(columns | {pixels: texts}).to_csv(path, index=False)
+    return path
 
 
 @pytest.fixture

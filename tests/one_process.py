@@ -2,6 +2,7 @@
 
 import json
 
+from tests.conftest import write_csv
 from utils.sample import sample_faces
 
 DRIVER = """
@@ -36,5 +37,4 @@ def run_all(suite, commands):
 def write_faces(path, rows, n=160):
     """Write the drawn faces at `rows` (a slice or indices of the first n) to `path` as a CSV."""
     images, labels = (array[rows] for array in sample_faces(n))
-    lines = [f"{label},{' '.join(map(str, image.ravel()))}" for image, label in zip(images, labels)]
-    path.write_text("\n".join(["label,feature", *lines]))
+    write_csv(path, images, label=labels)

@@ -7,19 +7,24 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from tests.conftest import PROJECT
+from tests.conftest import JAX, Suite
+from training import devices
 from utils import models
+from utils.cli import UserError
 
 pytest.importorskip("jax")
 
-# Stands in for train_cnn.py: a network that compiles quickly, with what could depend on the division of the
-# batch. Without a bias before the normalisation: its gradient is rounding noise, which Adam would enlarge.
+# Stands in for train_cnn.py: each argument holds the options of one run, so that a process starts JAX once.
+# The network compiles quickly and has what could depend on the division of the batch. Without a bias before
+# the normalisation: its gradient is rounding noise, which Adam would enlarge.
 SCRIPT = """
-import sys
+import contextlib, functools, sys
+from unittest.mock import patch
 import train_cnn
 from utils import cli
 
@@ -33,26 +38,24 @@ def network(*options):
     return networks.classifier(face, x, "small")
 
 train_cnn.builder = lambda args: network
-sys.argv[0] = "train_cnn.py"
-cli.run(train_cnn.main)
+runs, sys.argv = sys.argv[1:], ["train_cnn.py"]
+cli.start_keras()
+from training import devices
+devices.join = functools.cache(devices.join)
+for options in map(str.split, runs):
+    one_device = patch("jax.device_count", return_value=1)
+    with one_device if "one" in options else contextlib.nullcontext(), contextlib.suppress(SystemExit):
+        cli.run(functools.partial(train_cnn.main, options))
 """
-OPTIONS = "--data sample --limit 120 --validation 0.2 --batch-size 12 --precision float32 --augment --mix 0.5"
+COMMON = "--data sample --limit 120 --validation 0.2 --precision float32 --augment --mix 0.5 --batch-size"
+SHORT = f"{COMMON} 12 --epochs 2 --ema 0.9 --name"
 
 
-def start(folder, number=0, count=1, devices=1, slurm=False, port=0, options=()):
-    """Start process `number` of `count` in the background; returns the Popen."""
-    (folder / "small.py").write_text(SCRIPT)
-    env = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(PROJECT), "JAX_PLATFORMS": "cpu",
-                        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    if count > 1 and slurm:
-        env |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(count),
-                "SLURM_PROCID": str(number), "SLURM_LOCALID": "0"}
-    elif count > 1:
-        env |= {"KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
-                "KERAS_DISTRIBUTION_NUM_PROCESSES": str(count), "KERAS_DISTRIBUTION_PROCESS_ID": str(number)}
-    command = [sys.executable, "small.py", *OPTIONS.split(), *map(str, options)]
-    return subprocess.Popen(command, cwd=folder, env=env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+def start(folder, *runs, devices, env):
+    """Start a process that does the `runs` (options as text) on so many devices; returns the Popen."""
+    env = os.environ | JAX | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} | env
+    return subprocess.Popen([sys.executable, "small.py", *runs], cwd=folder, env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def free_port():
@@ -61,66 +64,74 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def weights(folder, name):
-    return models.load(folder / "models" / f"{name}.h5").get_weights()
-
-
 @pytest.fixture(scope="module")
-def one_device(tmp_path_factory):
-    """A project folder in which one process with one device has trained models/one.h5."""
-    from tests.conftest import Suite
-
+def runs(tmp_path_factory):
+    """What three processes did: two of Slurm with two devices each, one of which dies in their second run,
+    and one with four devices, which continues that run."""
     folder = Suite(tmp_path_factory.mktemp("devices")).folder
-    process = start(folder, options=["--epochs", "2", "--ema", "0.9", "--name", "one"])
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return folder
-
-
-@pytest.mark.parametrize(("count", "devices", "slurm"),
-                         [(1, 4, False), (2, 2, True)])
-def test_the_number_of_devices_and_processes_does_not_change_the_result(one_device, count, devices, slurm):
-    folder = one_device
-    name, port = f"p{count}d{devices}", free_port()
-    options = ["--epochs", "2", "--ema", "0.9", "--name", name]
-    processes = [start(folder, number, count, devices, slurm, port, options) for number in range(count)]
-    outputs = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0] * count, outputs
-    assert ["Wrote" in out for out, _ in outputs] == [number == 0 for number in range(count)]
-    for ours, theirs in zip(weights(folder, name), weights(folder, "one"), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
-
-
-def test_a_process_that_dies_ends_the_others_and_the_run_continues(one_device):
-    folder = one_device
-    name, port = "dies", free_port()
-    options = ["--epochs", "100000", "--name", name]
-    processes = [start(folder, number, 2, port=port, options=options) for number in range(2)]
-    checkpoint = folder / "models" / f"{name}.checkpoint.npz"
-    deadline = time.monotonic() + 300
-    while not checkpoint.exists():
-        assert time.monotonic() < deadline and processes[0].poll() is None, processes[0].communicate()
-        time.sleep(0.1)
-    processes[1].send_signal(signal.SIGKILL)
-    survivor, died = processes[0], time.monotonic()
-    _, errors = survivor.communicate(timeout=120)
-    assert time.monotonic() - died < 60
-    assert survivor.returncode == 2, errors
-    last = errors.strip().splitlines()[-1]
-    assert last.startswith("train_cnn.py: error: another process of this run has ended"), errors
-    processes[1].communicate()
-
+    (folder / "small.py").write_text(SCRIPT)
+    slurm = {"SLURM_JOB_ID": str(free_port()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2",
+             "SLURM_LOCALID": "0"}
+    survivor, dying = pair = [
+        start(folder, f"{SHORT} two", f"{COMMON} 12 --epochs 100000 --name dies", devices=2,
+              env=slurm | {"SLURM_PROCID": number}) for number in "01"]
+    checkpoint = folder / "models" / "dies.checkpoint.npz"
+    deadline = time.monotonic() + 600
+    try:
+        while not checkpoint.exists():
+            assert time.monotonic() < deadline and survivor.poll() is None
+            time.sleep(0.1)
+        dying.send_signal(signal.SIGKILL)
+        died = time.monotonic()
+        told = survivor.communicate(timeout=120)
+        seconds = time.monotonic() - died
+    finally:
+        for process in pair:
+            process.kill()
     with np.load(checkpoint) as file:
         done = len(json.loads(str(file["about"]))["history"])
-    again = start(folder, options=["--epochs", done + 1, "--name", name, "--resume"])
-    out, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, errors
-    assert f"resuming after epoch {done}" in out
+
+    job = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free_port()}",
+           "KERAS_DISTRIBUTION_NUM_PROCESSES": "1", "KERAS_DISTRIBUTION_PROCESS_ID": "0"}
+    process = start(folder, f"{COMMON} 10 --epochs 1 --name refused", f"{SHORT} one", f"{SHORT} four",
+                    f"{COMMON} 12 --epochs {done + 1} --name dies --resume", devices=4, env=job)
+    output, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return SimpleNamespace(models=folder / "models", survivor=(survivor.returncode, *told), seconds=seconds,
+                           dying=dying.communicate(), done=done, output=output, errors=errors)
 
 
-def test_a_batch_that_cannot_be_divided_is_refused(one_device):
-    folder = one_device
-    process = start(folder, devices=5, options=["--epochs", "1", "--name", "refused"])
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 2 and not (folder / "models" / "refused.h5").exists()
-    assert "--batch-size 12 cannot be shared by 5 devices; choose a multiple" in errors
+@pytest.mark.parametrize("name", ["two", "four"])
+def test_the_number_of_devices_and_processes_does_not_change_the_result(runs, name):
+    ours, one = (models.load(runs.models / f"{name}.h5").get_weights() for name in (name, "one"))
+    for weights, expected in zip(ours, one, strict=True):
+        np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_first_process_alone_prints_and_writes(runs):
+    assert "Wrote models/two.h5" in runs.survivor[1]
+    assert all(line.startswith("[Gloo]") for line in runs.dying[0].splitlines())  # which C++ prints
+
+
+def test_a_process_that_dies_ends_the_others_and_the_run_continues(runs):
+    status, _, errors = runs.survivor
+    assert status == 2 and runs.seconds < 60
+    last = errors.splitlines()[-1]
+    assert last.startswith("train_cnn.py: error: another process of this run has ended"), errors
+    assert f"resuming after epoch {runs.done}" in runs.output and (runs.models / "dies.h5").exists()
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(runs):
+    assert runs.errors == ("train_cnn.py: error: --batch-size 10 cannot be shared by 4 devices; "
+                           "choose a multiple\n")
+    assert not (runs.models / "refused.h5").exists()
+
+
+@pytest.mark.parametrize("variables", [{"KERAS_DISTRIBUTION_NUM_PROCESSES": "2"},
+                                       {"SLURM_STEP_NODELIST": "node[1-2]", "SLURM_NTASKS": "2"}])
+def test_several_processes_need_jax(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("keras.backend.backend", lambda: "tensorflow")
+    with pytest.raises(UserError, match="several processes need KERAS_BACKEND=jax"):
+        devices.join()

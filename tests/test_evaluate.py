@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import evaluate
+from tests.conftest import write_csv
 from tests.legible import text_sizes
 from tests.small_models import grey_level_model
 from utils import cli, data, files, models
@@ -20,9 +21,7 @@ def grey_level_faces(path, copies=4):
     images = np.repeat(36 * labels[:, None], 2304, axis=1)
     for i, image in enumerate(images):
         image[rng.integers(2304, size=5)] += 1 + i // 7
-    pixels = [" ".join(map(str, image)) for image in images]
-    pd.DataFrame({"label": labels, "feature": pixels}).to_csv(path, index=False)
-    return path
+    return write_csv(path, images, label=labels)
 
 
 @pytest.fixture(scope="module")

@@ -149,7 +149,7 @@ def test_an_output_never_replaces_another_file(folder, capsys):
     (["--layer", "conv9"], "layer conv9 does not exist; choose from rescaling"),
     (["--layer", "conv9", "--data", "nowhere.csv"], "layer conv9 does not exist"),  # before faces are loaded
     (["--layer", "flatten"], "layer flatten gives no maps; choose from"),
-    (["--index", "7000"], "--index 7000 is out of range; built-in sample has training images 0 to 6999"),
+    (["--index", "3500"], "--index 3500 is out of range; built-in sample has training images 0 to 3499"),
     (["--tv", "1"], "belong to --parametrization pixel"),
     (["--model", "models/flat.keras"], "no convolution"),
     (["--model", "models/flat.keras", "--kernels"], "no convolution"),

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import train_cnn
-from tests.conftest import linear_cnn
+from tests.conftest import linear_cnn, write_csv
 from training import networks
 from training.augmentation import Augmentation
 from training.batches import Batches
@@ -23,9 +23,7 @@ SHORT = ["--epochs", "1", "--batch-size", "16", "--precision", "float32"]
 def faces_file(workspace, monkeypatch):
     """A file of 90 drawn faces, which unlike the built-in sample counts as real data."""
     monkeypatch.setattr(networks, "report_cnn", linear_cnn)
-    pixels = [" ".join(map(str, image.ravel())) for image in IMAGES]
-    pd.DataFrame({"label": LABELS, "feature": pixels}).to_csv("faces.csv", index=False)
-    return str(workspace / "faces.csv")
+    return str(write_csv(workspace / "faces.csv", IMAGES, label=LABELS))
 
 
 def test_folds_hold_each_face_out_once_and_keep_identical_images_together():

@@ -10,6 +10,7 @@ import scipy.stats
 import sklearn.calibration
 import sklearn.metrics
 
+from tests.conftest import write_csv
 from utils import data, evaluation, files, metrics, models
 from utils.cli import UserError
 
@@ -232,10 +233,8 @@ def test_bins_of_confidence_are_those_of_scikit_learn():
 
 
 def written_csv(path, usage=True, n=60):
-    frame = pd.DataFrame({"emotion": np.arange(n) % 7, "Usage": [data.USAGES[i % 3] for i in range(n)],
-                          "pixels": [" ".join(map(str, image.ravel())) for image in faces(n, seed=5)]})
-    frame.drop(columns=[] if usage else "Usage").to_csv(path, index=False)
-    return path
+    usages = {"Usage": [data.USAGES[i % 3] for i in range(n)]} if usage else {}
+    return write_csv(path, faces(n, seed=5), "pixels", emotion=np.arange(n) % 7, **usages)
 
 
 def written_card(path, source, validation="0.2", limit=None, labels=None):

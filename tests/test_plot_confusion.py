@@ -5,10 +5,10 @@ import json
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import plot_confusion
+from tests.conftest import write_csv
 from tests.legible import text_sizes
 from tests.small_models import grey_level_model
 from utils import cli, data, files, metrics, models
@@ -16,9 +16,7 @@ from utils import cli, data, files, metrics, models
 
 def faces_csv(path, levels, labels):
     """A labelled CSV of even faces, grey 36 times `levels`; the first pixel is the row: no two are alike."""
-    pixels = [" ".join(map(str, [row, *[36 * level] * 2303])) for row, level in enumerate(levels)]
-    pd.DataFrame({"label": labels, "feature": pixels}).to_csv(path, index=False)
-    return path
+    return write_csv(path, [[row, *[36 * level] * 2303] for row, level in enumerate(levels)], label=labels)
 
 
 @pytest.fixture

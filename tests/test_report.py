@@ -25,7 +25,7 @@ from reporting import claims, page, results, scripts
 from reporting.findings import all_findings, answers, tally
 from reporting.text import LANGUAGES, ORIGINAL, WORDS, label, sentence
 from tests import report_example
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, write_csv
 from utils import cli, data, models
 from utils.cli import UserError
 
@@ -456,8 +456,7 @@ def finished(tmp_path_factory):
     for path in (PROJECT / "models").glob("fer2013-*"):
         (folder / "models" / path.name).symlink_to(path)
     faces = data.load_faces("sample").take(slice(0, 140))
-    pixels = [" ".join(map(str, image.ravel())) for image in faces.images]
-    pd.DataFrame({"label": faces.labels, "feature": pixels}).to_csv(folder / "faces.csv", index=False)
+    write_csv(folder / "faces.csv", faces.images, label=faces.labels)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MODELS", "FIGURES"):
             patch.setattr(models, name, folder / name.lower())

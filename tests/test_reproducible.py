@@ -16,8 +16,9 @@ from keras import layers
 from packaging.requirements import Requirement
 from PIL import Image
 
-from tests.conftest import PROJECT, Suite
+from tests.conftest import JAX, PROJECT, Suite
 from tests.one_process import run_all, write_faces
+from training import networks
 from utils import models
 
 DATA = ("--data", "faces.csv")
@@ -42,6 +43,7 @@ from training.model import TrainingModel
 from utils.sample import sample_faces
 images, labels = sample_faces(96)
 keras.config.set_dtype_policy("float32")
+networks.DENSE_UNITS = 32
 network = networks.report_cnn(dropout=0.0)
 rng = np.random.default_rng(0)
 network.set_weights([rng.normal(0, (2 / max(np.prod(w.shape[:-1]), 1)) ** 0.5, w.shape) * (len(w.shape) > 1)
@@ -125,12 +127,11 @@ def test_no_figure_says_when_or_by_what_it_was_drawn(two_runs):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="half of it runs in this process")
-def test_tensorflow_and_jax_see_the_same_batches_and_agree(capsys):
+def test_tensorflow_and_jax_see_the_same_batches_and_agree(capsys, monkeypatch):
     pytest.importorskip("jax")
-    env = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": str(PROJECT),
-                        "XLA_FLAGS": "--xla_backend_optimization_level=1"}
+    monkeypatch.setattr(networks, "DENSE_UNITS", 32)  # as the script below does, and undone
     done = subprocess.run([sys.executable, "-c", FEW_STEPS], cwd=PROJECT, capture_output=True, text=True,
-                          check=False, env=env)
+                          check=False, env=os.environ | JAX)
     assert done.returncode == 0, done.stderr
     exec(FEW_STEPS, {})
     a, b = (json.loads(text.splitlines()[-1]) for text in (capsys.readouterr().out, done.stdout))

@@ -183,7 +183,7 @@ def test_a_binary_classifier_explains_both_its_classes(folder, capsys):
 
 def test_mean_maps(folder):
     table = folder.run(*TINY, "--mean-maps")
-    assert table.n[table.faces == "all"].sum() == 7000
+    assert table.n[table.faces == "all"].sum() == 3500
     np.testing.assert_allclose(table.filter(like="third").sum(axis=1), 1, rtol=1e-6)
     assert "tiny_saliency_mean_gradient_sample.png" in folder.files()
 
@@ -216,7 +216,7 @@ def test_an_output_never_replaces_another_file(folder, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
-    (["--index", "7000"], "--index 7000 is out of range; built-in sample has training images 0 to 6999"),
+    (["--index", "3500"], "--index 3500 is out of range; built-in sample has training images 0 to 3499"),
     (["--method", "lime"], "invalid choice: 'lime' (choose from"),
     (["--target", "joy"], "--target 'joy' is none of predicted, true, contrastive, angry, disgust"),
     (["--layer", "conv9", "--method", "grad-cam"],

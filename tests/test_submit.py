@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import predict
+from tests.conftest import write_csv
 from tests.small_models import random_model
 from utils import cli, files
 
@@ -94,8 +95,8 @@ def predicted(tmp_path):
 @client
 def test_from_pixels_to_kaggle(stub, tmp_path, monkeypatch, capsys):
     random_model(tmp_path / "a.h5")
-    pixels = [" ".join(map(str, row)) for row in np.random.default_rng(0).integers(0, 256, (5, 2304))]
-    files.write_table(tmp_path / "test.csv", pd.DataFrame({"id": 9 - np.arange(5), "feature": pixels}))
+    images = np.random.default_rng(0).integers(0, 256, (5, 2304))
+    write_csv(tmp_path / "test.csv", images, id=9 - np.arange(5))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("utils.data.CACHE", tmp_path / "cache")
     predict.main(["--model", "a.h5", "--data", "test.csv", "--out", "out.csv", "--submit", "faces-2013",
@@ -148,7 +149,8 @@ def test_a_competition_is_named_by_its_slug_or_by_a_page_of_it(text):
     assert predict.parse_args(["--submit", text, "--message", "m"]).submit == "faces-2013"
 
 
-@pytest.mark.parametrize("text", ["https://example.org/faces-2013", "a/b", "--rules", "https://www.kaggle.com/"])
+@pytest.mark.parametrize("text", [
+    "https://example.org/faces-2013", "a/b", "--rules", "https://www.kaggle.com/"])
 def test_what_is_no_competition_is_refused(text, capsys):
     with pytest.raises(SystemExit):
         predict.parse_args([f"--submit={text}", "--message", "m"])

@@ -1,5 +1,6 @@
 """sweep.py: trials that processes share, killed and continued; the best trial's recipe; the effects."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 import sweep
 import train_cnn
-from tests.conftest import linear_cnn
+from tests.conftest import copy_project, linear_cnn
 from training import networks
 from utils import files
 from utils.cli import UserError
@@ -76,17 +77,29 @@ def test_a_trial_that_runs_elsewhere_is_left_alone(quick):
         assert [trial.state.name for trial in study.trials] == ["RUNNING", "COMPLETE"]
 
 
-def test_a_killed_search_continues(suite):
-    argv = ["sweep.py", *SHORT, "--trials", "3", "--no-prune"]
-    command = [sys.executable, *argv]
-    with subprocess.Popen(command, cwd=suite.folder, stdout=subprocess.PIPE, text=True) as worker:
+QUICK_SWEEP = inspect.getsource(linear_cnn) + """
+import sweep
+from training import networks
+from utils import cli
+
+networks.report_cnn = linear_cnn
+cli.run(sweep.main)
+"""
+
+
+def test_a_killed_search_continues(quick, capsys):
+    argv = [*SHORT, "--trials", "3", "--no-prune"]
+    copy_project(quick)
+    (quick / "quick_sweep.py").write_text(QUICK_SWEEP)
+    command = [sys.executable, "quick_sweep.py", *argv]
+    with subprocess.Popen(command, cwd=quick, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout.readline().startswith("trial   0")
-        while not list((suite.folder / "models").glob("sweep.trial-1.lock")):
-            time.sleep(0.05)
+        while not list((quick / "models").glob("sweep.trial-1.lock")):
+            time.sleep(0.01)
         os.kill(worker.pid, signal.SIGKILL)
-    out, _ = suite.run(*argv)
-    assert "4 trials: 3 complete, 1 fail" in out
-    assert not list((suite.folder / "models").glob("*.lock"))
+    sweep.main(argv)
+    assert "4 trials: 3 complete, 1 fail" in capsys.readouterr().out
+    assert not list((quick / "models").glob("*.lock"))
 
 
 @pytest.mark.parametrize("folds", [[], ["--folds", "2"]])

@@ -5,6 +5,7 @@ import pytest
 
 import evaluate
 import train_cnn
+from tests.conftest import write_csv
 from training.batches import Batches
 from utils import data
 from utils.cli import UserError
@@ -75,9 +76,7 @@ def test_a_network_learns_the_votes_and_is_evaluated_on_them(workspace, monkeypa
     monkeypatch.setattr(evaluate, "TURN", 0.001)
     monkeypatch.setattr(evaluate, "ROUNDS", 1)
     images, labels = sample_faces(200)
-    pixels = [" ".join(map(str, image.ravel())) for image in images]
-    (workspace / "faces.csv").write_text("label,feature\n" + "\n".join(
-        f"{label},{text}" for label, text in zip(labels, pixels)) + "\n")
+    write_csv("faces.csv", images, label=labels)
     path = votes_file(workspace / "v.csv", [("Training", [1, 0, 9] + [0] * 7)] * 200)
     card = train_cnn.main(["--data", "faces.csv", "--labels-from", str(path), "--epochs", "2", "--name", "v",
                            "--precision", "float32"])

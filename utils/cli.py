@@ -262,6 +262,10 @@ def start_keras():
             import keras
 
             keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
+            if keras.backend.backend() != "tensorflow":
+                from keras.src.utils import module_utils
+
+                module_utils.tensorflow._available = False  # or Keras imports it, too, which takes seconds
             logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
