@@ -68,6 +68,7 @@ def main(argv=None):
     limit = evaluation.split_of(paths["cnn"])["limit"]
     trained_on = results.data_results(training, limit)
     claims_path = models.FIGURES / "claims.json"
+    sweep, commands["sweep"], figures["sweep"] = find_sweep(args)
     measured = {
         "data": trained_on,
         "evaluated": {"source": evaluated.source, "rows": len(evaluated),
@@ -77,6 +78,7 @@ def main(argv=None):
         "confusion": results.confusion_results(drawn["confusion"], trained_on),
         "saliency": results.saliency_results(logits, evaluated, drawn["saliency"]),
         "filters": results.filter_results(drawn["filters"], min(args.limit or FILTER_FACES, len(training))),
+        "sweep": sweep,
         "claims": read_json(claims_path) if claims_path.exists() else None,
     }
 
@@ -157,6 +159,18 @@ def find_networks(args):
                                 "--models released")
             run(*training, "--name", name, *given(args, "data", "limit", "epochs"), quiet=False)
     return paths
+
+
+def find_sweep(args):
+    """What sweep.py found (dict, None without a search), its command and its figures."""
+    from utils import models
+
+    name = "fer2013-sweep" if args.models == "released" else "sweep"
+    path = models.MODELS / f"{name}.json"
+    if not path.exists():
+        return None, "python sweep.py", []
+    sweep = read_json(path)
+    return sweep, sweep["search"], sorted(models.FIGURES.glob(f"{name}_*.png"))
 
 
 def choose_faces(args, paths):

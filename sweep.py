@@ -334,8 +334,9 @@ def write_results(study, args, fixed):
     files.write_json(recipe_path, {
         "name": args.name, "command": command, "validation_accuracy": study.best_value,
         "arguments": recipes.as_json(train_cnn.parse_args([*best, "--name", args.name])),
+        "search": f"python sweep.py --name {args.name} --trials {args.trials} {study.user_attrs['search']}",
         "trials": len(table), "finished": len(finished), "confirmed": confirmed,
-        "effects": effects.astype(object).where(effects.notna(), None).to_dict("records")})
+        "effects": effects})
     return [*written, recipe_path, *draw(study, finished, space, figure_paths)]
 
 
@@ -348,18 +349,17 @@ def confirmation(study, args, best):
         return None
     own, accuracies = zip(*(study.user_attrs[key] for key in keys))
     differences = [accuracy - before for before, accuracy in zip(own, accuracies)]
-    return {"own": own, "best": accuracies, "difference": interval_of_mean(differences)}
+    return {"seeds": len(keys), "own": own, "best": accuracies, "difference": interval_of_mean(differences)}
 
 
 def value_effects(finished, space):
     """Mean accuracy of the finished trials with each value, and its difference from that with the option's
-    first value, with Welch's 95 % interval: a DataFrame of option, value, trials, accuracy, difference, low
-    and high, the last four 0-1 or nan.
+    first value, with Welch's 95 % interval: a list of {"option", "value", "trials", "accuracy" (0-1 or None),
+    "difference": [value, low, high] or None where there is nothing to compare}.
 
     finished: DataFrame of complete trials, columns `accuracy` (0-1) and one per option. With --sampler tpe or
     pruning the trials are not a fair sample, so the differences are a hint only.
     """
-    import pandas as pd
     from scipy import stats
 
     rows = []
@@ -369,28 +369,31 @@ def value_effects(finished, space):
         groups = [finished["accuracy"][finished[option].map(lambda x, choice=choice: same(x, choice))]
                   for choice in choices]
         for choice, group in zip(choices, groups):
-            row = {"option": f"--{option}", "value": "its own" if choice is None else str(choice),
-                   "trials": len(group), "accuracy": group.mean()}
-            if group is not groups[0]:
-                row["difference"] = group.mean() - groups[0].mean()
-                if min(len(group), len(groups[0])) > 1 and group.var() + groups[0].var() > 0:
-                    test = stats.ttest_ind(group, groups[0], equal_var=False)
-                    row["low"], row["high"] = test.confidence_interval()
+            row = {"option": f"--{option}", "value": choice, "trials": len(group),
+                   "accuracy": float(group.mean()) if len(group) else None, "difference": None}
+            if group is not groups[0] and min(len(group), len(groups[0])) > 1:
+                low, high = stats.ttest_ind(group, groups[0], equal_var=False).confidence_interval()
+                if low == low:  # nan where the accuracies are all the same
+                    row["difference"] = [float(group.mean() - groups[0].mean()), float(low), float(high)]
             rows.append(row)
-    return pd.DataFrame(rows, columns=["option", "value", "trials", "accuracy", "difference", "low", "high"])
+    return rows
 
 
 def print_effects(effects):
     """Print what `value_effects` returns, in per cent and percentage points."""
+    import pandas as pd
 
-    def text(value, form="+.2f"):
-        return "" if value != value else f"{100 * value:{form}}"
+    from utils.metrics import percent
 
-    cli.print_table(effects[["option", "value", "trials"]].assign(**{
-        "accuracy %": effects["accuracy"].map(lambda value: text(value, ".2f")),
-        "difference": effects["difference"].map(text),
-        "95 % interval": [f"[{text(low)}, {text(high)}]" if low == low else ""
-                          for low, high in zip(effects["low"], effects["high"])]}))
+    cli.print_table(pd.DataFrame([{
+        "option": row["option"], "value": value_text(row["value"]), "trials": row["trials"],
+        "accuracy %": percent(row["accuracy"]), "difference, points": percent(row["difference"], "+.1f")}
+        for row in effects]))
+
+
+def value_text(value):
+    return "its own" if value is None else {True: "yes", False: "no"}[value] if isinstance(value, bool) else (
+        f"{value:g}")
 
 
 def same(value, choice):
@@ -436,10 +439,9 @@ def draw(study, finished, space, paths):
         axes.plot(lines[row], color=colors[row], linewidth=1, alpha=0.8)
     for x, choices in enumerate(space.values()):
         axes.axvline(x, color="#BBBBBB", linewidth=0.8, zorder=0)
-        names = ["its own" if choice is None else f"{choice:g}" if not isinstance(choice, bool) else
-                 "yes" if choice else "no" for choice in choices]
-        for name, y in zip(names, np.linspace(0, 1, len(names))):
-            axes.text(x, y, name, fontsize=7, ha="center", va="center",
+        for choice, y in zip(choices, np.linspace(0, 1, len(choices))):
+            text = f"{choice:g}" if isinstance(choices, tuple) else value_text(choice)
+            axes.text(x, y, text, fontsize=7, ha="center", va="center",
                       bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1})
     axes.set_xticks(range(len(space) + 1), [*space, "accuracy"], rotation=30, ha="right")
     axes.yaxis.set_visible(False)

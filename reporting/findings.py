@@ -32,6 +32,7 @@ def all_findings(results):
     """
     findings = {
         "cnn": cnn_findings(results),
+        "sweep": sweep_findings(results["sweep"]),
         "dnn": dnn_findings(results),
         "confusion": confusion_findings(results["confusion"], results["data"]),
         "saliency": saliency_findings(results["saliency"]),
@@ -86,6 +87,13 @@ def cnn_findings(results):
     findings += [Finding("overfitting", decide(overfits, end["gap"] <= 0)),
                  Finding("oversampling", is_better(oversampled["against_cnn"]))]
     return findings + [Finding("oversampling_test")] * bool(oversampled["test"])
+
+
+def sweep_findings(sweep):
+    if not sweep:
+        return [Finding("sweep_none")]
+    keys = ["sweep", *["sweep_confirmed"] * bool(sweep["confirmed"]), "sweep_effects"]
+    return [Finding(key) for key in keys]
 
 
 def dnn_findings(results):

@@ -34,11 +34,13 @@ def compose(results, commands, drawn, language):
     listed = answers(results, findings)
     short = {section: {"section": section} | sentence(finding, results, language)
              for section, finding in listed.items()}
+    texts = {section: listed[0]["text"] for section, listed in sections.items() if listed} | {
+        section: answer["text"] for section, answer in short.items()}
     return {"language": language, "results": results,
             "notes": [sentence(one, results, language) for one in findings["data"] if one.key in NOTES],
             "answers": list(short.values()), "sections": sections,
             "figures": {section: [{"path": relative_path(path), "label": Path(path).stem,
-                                   "alt": label("alt", language, Path(path).stem, short[section]["text"]),
+                                   "alt": label("alt", language, Path(path).stem, texts[section]),
                                    "command": commands[section]} for path in drawn.get(section, ())]
                         for section in sections},
             "commands": [*dict.fromkeys(commands.values())]}
@@ -61,6 +63,21 @@ def model_table(results, language):
         evaluated: percent(network["evaluated"]),
         "test": percent(network["test"] and network["test"]["accuracy"]),
     } for role, network in results["models"].items()], language)
+
+
+def sweep_table(effects, language):
+    """What each value of an option was worth (see `sweep.value_effects`) as a DataFrame of text."""
+    names = {None: "value_own", True: "value_yes", False: "value_no"}
+
+    def text(value):
+        is_named = value is None or isinstance(value, bool)
+        return label(names[value], language) if is_named else f"{value:g}"
+
+    return translated([{
+        "option": effect["option"], "value": text(effect["value"]), "trials": str(effect["trials"]),
+        "mean": percent(effect["accuracy"]),
+        "difference": percent(effect["difference"], "+.1f"),
+    } for effect in effects], language)
 
 
 def claim_table(claims, language):
@@ -97,6 +114,8 @@ def render(template, report, **values):
     tables = {"data": (label("networks", language), model_table(results, language)),
               **{role: (label("layers", language, results["models"][role]["name"]),
                         translated(results["models"][role]["layers"], language)) for role in ("cnn", "dnn")}}
+    if results["sweep"]:
+        tables["sweep"] = label("sweep_table", language), sweep_table(results["sweep"]["effects"], language)
     if results["claims"]:
         tables["claims"] = label("claim_table", language), claim_table(results["claims"], language)
     return environment.get_template(template).render(

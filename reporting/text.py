@@ -16,6 +16,8 @@ FORMS = {  # a number and its sign stay on one line
     "pct0": lambda share: f"{100 * share:.0f}\u00a0%",
     "ci": lambda interval: "{:.1f}\u00a0% [{:.1f},\u00a0{:.1f}]".format(*(100 * share for share in interval)),
     "points": lambda difference: f"{100 * difference:+.1f}".replace("-", "\u2212"),
+    "points_ci": lambda interval: "{:+.1f} [{:+.1f},\u00a0{:+.1f}]".format(
+        *(100 * difference for difference in interval)).replace("-", "\u2212"),
     "size": lambda difference: f"{100 * difference:.1f}",
     "p": lambda p: f"<\u00a0{SMALLEST_P}" if p < SMALLEST_P else f"=\u00a0{p:.2g}",
 }

@@ -96,6 +96,15 @@ def results():
                      "times_data": 8.52, "eta_squared": 0.038,
                      "most_telling": {"filter": 7, "eta_squared": 0.247},
                      "image_share_active": 0.076, "image_silent": 8}],
+        "sweep": {
+            "command": "python train_cnn.py --batch-size 40 --augment", "trials": 41, "finished": 12,
+            "search": "python sweep.py --trials 40", "validation_accuracy": 0.5873,
+            "confirmed": {"seeds": 3, "own": [0.5, 0.51, 0.52], "best": [0.52, 0.52, 0.53],
+                          "difference": [0.0133, -0.001, 0.0277]},
+            "effects": [{"option": "--dropout", "value": None, "trials": 5, "accuracy": 0.55,
+                         "difference": None},
+                        {"option": "--dropout", "value": 0.5, "trials": 7, "accuracy": 0.56,
+                         "difference": [0.01, -0.012, 0.032]}]},
         "claims": {"data": "data/train.csv", "rows": 28709, "seeds": 3, "margin_points": 1.0, "level": 0.95,
                    "score": "validation", "claims": claims},
     }
@@ -134,4 +143,4 @@ def report(folder, language):
                 **dict.fromkeys(("confusion", "saliency", "filters"), "python plot_confusion.py")}
     return page.compose(results(), commands, {}, language) | {"figures": {
         **{section: [figure] for section in ("cnn", "dnn", "confusion", "saliency", "filters")},
-        "data": [], "claims": []}}
+        "data": [], "sweep": [], "claims": []}}
