@@ -198,7 +198,7 @@ def show_filters(study):
         if not len(order):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(faces)} faces; nothing to show")
             continue
-        shown = (f"of {(~dead).sum()} filters{' that are not dead' * dead.any()}, "
+        shown = (f"of {(~dead).sum()} filters{' that are not dead' * bool(dead.any())}, "
                  + ("highest η² first" if is_labelled else "by number"))
         table, tables[f"images_{layer}"] = show_maximized(study, layer, order, answers, eta, shown)
         tables[f"filters_{layer}"] = table
@@ -225,15 +225,28 @@ def field_text(study, layer):
     return "{1:.0f}x{0:.0f} px".format(*field.size)
 
 
-def beyond_data(study, table):
-    """Whether images excite filters more than the data do, in words, and why if not.
+def climb(study, canvas, channels, signs, extremes, label):
+    """Images of each channel (int, n) of a canvas by gradient ascent: an Ascent for each of `signs`, and a
+    DataFrame, a row a sign and channel: filter, sign, activation, data_extreme (of `extremes`, {sign: float
+    (channels,)}) and times_data, their ratio."""
+    import pandas as pd
 
-    table: a DataFrame with a row an image, the filter's name in the first column, and sign, activation and
-    data_extreme.
-    """
+    from explain import activation_maximization as maximization
+
+    ascents = [maximization.ascend(canvas, channels, SIGNS[sign], label=label, **study.options)
+               for sign in signs]
+    table = pd.concat(
+        pd.DataFrame({"filter": channels, "sign": sign, "activation": ascent.activations,
+                      "data_extreme": extremes[sign][channels]}) for sign, ascent in zip(signs, ascents))
+    extreme = table.data_extreme.where(table.data_extreme != 0)
+    return ascents, table.assign(times_data=table.activation / extreme)
+
+
+def beyond_data(study, table):
+    """Whether the images of `climb` excite filters more than the data do, in words, and why if not."""
     args, sign = study.args, table.sign.map(SIGNS)
-    times = (table.activation / table.data_extreme.where(table.data_extreme != 0)).median()
-    below = table[sign * table.activation <= sign * table.data_extreme].iloc[:, 0].astype(str)
+    times = table.times_data.median()
+    below = table["filter"][sign * table.activation <= sign * table.data_extreme].astype(str)
     text = (f"The median synthesised image reaches {times:.1f} times what the most extreme of "
             f"{len(study.faces):,} faces does; ")
     if below.empty:
@@ -248,22 +261,15 @@ def beyond_data(study, table):
 
 def show_maximized(study, layer, order, answers, eta, shown):
     """The sheets of synthesised images; returns their table, one row a filter and sign, and the images."""
-    import pandas as pd
-
     from explain import activation_maximization as maximization
 
-    args = study.args
-    extremes = {("channel", "max"): answers.mean.max(0), ("channel", "min"): answers.low_mean.min(0),
-                ("neuron", "max"): answers.peak.max(0), ("neuron", "min"): answers.low_peak.min(0)}
-    canvas, ascents, tables = maximization.canvas(study.model, layer, args.objective), [], []
-    for sign in args.signs:
-        ascents.append(maximization.ascend(canvas, order, SIGNS[sign], label=layer, **study.options))
-        reached, extreme = ascents[-1].activations, extremes[args.objective, sign][order]
-        tables.append(pd.DataFrame({
-            "filter": order, "objective": args.objective, "sign": sign, "activation": reached,
-            "data_extreme": extreme, "times_data": reached / np.where(extreme == 0, np.nan, extreme),
-            "eta_squared": eta[order], "steps": args.steps, "seed": args.seed}))
-    table = pd.concat(tables)
+    args, canvas = study.args, maximization.canvas(study.model, layer, study.args.objective)
+    extremes = {"max": answers.mean.max(0), "min": answers.low_mean.min(0)}
+    if args.objective == "neuron":
+        extremes = {"max": answers.peak.max(0), "min": answers.low_peak.min(0)}
+    ascents, table = climb(study, canvas, order, args.signs, extremes, layer)
+    table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
+                         seed=args.seed)
     if args.progress:
         show_progress(study, layer, order, canvas, ascents[0])
 
@@ -307,16 +313,14 @@ def show_outputs(study, layer, order, shown):
 
 def show_patches(study, layer, order, answers, shown):
     """The data's best patches of each filter beside the image synthesised for its middle unit."""
-    import pandas as pd
-
     from explain import activation_maximization as maximization
     from explain.receptive_field import patch
 
     canvas = maximization.canvas(study.model, layer, "neuron")
-    ascent = maximization.ascend(canvas, order, label=layer, **study.options)
+    (ascent,), reached = climb(study, canvas, order, ["max"], {"max": answers.peak.max(0)}, layer)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
     cells, captions, table = [], [], []
-    for c, image, reached in zip(order, canvas.crop(ascent.images), ascent.activations):
+    for c, image, activation in zip(order, canvas.crop(ascent.images), ascent.activations):
         rows, units = maximization.best_images(answers, c, study.args.patches, groups)
         values = answers.peak[rows, c]
         faces = models.prepare(study.faces.images[rows], study.model)[..., 0]
@@ -324,14 +328,12 @@ def show_patches(study, layer, order, answers, shown):
         missing = np.subtract(patches[0].shape, image.shape)
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])
-        captions.append(f"#{c}: synthesised {reached:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
+        captions.append(f"#{c}: synthesised {activation:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
         table += [{"filter": c, "rank": rank, "index": row, "label": "" if labels is None else labels[row],
                    "activation": value, "y": y, "x": x}
                   for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
-    reached = pd.DataFrame({"filter": order, "sign": "max", "activation": ascent.activations,
-                            "data_extreme": answers.peak[:, order].max(0)})
     figures = draw_sheets(
-        f"{study.name}, {layer}: the image synthesised for a filter's middle unit, then the patches of "
+        f"{study.name}, {layer}: image of the middle unit's maximum, and the patches of "
         f"{len(study.faces):,} faces that excite it most", shown, np.array(cells), captions,
         f"Each unit sees {field_text(study, layer)} (blue: outside the face). {beyond_data(study, reached)}",
         columns=2)
@@ -376,33 +378,30 @@ def show_progress(study, layer, order, canvas, ascent):
 
 def show_classes(study):
     """The image that maximises each class's logit, beside the face of the data that does."""
-    import pandas as pd
-
     from explain import activation_maximization as maximization
     from explain import faithfulness
 
-    args, logits = study.args, study.logits
-    names, canvas = models.class_names(logits), maximization.Canvas(logits)
+    args, logits, captions = study.args, study.logits, models.class_names(study.logits)
     on_data = models.predict(logits, study.faces.images)
-    tiles, tables = [], []
-    for sign in args.signs:
-        ascent = maximization.ascend(canvas, range(len(names)), SIGNS[sign], label="classes", **study.options)
-        best = (SIGNS[sign] * on_data).argmax(0)
-        tiles += [ascent.images, models.prepare(study.faces.images[best], logits)[..., 0]]
-        tables.append(pd.DataFrame({
-            "class": names, "sign": sign, "logit": ascent.activations,
-            "probability": np.diag(faithfulness.probabilities(logits, ascent.images)),
-            "best_index": best, "its_logit": on_data.max(0) if sign == "max" else on_data.min(0)}))
-    table = pd.concat(tables).sort_index(kind="stable")  # class by class
-    captions = names.copy()
-    for code, row in zip(table.index, table.itertuples()):
-        captions[code] += f"\nlogit {row.logit:.3g}, index {row.best_index} {row.its_logit:.3g}"
+    ascents, table = climb(study, maximization.Canvas(logits), np.arange(len(captions)), args.signs,
+                           {"max": on_data.max(0), "min": on_data.min(0)}, "classes")
+    best = {"max": on_data.argmax(0), "min": on_data.argmin(0)}
+    tiles = [images for sign, ascent in zip(args.signs, ascents) for images in (
+        ascent.images, models.prepare(study.faces.images[best[sign]], logits)[..., 0])]
+    table.insert(0, "class", np.array(captions)[table["filter"]])
+    table["probability"] = np.concatenate(
+        [np.diag(faithfulness.probabilities(logits, ascent.images)) for ascent in ascents])
+    table["best_index"] = np.concatenate([best[sign] for sign in args.signs])
+    for row in table.itertuples():
+        captions[row.filter] += f"\nlogit {row.activation:.3g}, index {row.best_index} {row.data_extreme:.3g}"
     figure = draw_sheet(
         f"{study.name}: images of the {args.goal} of each class's logit,\n"
         f"each beside the most extreme of {len(study.faces):,} faces", np.stack(tiles, 1), captions,
-        beyond_data(study, table.rename(columns={"logit": "activation", "its_logit": "data_extreme"})),
-        columns=4 // len(args.signs))
-    cli.print_table(table.round(3).rename(columns=lambda name: name.replace("_", " ")))
+        beyond_data(study, table.assign(filter=table["class"])), columns=4 // len(args.signs))
+    table = table.sort_index(kind="stable").drop(columns=["filter", "times_data"]).rename(
+        columns={"activation": "logit", "data_extreme": "its_logit"})  # class by class
+    text = table.assign(**table.select_dtypes("floating").map("{:.3g}".format))
+    cli.print_table(text.rename(columns=lambda name: name.replace("_", " ")))
     return study.write("classes", table, {".png": figure})
 
 
@@ -430,7 +429,7 @@ def show_adversarial(study):
         if whole is None else "All levels are whole, as in an image file.")
     figure = draw_adversarial(study, face, changed, row, conclusion)
     table = study.write("adversarial", rows, {".png": figure})
-    cli.print_table(table.round(3))
+    cli.print_table(table.assign(**table.select_dtypes("floating").map("{:.3g}".format)))
     print(conclusion)
     return table
 
@@ -451,8 +450,8 @@ def show_kernels(study):
         f"of {len(tiles)} kernels, largest norm first", tiles[order, None],
         [f"#{i}: {tiles[i].min():.3g}\nto {tiles[i].max():.3g}" for i in order],
         f"In {(balance < 0.25).sum()} of {len(tiles)} kernels positive and negative weights nearly cancel: "
-        "these answer to contrast, such as edges, and not to brightness. Nearly all weights of "
-        f"{(balance > 0.75).sum() or 'none'} have one sign.",
+        "these answer to contrast, such as edges, and not to brightness. In "
+        f"{(balance > 0.75).sum()} nearly all weights have one sign.",
         label="weight", cmap="RdBu_r", vmin=-limit, vmax=limit)
     filters, y, x = np.indices(tiles.shape).reshape(3, -1)
     return study.write("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()}, figures)
