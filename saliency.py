@@ -185,12 +185,13 @@ def validation_faces(args):
     return faces.take(np.random.default_rng([args.seed, 4]).permutation(len(faces)))
 
 
-def forward(args, model, faces):
-    """Faces as the network sees them, what of its answers is explained, and these answers.
+def make_maps(args, model, faces, controls=()):
+    """Faces as the network sees them, what it answers, and maps of what of that is explained.
 
     Returns grey float32 (n, h, w), 0-255; targets as `attribution.attribute` takes them; codes int (n,) of
-    the classes whose probability is measured; and a DataFrame: true ("" if not labelled), predicted, target,
-    and p_predicted and p_whole, the probabilities of the last two.
+    the classes whose probability is measured; a DataFrame: true ("" if not labelled), predicted, target, and
+    p_predicted and p_whole, the probabilities of the last two; and {method or control: how much each pixel
+    matters (n, h, w)}.
     """
     import pandas as pd
     from scipy.special import softmax
@@ -218,7 +219,9 @@ def forward(args, model, faces):
                           "target": classes[codes], "p_predicted": p.max(1),
                           "p_whole": p[np.arange(len(p)), codes]})
     about.target += " - runner-up" * (args.target == "contrastive")
-    return grey, targets, codes, about
+    maps = attribution.attribute_all(model, grey, targets, [*args.method, *controls], **args.options)
+    values = {method: attribution.strength(each, method) for method, each in maps.items()}
+    return grey, targets, codes, about, values
 
 
 def output_paths(args, what, endings):
@@ -243,18 +246,12 @@ def explain_faces(args, model):
     from explain import attribution
 
     faces, about, sheets, csv_path = (photo_faces if args.images else chosen_faces)(args, model)
-    grey, targets, codes, answers = forward(args, model, faces)
-    about = about.join(answers)
-
-    # ---- Maps, and masked faces: the pixels that a map ranks first stay as they are, the rest is filled
-    maps = attribution.attribute_all(model, grey, targets, [*args.method, "random", "edges"], **args.options)
-    values = {method: attribution.strength(each, method) for method, each in maps.items()}
+    grey, targets, codes, answers, values = make_maps(args, model, faces, ["random", "edges"])
     masked, tables = {}, []
-    for method in args.method:
+    for method in args.method:  # the pixels that a map ranks first stay as they are, the rest is filled
         masked[method], kept = keep_most_salient(args, model, grey, codes, values, method)
-        tables.append(about.assign(
-            method=method, **kept, map_min=maps[method].min((1, 2)).astype(float),
-            map_max=maps[method].max((1, 2)).astype(float), blank=attribution.is_blank(maps[method])))
+        tables.append(about.join(answers).assign(method=method, **kept, map_max=values[method].max((1, 2)),
+                                                 blank=attribution.is_blank(values[method])))
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
 
     print(f"p: probability of the target, of the whole face and with the top {args.keep:g} % of the map kept "
@@ -266,7 +263,7 @@ def explain_faces(args, model):
     text[""] = table.blank.map({True: "blank", False: ""})
     cli.print_table(text)
     if "integrated-gradients" in args.method:
-        missed = attribution.completeness_error(model, grey, targets, maps["integrated-gradients"],
+        missed = attribution.completeness_error(model, grey, targets, values["integrated-gradients"],
                                                 args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
@@ -362,25 +359,24 @@ def draw_map(ax, value, blank):
 def conclusion_of_sheet(table):
     """What the masked faces say about the maps."""
     columns = ["p_kept", "p_kept_random", "p_kept_edges", "p_whole", "area_kept"]
-    means = table.groupby("method")[columns].mean()
+    means, faces = table.groupby("method")[columns].mean(), table.index.nunique()
     best, several = means.p_kept.idxmax(), len(means) > 1
     kept, random, edges, whole, area = means.loc[best]
     compared = means if several else table
     wins = (compared.p_kept - compared[["p_kept_random", "p_kept_edges"]].max(axis=1) >= CLEARLY).sum()
     if several:
-        subject = f"{best} does best: the {100 * area:.0f} % of the area that it marks"
-        verdict = f"{wins} of {len(means)} methods do clearly better than both."
-    elif len(table) > 1:
-        subject = f"On average the {100 * area:.0f} % of the area that a map marks"
-        verdict = f"The maps do clearly better than both for {wins} of {len(table)} faces."
+        verdict = f"It does best; {wins} of {len(means)} methods do clearly better than both."
+    elif faces > 1:
+        verdict = f"The maps do clearly better than both for {wins} of {faces} faces."
     else:
-        subject = f"The {100 * area:.0f} % of the area that the map marks"
-        verdict = ("So the map shows what the network uses here." if wins else
-                   "So the map is no clearly better guide to what the network uses here.")
+        verdict = (f"So the map {'shows' if wins else 'is no clearly better guide to'} what the network uses "
+                   "here.")
     if "guided-backprop" in means.index:
         verdict += " Guided-backprop shows edges whatever was learnt (Adebayo et al. 2018)."
-    return (f"{subject} keep the probability at {kept:.2f} (whole face: {whole:.2f}); the same area of "
-            f"random pixels gives {random:.2f}, of the strongest edges {edges:.2f}. {verdict}")
+    the = "On average the" if faces > 1 else "The"
+    return (f"{the} {100 * area:.0f} % of the area that {best} marks keep the probability at {kept:.2f} "
+            f"(whole face: {whole:.2f}); the same area of random pixels gives {random:.2f}, of the strongest "
+            f"edges {edges:.2f}. {verdict}")
 
 
 # ---- evidence ----------------------------------------------------------------------------------------------
@@ -396,10 +392,7 @@ def evaluate_methods(args, model):
         "_randomisation.png": "", "_randomisation.csv": "method"})
     if len(faces) < 2:
         raise UserError(f"{faces.source} has {len(faces)} faces; expected at least 2")
-    grey, targets, codes, _ = forward(args, model, faces)
-    methods = [*args.method, *attribution.CONTROLS]
-    maps = attribution.attribute_all(model, grey, targets, methods, **args.options)
-    values = {method: attribution.strength(maps[method], method) for method in methods}
+    grey, targets, codes, _, values = make_maps(args, model, faces, attribution.CONTROLS)
     scores, curves = faithfulness.evaluate(model, grey, codes, values, args.keep / 100, args.seed)
     cascade = faithfulness.cascade(model, grey[few], targets[few], args.method, **args.options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
@@ -520,13 +513,10 @@ def average_maps(args, model):
     """The mean map of each true class, and of its rightly and wrongly classified faces; likewise by path."""
     import pandas as pd
 
-    from explain import attribution
-
     faces, method = validation_faces(args), args.method[0]
     paths = output_paths(args, f"mean_{method}_{faces.name}", {".png": "", ".csv": "class"})
-    grey, targets, _, about = forward(args, model, faces)
-    maps = attribution.attribute(model, grey, targets, method, **args.options)
-    values = np.maximum(attribution.strength(maps, method), 0)
+    grey, _, _, about, values = make_maps(args, model, faces)
+    values = np.maximum(values[method], 0)
     mean = values.mean((1, 2), keepdims=True)
     values /= np.where(mean > 0, mean, 1)  # every face counts alike, however steep its logit
     visible, right = mean.ravel() > 0, about.predicted == about.true

@@ -228,8 +228,8 @@ def verdicts(scores, cascade, seed):
             row |= zip((key, f"{key}_low", f"{key}_high"), (mean, *interval))
         for key in ("rank_correlation", "ssim"):
             row[key] = "-" if is_control else f"{similar.at[method, key]:.2f}"
-        fails = not is_control and similar.at[method, "fails"]
-        remarks = ["fails"] * fails + ["not above"] * (row[f"{net}_low"] <= 0) or ["passes"]
-        rows.append(row | {"blank": own.blank.sum(),
-                           "verdict": "control" if is_control else ", ".join(remarks)})
+        remarks = {"control": is_control, "fails": not is_control and similar.at[method, "fails"],
+                   "not above": not is_control and row[f"{net}_low"] <= 0}
+        verdict = ", ".join(remark for remark, holds in remarks.items() if holds) or "passes"
+        rows.append(row | {"blank": int(own.blank.sum()), "verdict": verdict})
     return pd.DataFrame(rows), control
