@@ -442,8 +442,7 @@ def draw_evidence(args, table, curves, control, fails, n):
             above.plot(100 * curve.share_of_area, curve[kind], CONTROL_STYLES.get(method, "-"), color=color,
                        **({"lw": 1.8, "label": method} if method in bold else {"lw": 0.7, "alpha": 0.5}))
         area, low, high = (table[f"{kind}_area{end}"] for end in ("", "_low", "_high"))
-        below.errorbar(area, table.index, xerr=[area - low, high - area], fmt="none", ecolor=colors,
-                       capsize=2)
+        below.hlines(table.index, low, high, colors=colors)
         below.scatter(area, table.index, s=16, c=colors)
         above.set(xlabel=f"most salient area {'removed' if aim == 'low' else 'shown'} (%)", ylim=(0, 1),
                   title=f"{kind.capitalize()} ({aim} is good)")
