@@ -17,7 +17,9 @@ import dataclasses
 import textwrap
 from pathlib import Path
 
-from utils import cli, files
+import numpy as np
+
+from utils import cli, data, files, models
 
 BEST = 16  # filters on a sheet that fits a page
 STRIP_FILTERS, STRIP_FRAMES = 8, 8
@@ -94,14 +96,15 @@ def parse_args(argv):
 class Study:
     """A network and what it is studied with.
 
-    model: keras.Model without nested models; nodes: its layers (see `receptive_field.trace`); layers: names
-    of those to show; faces: `utils.data.Faces` that filters are measured on; face: one as the network sees
-    it, grey float32 (h, w), and its caption; options: of `activation_maximization.ascend`.
+    model: keras.Model without nested models, logits: the same without its softmax; nodes: its layers (see
+    `receptive_field.trace`); layers: names of those to show; faces: `utils.data.Faces` that filters are
+    measured on; face: one as the network sees it, grey float32 (h, w), and its caption; options: of
+    `activation_maximization.ascend`.
     """
-
     args: object
     name: str
     model: object
+    logits: object
     nodes: dict
     layers: list
     faces: object
@@ -110,43 +113,34 @@ class Study:
     options: dict
     written: list = dataclasses.field(default_factory=list)
 
-    def path(self, kind, suffix=".png"):
+    def path(self, kind, ending=".png"):
         """figures/MODEL_KIND_LAYER and the settings that make a difference to this kind."""
-        from utils import models
-
-        args, data = self.args, self.faces.name
-        climb = f"{args.parametrization}_{args.sign}{args.ascent}_{data}"
+        args, measured = self.args, f"{self.args.ascent}_{self.faces.name}{self.args.measured}"
+        climb = f"{args.parametrization}_{args.sign}{measured}"
+        one_face = f"{self.faces.name}_index-{args.index}"
         settings = {
-            "filters": f"{args.objective}_{climb}{args.measured}", "outputs": f"{data}_index-{args.index}",
-            "progress": f"{args.objective}_{climb}{args.measured}", "classes": f"{climb}{args.measured}",
-            "patches": f"{args.patches}_{args.parametrization}{args.ascent}_{data}{args.measured}",
-            "adversarial": f"{data}_index-{args.index}", "kernels": ""}[kind.partition("_")[0]]
-        return models.FIGURES / f"{files.name_part(self.name, kind, settings)}{suffix}"
+            "filters": f"{args.objective}_{climb}", "progress": f"{args.objective}_{climb}", "classes": climb,
+            "patches": f"{args.patches}_{args.parametrization}{measured}", "outputs": one_face,
+            "adversarial": one_face, "kernels": ""}[kind.partition("_")[0]]
+        return models.FIGURES / f"{files.name_part(self.name, kind, settings)}{ending}"
 
-    def save(self, kind, table):
-        """Write columns or rows as CSV, numbers with six significant digits; returns what is written."""
+    def write(self, kind, table, figures):
+        """Write columns or rows as a table, and {ending: figure}; returns the table, a DataFrame."""
         import pandas as pd
 
-        table = pd.DataFrame(table)
-        for name in table.select_dtypes("floating"):
-            table[name] = table[name].map("{:.6g}".format, na_action="ignore")
-        path = self.path(kind, ".csv")
-        files.write_table(path, table)
-        table.attrs["figures"] = [str(one) for one in self.written if one.stem.startswith(path.stem)]
-        self.written.append(path)
-        return table
+        from utils.figures import write_results
 
-    def save_figure(self, figure, kind, suffix=".png"):
-        from utils.figures import save_figure
-
-        self.written.append(save_figure(figure, self.path(kind, suffix)))
+        results = {self.path(kind, ending): figure for ending, figure in figures.items()}
+        results[self.path(kind, ".csv")] = pd.DataFrame(table)
+        self.written += results
+        return write_results(results)
 
 
 def load_study(args):
     """Everything that the options name. Raises UserError for layers and faces that do not exist."""
     from explain import faithfulness, receptive_field
     from explain.activation_maximization import Pixel
-    from utils import data, models, structure
+    from utils import structure
 
     path = args.model or models.default_model()
     model = models.load(path)
@@ -158,17 +152,14 @@ def load_study(args):
         if name not in choices:
             problem = "gives no maps" if name in nodes else "does not exist"
             raise cli.UserError(f"layer {name} {problem}; choose from {', '.join(choices)}")
-    faces = data.training_part(data.find_data(args.data))
-    if args.index is None:
-        args.index = faithfulness.surest_face(structure.logits_model(model), faces)
-    if args.index >= len(faces):
-        raise cli.UserError(f"--index {args.index} is out of range; {faces.source} has training images "
-                            f"0 to {len(faces) - 1}")
+    logits = structure.logits_model(model)
+    faces, (args.index,) = faithfulness.training_faces(
+        logits, args.data, None if args.index is None else [args.index])
     label = "" if faces.labels is None else f" ({data.CLASSES[faces.labels[args.index]]})"
     face = models.prepare(faces.images[[args.index]], model)[0, ..., 0]
     pixels = Pixel(args.tv, args.l2, args.jitter) if args.parametrization == "pixel" else None
     options = {"parametrization": pixels, "steps": args.steps, "seed": args.seed}
-    return Study(args, path.stem, model, nodes, layers, faces.take(slice(0, args.limit)), face,
+    return Study(args, path.stem, model, logits, nodes, layers, faces.take(slice(0, args.limit)), face,
                  f"index {args.index}{label}", options)
 
 
@@ -179,10 +170,10 @@ def output_paths(study):
     first_columns = {f"{kind}_{layer}": "filter" for layer in study.layers for kind in kinds}
     first_columns |= {kind: first for kind, first in (("classes", "class"), ("adversarial", "method"),
                                                       ("kernels", "filter")) if getattr(args, kind)}
-    outputs = {study.path(kind, suffix): first * (suffix == ".csv")
-               for kind, first in first_columns.items() for suffix in (".png", "_all.png", ".csv")}
-    suffix = ".gif" if args.progress == "gif" else ".png"
-    return outputs | {study.path(f"progress_{layer}", suffix): "" for layer in study.layers if args.progress}
+    outputs = {study.path(kind, ending): first * (ending == ".csv")
+               for kind, first in first_columns.items() for ending in (".png", "_all.png", ".csv")}
+    ending = ".gif" if args.progress == "gif" else ".png"
+    return outputs | {study.path(f"progress_{layer}", ending): "" for layer in study.layers if args.progress}
 
 
 # ---- filters -----------------------------------------------------------------------------------------------
@@ -190,33 +181,35 @@ def output_paths(study):
 
 def show_filters(study):
     """Every figure about filters: {kind_layer: DataFrame}, and "summary" with one row a layer if any."""
-    import numpy as np
     import pandas as pd
 
     from explain import activation_maximization as maximization
 
     args, faces, tables, rows = study.args, study.faces, {}, []
+    is_labelled = faces.labels is not None
     measured = maximization.responses(study.model, study.layers, faces.images)
     for layer, answers in measured.items():
         dead = maximization.dead_filters(answers)
         eta = np.full(len(dead), np.nan)
-        if faces.labels is not None:
+        if is_labelled:
             eta = maximization.eta_squared(answers.mean, faces.labels)
         order = np.argsort(-np.nan_to_num(eta), kind="stable")  # without labels by number
         order = order[~dead[order]][:args.filters]
         if not len(order):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(faces)} faces; nothing to show")
             continue
-        table, tables[f"images_{layer}"] = show_maximized(study, layer, order, answers, eta)
+        shown = (f"of {(~dead).sum()} filters{' that are not dead' * bool(dead.any())}, "
+                 + ("highest η² first" if is_labelled else "by number"))
+        table, tables[f"images_{layer}"] = show_maximized(study, layer, order, answers, eta, shown)
         tables[f"filters_{layer}"] = table
-        tables[f"outputs_{layer}"] = show_outputs(study, layer, order, (~dead).sum())
+        tables[f"outputs_{layer}"] = show_outputs(study, layer, order, shown)
         if args.patches:
-            tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], answers)
+            tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], answers, shown)
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
                      "rare": maximization.rare_filters(answers).sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
-                     "median of data": f"{pd.to_numeric(table.times_data).median():.1f}x",
-                     "median eta²": "-" if faces.labels is None else f"{np.median(eta[order]):.3f}"})
+                     "median of data": f"{table.times_data.median():.1f}x",
+                     "median eta²": f"{np.median(eta[order]):.3f}" if is_labelled else "-"})
     if rows:
         tables["summary"] = pd.DataFrame(rows)
         print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 % of the images")
@@ -232,126 +225,102 @@ def field_text(study, layer):
     return "{1:.0f}x{0:.0f} px".format(*field.size)
 
 
-def chosen(study, shown, alive):
-    """Which filters a sheet shows, in words; alive: how many are not dead."""
-    if shown == alive:
-        return f"all {alive} filters that are not dead"
-    by = "in which the classes differ most" if study.faces.labels is not None else "that come first"
-    return f"the {shown} of {alive} filters {by}"
-
-
-def beyond_data(study, reached, extreme, signs, numbers):
-    """Whether images excite filters more than the data do, in words, and why if not: arrays (n,), signs 1 or
-    -1, names of the filters."""
-    import numpy as np
-
-    args, below = study.args, signs * reached <= signs * extreme
-    times = np.median(reached[extreme != 0] / extreme[extreme != 0]) if extreme.any() else np.nan
-    text = (f"The median synthesised image reaches {times:.1f} times what the most extreme of "
-            f"{len(study.faces):,} faces does; ")
-    if not below.any():
-        return text + "each goes beyond every face."
-    named = [*dict.fromkeys(map(str, numbers[below]))]
-    named = ", ".join(named[:8] + ["..."] * (len(named) > 8))
-    why = (f"{args.steps} steps are too few" if args.steps < 100 else
-           "the penalties hold them back" if args.tv or args.l2 else
-           "the ascent from noise ended on a lower peak" + (
-               ", or smoothness and contrast hold it back" if args.parametrization == "fourier" else ""))
-    return text + f"{below.sum()} of {len(below)} stay below the data ({named}): {why}."
-
-
-def show_maximized(study, layer, order, answers, eta):
-    """The sheets of synthesised images; returns their table, one row a filter and sign, and the images."""
-    import numpy as np
+def climb(study, canvas, channels, signs, extremes, label):
+    """Images of each channel (int, n) of a canvas by gradient ascent: an Ascent for each of `signs`, and a
+    DataFrame, a row a sign and channel: filter, sign, activation, data_extreme (of `extremes`, {sign: float
+    (channels,)}) and times_data, their ratio."""
     import pandas as pd
 
     from explain import activation_maximization as maximization
 
-    args = study.args
-    extremes = {("channel", "max"): answers.mean.max(0), ("channel", "min"): answers.low_mean.min(0),
-                ("neuron", "max"): answers.peak.max(0), ("neuron", "min"): answers.low_peak.min(0)}
-    canvas, ascents, tables = maximization.canvas(study.model, layer, args.objective), [], []
-    for sign in args.signs:
-        ascents.append(maximization.ascend(canvas, order, SIGNS[sign], label=layer, **study.options))
-        reached, extreme = ascents[-1].activations, extremes[args.objective, sign][order]
-        tables.append(pd.DataFrame({
-            "filter": order, "objective": args.objective, "sign": sign, "activation": reached,
-            "data_extreme": extreme, "times_data": reached / np.where(extreme == 0, np.nan, extreme),
-            "eta_squared": eta[order], "steps": args.steps, "seed": args.seed}))
-    table = pd.concat(tables)
+    ascents = [maximization.ascend(canvas, channels, SIGNS[sign], label=label, **study.options)
+               for sign in signs]
+    table = pd.concat(
+        pd.DataFrame({"filter": channels, "sign": sign, "activation": ascent.activations,
+                      "data_extreme": extremes[sign][channels]}) for sign, ascent in zip(signs, ascents))
+    extreme = table.data_extreme.where(table.data_extreme != 0)
+    return ascents, table.assign(times_data=table.activation / extreme)
+
+
+def beyond_data(study, table):
+    """Whether the images of `climb` excite filters more than the data do, in words, and why if not."""
+    args, sign = study.args, table.sign.map(SIGNS)
+    times = table.times_data.median()
+    below = table["filter"][sign * table.activation <= sign * table.data_extreme].astype(str)
+    text = (f"The median synthesised image reaches {times:.1f} times what the most extreme of "
+            f"{len(study.faces):,} faces does; ")
+    if below.empty:
+        return text + "each goes beyond every face."
+    names = textwrap.shorten(", ".join(below.unique()), 60, placeholder=" ...")
+    why = (f"{args.steps} steps are too few" if args.steps < 100 else
+           "the penalties hold them back" if args.tv or args.l2 else
+           "the ascent from noise ended on a lower peak" + (
+               ", or smoothness and contrast hold it back" if args.parametrization == "fourier" else ""))
+    return text + f"{len(below)} of {len(table)} stay below the data ({names}): {why}."
+
+
+def show_maximized(study, layer, order, answers, eta, shown):
+    """The sheets of synthesised images; returns their table, one row a filter and sign, and the images."""
+    from explain import activation_maximization as maximization
+
+    args, canvas = study.args, maximization.canvas(study.model, layer, study.args.objective)
+    extremes = {"max": answers.mean.max(0), "min": answers.low_mean.min(0)}
+    if args.objective == "neuron":
+        extremes = {"max": answers.peak.max(0), "min": answers.low_peak.min(0)}
+    ascents, table = climb(study, canvas, order, args.signs, extremes, layer)
+    table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
+                         seed=args.seed)
     if args.progress:
         show_progress(study, layer, order, canvas, ascents[0])
 
-    captions, labelled = [], study.faces.labels is not None
+    captions, is_labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
         reached, times = map("{:.3g}".format, rows.activation), map("{:.1f}".format, rows.times_data)
-        share = f"  η² {eta[c]:.2f}" if labelled else ""
+        share = f"  η² {eta[c]:.2f}" if is_labelled else ""
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
-    what = {"channel": "mean of the map", "neuron": "middle unit"}[args.objective]
-    dead = maximization.dead_filters(answers).sum()
-
-    def title(shown):
-        return (f"{study.name}, {layer}: images of each filter's {args.goal} ({what}), "
-                f"{args.steps} steps of ascent ({args.parametrization}); each unit sees "
-                f"{field_text(study, layer)}; {chosen(study, shown, len(eta) - dead)}, {dead} are dead\n"
-                f"#filter: activation; ×: times the {args.goal} of the data"
-                + "; η²: share of its variance that the classes explain" * labelled)
-
-    def conclusion(shown):
-        rows = table[table["filter"].isin(order[:shown])]
-        return beyond_data(study, rows.activation.to_numpy(), rows.data_extreme.to_numpy(),
-                           rows.sign.map(SIGNS).to_numpy(), rows["filter"].to_numpy())
-
+    what = {"channel": "mean of its map", "neuron": "its middle unit"}[args.objective]
+    key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the {args.goal} "
+           f"of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
     images = np.stack([canvas.crop(ascent.images) for ascent in ascents], 1)
-    draw_sheets(study, f"filters_{layer}", title, images, captions, conclusion)
-    return study.save(f"filters_{layer}", table), images
+    figures = draw_sheets(
+        f"{study.name}, {layer}: images of each filter's {args.goal} ({what})", shown, images, captions,
+        f"{key}. Each unit sees {field_text(study, layer)}. {beyond_data(study, table)}")
+    return study.write(f"filters_{layer}", table, figures), images
 
 
-def show_outputs(study, layer, order, alive):
+def show_outputs(study, layer, order, shown):
     """What the same filters answer to one face: part (b) of the question."""
     import keras
-    import numpy as np
-
-    from utils import models
 
     part = keras.Model(study.model.inputs[0], study.model.get_layer(layer).output)
     maps = np.asarray(part(models.prepare(study.face[None], study.model), training=False), np.float32)
     maps = np.moveaxis(maps[0], -1, 0)[order]
-    captions = [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)]
-
-    def title(shown):
-        return (f"{study.name}, {layer}: outputs for {study.caption}, {maps.shape[2]}x{maps.shape[1]} each; "
-                f"{chosen(study, shown, alive)}")
-
-    def conclusion(shown):
-        part, strongest = maps[:shown], maps[:shown].mean((1, 2)).argmax()
-        silent = (part.max((1, 2)) <= 0).sum()
-        answering = (f"{silent} of these {shown} filters are silent for this face; " if silent else
-                     "Every filter answers to this face somewhere; ")
-        return (f"{answering}on average {100 * (part > 0).mean():.0f} % of a map is above zero. "
-                f"#{order[strongest]} answers most on average.")
-
-    draw_sheets(study, f"outputs_{layer}", title, maps[:, None], captions, conclusion, "activation",
-                study.face, cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
-    return study.save(f"outputs_{layer}", {
-        "filter": order, "mean": maps.mean((1, 2)), "maximum": maps.max((1, 2)),
-        "share_above_zero": [f"{share:.4f}" for share in (maps > 0).mean((1, 2))]})
+    mean, maximum = maps.mean((1, 2)), maps.max((1, 2))
+    silent = (maximum <= 0).sum()
+    conclusion = (
+        (f"{silent} of these {len(maps)} filters are silent for this face; " if silent else
+         f"Each of {len(maps)} filters answers to this face somewhere; ")
+        + f"on average {100 * (maps > 0).mean():.0f} % of a map is above zero. "
+        f"#{order[mean.argmax()]} answers most on average.")
+    figures = draw_sheets(
+        f"{study.name}, {layer}: outputs for {study.caption}, {maps.shape[2]}x{maps.shape[1]} each", shown,
+        maps[:, None], [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
+        conclusion, label="activation", face=study.face,
+        cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
+    return study.write(f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
+                                            "share_above_zero": (maps > 0).mean((1, 2))}, figures)
 
 
-def show_patches(study, layer, order, answers):
+def show_patches(study, layer, order, answers, shown):
     """The data's best patches of each filter beside the image synthesised for its middle unit."""
-    import numpy as np
-
     from explain import activation_maximization as maximization
     from explain.receptive_field import patch
-    from utils import data, models
 
     canvas = maximization.canvas(study.model, layer, "neuron")
-    ascent = maximization.ascend(canvas, order, label=layer, **study.options)
+    (ascent,), reached = climb(study, canvas, order, ["max"], {"max": answers.peak.max(0)}, layer)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
-    alive, best = (~maximization.dead_filters(answers)).sum(), answers.peak[:, order].max(0)
     cells, captions, table = [], [], []
-    for c, image, reached in zip(order, canvas.crop(ascent.images), ascent.activations):
+    for c, image, activation in zip(order, canvas.crop(ascent.images), ascent.activations):
         rows, units = maximization.best_images(answers, c, study.args.patches, groups)
         values = answers.peak[rows, c]
         faces = models.prepare(study.faces.images[rows], study.model)[..., 0]
@@ -359,45 +328,45 @@ def show_patches(study, layer, order, answers):
         missing = np.subtract(patches[0].shape, image.shape)
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])
-        captions.append(f"#{c}: synthesised {reached:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
+        captions.append(f"#{c}: synthesised {activation:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
         table += [{"filter": c, "rank": rank, "index": row, "label": "" if labels is None else labels[row],
                    "activation": value, "y": y, "x": x}
                   for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
-    draw_sheets(study, f"patches_{layer}", lambda shown: (
-        f"{study.name}, {layer}: the image synthesised for the middle unit, then the patches of "
-        f"{len(study.faces):,} faces that excite the filter most; each unit sees {field_text(study, layer)} "
-        f"(blue: outside the face); {chosen(study, shown, alive)}"), np.array(cells),
-        captions, lambda shown: beyond_data(study, ascent.activations, best, np.ones(len(order)), order),
+    figures = draw_sheets(
+        f"{study.name}, {layer}: image of the middle unit's maximum, and the patches of "
+        f"{len(study.faces):,} faces that excite it most", shown, np.array(cells), captions,
+        f"Each unit sees {field_text(study, layer)} (blue: outside the face). {beyond_data(study, reached)}",
         columns=2)
-    return study.save(f"patches_{layer}", table)
+    return study.write(f"patches_{layer}", table, figures)
 
 
 def show_progress(study, layer, order, canvas, ascent):
     """The ascent on its way: a strip of the first filters, or a GIF of all that stays on the last for two
     seconds."""
-    import numpy as np
     from PIL import Image, ImageOps
+
+    from utils.figures import save_figure
 
     frames, steps = canvas.crop(ascent.snapshots), ascent.steps
     if study.args.progress == "strip":
         times = np.arange(0, len(frames), -(-(len(frames) - 1) // STRIP_FRAMES) or 1)
         cells = frames[times][:, :STRIP_FILTERS].swapaxes(0, 1).reshape(-1, 1, *frames.shape[2:])
         captions = [f"#{c}, {steps[k]}" for c in order[:STRIP_FILTERS] for k in times]
-        final = np.abs(ascent.climb[-1] - ascent.climb[0])
-        share = np.median(np.abs(ascent.climb - ascent.climb[0]) / np.maximum(final, 1e-12), axis=1)
-        early = steps[(share >= 0.9).argmax()]
-        study.save_figure(draw_sheet(
-            f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective); "
-            "#filter, step", cells, captions, columns=len(times),
-            conclusion=f"After {early} of {steps[-1]} steps the median filter has made 90 % of its way."),
-            f"progress_{layer}")
+        way = np.abs(ascent.climb - ascent.climb[0])
+        early = steps[(np.median(way / np.maximum(way[-1], 1e-12), axis=1) >= 0.9).argmax()]
+        figure = draw_sheet(
+            f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective); #filter, step",
+            cells, captions, columns=len(times),
+            conclusion=f"After {early} of {steps[-1]} steps the median filter has made 90 % of its way.")
+        study.written.append(save_figure(figure, study.path(f"progress_{layer}")))
         return
     _, n, height, width = frames.shape
     columns, gap = min(n, 8), max(1, width // 8)
     tiles = np.pad(frames, [(0, 0), (0, -n % columns), (0, gap), (0, gap)], constant_values=255)
-    tiles = tiles.astype(np.uint8).reshape(len(tiles), -1, columns, *tiles.shape[2:])
-    sheets = [Image.fromarray(np.vstack([np.hstack(row) for row in rows])) for rows in tiles]
-    first, *rest = [ImageOps.scale(sheet, max(1, 96 // height), Image.NEAREST) for sheet in sheets]
+    tiles = tiles.astype(np.uint8).reshape(len(frames), -1, columns, height + gap, width + gap)
+    sheets = tiles.swapaxes(2, 3).reshape(len(frames), -1, columns * (width + gap))
+    first, *rest = [ImageOps.scale(Image.fromarray(sheet), max(1, 96 // height), Image.NEAREST)
+                    for sheet in sheets]
     path = study.path(f"progress_{layer}", ".gif")
     with files.replacing(path) as temporary:
         first.save(temporary, save_all=True, append_images=rest, duration=[200] * len(rest) + [2000], loop=0)
@@ -409,122 +378,97 @@ def show_progress(study, layer, order, canvas, ascent):
 
 def show_classes(study):
     """The image that maximises each class's logit, beside the face of the data that does."""
-    import numpy as np
-    import pandas as pd
-
     from explain import activation_maximization as maximization
     from explain import faithfulness
-    from utils import models, structure
 
-    args, logits = study.args, structure.logits_model(study.model)
-    names, canvas = models.class_names(logits), maximization.Canvas(logits)
+    args, logits, captions = study.args, study.logits, models.class_names(study.logits)
     on_data = models.predict(logits, study.faces.images)
-    tiles, rows = [], []
-    for sign in args.signs:
-        ascent = maximization.ascend(canvas, range(len(names)), SIGNS[sign], label="classes", **study.options)
-        best = (SIGNS[sign] * on_data).argmax(0)
-        tiles += [ascent.images, models.prepare(study.faces.images[best], logits)[..., 0]]
-        rows += [{"class": name, "sign": sign, "logit": ascent.activations[code],
-                  "probability": faithfulness.probabilities(logits, ascent.images[[code]])[0, code],
-                  "best_index": best[code], "its_logit": on_data[best[code], code]}
-                 for code, name in enumerate(names)]
-    rows.sort(key=lambda row: names.index(row["class"]))
-    captions = [f"{name}\n" + "\n".join(f"logit {row['logit']:.3g}, index {row['best_index']} "
-                                        f"{row['its_logit']:.3g}" for row in rows if row["class"] == name)
-                for name in names]
-    table = pd.DataFrame(rows)
-    study.save_figure(draw_sheet(
-        f"{study.name}: images of the {args.goal} of each class's logit, each beside the most extreme of "
-        f"{len(study.faces):,} faces", np.stack(tiles, 1), captions, columns=4 // len(args.signs),
-        conclusion=beyond_data(study, table.logit.to_numpy(), table.its_logit.to_numpy(),
-                               table.sign.map(SIGNS).to_numpy(), table["class"].to_numpy())), "classes")
-    table = study.save("classes", table)
-    cli.print_table(table.rename(columns=lambda name: name.replace("_", " ")))
-    return table
+    ascents, table = climb(study, maximization.Canvas(logits), np.arange(len(captions)), args.signs,
+                           {"max": on_data.max(0), "min": on_data.min(0)}, "classes")
+    best = {"max": on_data.argmax(0), "min": on_data.argmin(0)}
+    tiles = [images for sign, ascent in zip(args.signs, ascents) for images in (
+        ascent.images, models.prepare(study.faces.images[best[sign]], logits)[..., 0])]
+    table.insert(0, "class", np.array(captions)[table["filter"]])
+    table["probability"] = np.concatenate(
+        [np.diag(faithfulness.probabilities(logits, ascent.images)) for ascent in ascents])
+    table["best_index"] = np.concatenate([best[sign] for sign in args.signs])
+    for row in table.itertuples():
+        captions[row.filter] += f"\nlogit {row.activation:.3g}, index {row.best_index} {row.data_extreme:.3g}"
+    figure = draw_sheet(
+        f"{study.name}: images of the {args.goal} of each class's logit,\n"
+        f"each beside the most extreme of {len(study.faces):,} faces", np.stack(tiles, 1), captions,
+        beyond_data(study, table.assign(filter=table["class"])), columns=4 // len(args.signs))
+    table = table.sort_index(kind="stable").drop(columns=["filter", "times_data"]).rename(
+        columns={"activation": "logit", "data_extreme": "its_logit"})  # class by class
+    text = table.assign(**table.select_dtypes("floating").map("{:.3g}".format))
+    cli.print_table(text.rename(columns=lambda name: name.replace("_", " ")))
+    return study.write("classes", table, {".png": figure})
 
 
 def show_adversarial(study):
     """The smallest change of one face that turns its class, and its size."""
-    import numpy as np
-
     from explain import faithfulness
     from explain.adversarial import adversarial
-    from utils import models, structure
 
-    logits, face = structure.logits_model(study.model), np.rint(study.face)
-    names = models.class_names(logits)
-    exact, whole, fgsm = adversarial(logits, face)
-    before = faithfulness.probabilities(logits, face[None])[0]
-    old, rows = before.argmax(), []
+    face, names, rows = np.rint(study.face), models.class_names(study.logits), []
+    exact, whole, fgsm = adversarial(study.logits, face)
+    before = faithfulness.probabilities(study.logits, face[None])[0]
+    old = before.argmax()
     for method, image in (("DeepFool, exact", exact), ("DeepFool, whole grey levels", whole),
                           ("FGSM, whole grey levels", fgsm)):
         if image is not None:
-            after, change = faithfulness.probabilities(logits, image[None])[0], image - face
+            after, change = faithfulness.probabilities(study.logits, image[None])[0], image - face
             rows.append({"method": method, "class": names[old], "turned to": names[after.argmax()],
-                         "L2": f"{np.linalg.norm(change):.2f}", "RMS": f"{np.sqrt((change ** 2).mean()):.3f}",
-                         "Linf": f"{np.abs(change).max():.2f}", "p before": f"{before[old]:.3f}",
-                         "p after": f"{after[old]:.3f}", "p of the new class": f"{after.max():.3f}"})
-    row = rows[0 if whole is None else 1]
-    changed = exact if whole is None else whole
+                         "L2": np.linalg.norm(change), "RMS": np.sqrt((change ** 2).mean()),
+                         "Linf": np.abs(change).max(), "p before": before[old], "p after": after[old],
+                         "p of the new class": after.max()})
+    row, changed = (rows[0], exact) if whole is None else (rows[1], whole)
     conclusion = (f"{100 * (changed != face).mean():.0f} % of the pixels, changed by at most "
-                  f"{float(row['Linf']):g} of 255 grey levels, turn {row['class']} into "
-                  f"{row['turned to']}. ") + (
+                  f"{row['Linf']:.2g} of 255 grey levels, turn {row['class']} into {row['turned to']}. ") + (
         "In whole grey levels no such small change was found: saved as an image file, the face turns back."
         if whole is None else "All levels are whole, as in an image file.")
-    study.save_figure(draw_adversarial(study, face, changed, row, conclusion), "adversarial")
-    table = study.save("adversarial", rows)
-    cli.print_table(table)
+    figure = draw_adversarial(study, face, changed, row, conclusion)
+    table = study.write("adversarial", rows, {".png": figure})
+    cli.print_table(table.assign(**table.select_dtypes("floating").map("{:.3g}".format)))
     print(conclusion)
     return table
 
 
 def show_kernels(study):
     """The first convolution's kernels as they are, on one symmetric scale."""
-    import numpy as np
-
     from explain import receptive_field
 
     layer = receptive_field.first_convolution(study.nodes)
     weights = np.asarray(layer.get_weights()[0], np.float32)  # (height, width, inputs, filters)
     tiles = weights.sum(2).transpose(2, 0, 1)  # a grey face is the same in every input channel, so they add
     order = np.argsort(-np.linalg.norm(tiles, axis=(1, 2)), kind="stable")
-    captions = [f"#{i}: {tiles[i].min():.3g}\nto {tiles[i].max():.3g}" for i in order]
     several = f", summed over {weights.shape[2]} channels" if weights.shape[2] > 1 else ""
     limit = np.abs(tiles).max() or 1.0
-
-    def title(shown):
-        which = f"all {shown}" if shown == len(tiles) else f"the {shown} largest of {len(tiles)}"
-        return (f"{study.name}, {layer.name}: {which} kernels of {weights.shape[1]}x{weights.shape[0]}"
-                f"{several}, by their norm")
-
-    def conclusion(shown):
-        part = tiles[order[:shown]]
-        balance = np.abs(part.sum((1, 2))) / np.maximum(np.abs(part).sum((1, 2)), 1e-12)
-        return (f"In {(balance < 0.25).sum()} of {shown} kernels positive and negative weights nearly "
-                "cancel: these answer to contrast, such as edges, and not to brightness. Nearly all weights "
-                f"of {(balance > 0.75).sum() or 'none'} have one sign.")
-
-    draw_sheets(study, "kernels", title, tiles[order, None], captions, conclusion, "weight",
-                cmap="RdBu_r", vmin=-limit, vmax=limit)
+    balance = np.abs(tiles.sum((1, 2))) / np.maximum(np.abs(tiles).sum((1, 2)), 1e-12)
+    figures = draw_sheets(
+        f"{study.name}, {layer.name}: kernels of {weights.shape[1]}x{weights.shape[0]}{several}",
+        f"of {len(tiles)} kernels, largest norm first", tiles[order, None],
+        [f"#{i}: {tiles[i].min():.3g}\nto {tiles[i].max():.3g}" for i in order],
+        f"In {(balance < 0.25).sum()} of {len(tiles)} kernels positive and negative weights nearly cancel: "
+        "these answer to contrast, such as edges, and not to brightness. In "
+        f"{(balance > 0.75).sum()} nearly all weights have one sign.",
+        label="weight", cmap="RdBu_r", vmin=-limit, vmax=limit)
     filters, y, x = np.indices(tiles.shape).reshape(3, -1)
-    return study.save("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()})
+    return study.write("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()}, figures)
 
 
 # ---- figures -----------------------------------------------------------------------------------------------
 
 
-def draw_sheets(study, kind, title, cells, captions, conclusion, *details, **style):
-    """A sheet of the first BEST cells, and of more a second one of all; see `draw_sheet`. title, conclusion:
-    functions of the number shown."""
-    for shown, suffix in ((BEST, ".png"), (len(cells), "_all.png")):
-        shown = min(shown, len(cells))
-        if suffix == ".png" or shown > BEST:
-            figure = draw_sheet(title(shown), cells[:shown], captions[:shown], *details,
-                                conclusion=conclusion(shown), **style)
-            study.save_figure(figure, kind, suffix)
+def draw_sheets(title, shown, cells, captions, conclusion, **style):
+    """{ending: figure}: a sheet of the first BEST cells and, of more, a second one of all; see `draw_sheet`.
+    shown: second line of the title, after the number of cells."""
+    counts = {".png": BEST} | ({"_all.png": len(cells)} if len(cells) > BEST else {})
+    return {ending: draw_sheet(f"{title}\n{min(count, len(cells))} {shown}", cells[:count], captions[:count],
+                               conclusion, **style) for ending, count in counts.items()}
 
 
-def draw_sheet(title, cells, captions, label=None, face=None, columns=None, conclusion="", **style):
+def draw_sheet(title, cells, captions, conclusion, columns=None, label=None, face=None, **style):
     """Cells (n, k, h, w), the k tiles of each side by side, in a grid as wide as a page's column.
 
     Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. label: of a colour bar;
@@ -573,11 +517,11 @@ def draw_adversarial(study, face, changed, row, conclusion):
     change = changed - face
     limit = abs(change).max()
     grey, signed = {"cmap": "gray", "vmin": 0, "vmax": 255}, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    before, after, new = (100 * float(row[key]) for key in ("p before", "p after", "p of the new class"))
+    before, after, new = (100 * row[key] for key in ("p before", "p after", "p of the new class"))
     panels = (
         (face, grey, f"{study.caption}:\n{row['class']} {before:.1f} %"),
         (change, signed,
-         f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']}, L∞ {float(row['Linf']):g} of 255"),
+         f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']:.2f}, L∞ {row['Linf']:.2g} of 255"),
         (changed, grey, f"changed face: {row['turned to']} {new:.1f} %,\n{row['class']} {after:.1f} %"))
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), layout="constrained")
     for ax, (image, style, title) in zip(axes, panels):

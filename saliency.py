@@ -25,27 +25,32 @@ import numpy as np
 from utils import cli, data, files, models
 from utils.cli import UserError
 
-MOST_FACES = 70
-PHOTO_FACES = 8  # of a photo, one below the other in its figure
+PHOTO_FACES = 8  # of a photo
 PHOTO_SIDE = 1200  # pixels of the photo in the figure
+PHOTO_HEIGHT = 2.6  # inches of the photo above its faces
 FACES_RANDOMISED = 24  # the cascade makes every map again after every stage
 CLEARLY = 0.05  # of probability, by which a masked face beats those of the controls
-RUNNER_UP = " - runner-up"
 FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
 CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
+BARE = {"xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False}  # until drawn on
 
 
 def main(argv=None):
     """Returns the (first) table that is written, a DataFrame; its attrs["figures"] are the figures' paths."""
     args = parse_args(argv)
     cli.start_keras()
+    from utils.figures import write_results
+
     model = load_model(args)
     if "guided-backprop" in args.method:
         print("Warning: guided-backprop shows the edges of the face whatever the network has learnt\n"
               "(Adebayo et al. 2018): --evaluate tells whether it does so here")
     mode = evaluate_methods if args.evaluate else average_maps if args.mean_maps else explain_faces
-    return mode(args, model)
+    results = mode(args, model)
+    table = write_results(results)
+    print("Wrote " + ", ".join(map(files.relative_path, results)))
+    return table
 
 
 def parse_args(argv):
@@ -53,8 +58,7 @@ def parse_args(argv):
     option = parser.add_argument
     option("--model", type=Path, help=".h5 or .keras (default: models/cnn.h5, else the released one)")
     option("--data", type=cli.data_path,
-           help="faces (default: data/*.csv, else the sample; with --evaluate and --mean-maps the model's "
-                "own validation split)")
+           help="faces (default: data/*.csv, else the sample; to measure on, the model's validation split)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--index", type=cli.number(int, 0), nargs="+",
                        help="training images, counted from 0 (default: of the first 100 the one that the "
@@ -84,6 +88,7 @@ def parse_args(argv):
                          help="the mean map of each class over the validation split")
     args = parser.parse_args(argv)
     args.settings = parser.changed(args, "target", "keep", "fill", "layer", "baseline", "samples", "seed")
+    args.options = {option: getattr(args, option) for option in ("seed", "samples", "baseline", "layer")}
     if args.cropped and not args.images:
         raise UserError("--cropped belongs to --images")
     return args
@@ -93,13 +98,23 @@ def parse_args(argv):
 
 
 def load_model(args):
-    """The model of logits; args.model becomes its path, args.method the methods to use and args.method_name
-    what files call them. Where the user named none, or all, those that do not suit the network are left
-    out."""
+    """The model of logits; args.model becomes its path, args.method the methods to use.
+
+    Methods that do not suit the network are left out, unless the user named them: UserError.
+    """
     from explain import attribution
     from utils import structure
 
-    methods = methods_to_use(args)
+    default = [method for method in attribution.METHODS if method not in attribution.SLOW]
+    methods = list(dict.fromkeys(args.method or (default if args.evaluate else ["gradient"])))
+    args.method_name = "_".join(args.method or ["fast" if args.evaluate else "gradient"])
+    if unknown := [method for method in methods if method not in (*attribution.METHODS, "all")]:
+        raise UserError(f"--method: invalid choice: {unknown[0]!r} (choose from "
+                        f"{', '.join(attribution.METHODS)}, all)")
+    are_named = args.method and "all" not in methods
+    methods = list(attribution.METHODS) if "all" in methods else methods
+    if args.mean_maps and len(methods) > 1:
+        raise UserError("--mean-maps draws one method; name one with --method")
     args.model = args.model or models.default_model()
     model = structure.logits_model(models.load(args.model))
     targets = ["predicted", "true", "contrastive", *models.class_names(model)]
@@ -108,43 +123,27 @@ def load_model(args):
     attribution.traced(model)  # refuses layers without a gradient
     if args.layer:
         attribution.cam_layer(model, args.layer)
-    named, args.method = args.method and "all" not in args.method, []
+    args.method = []
     for method in methods:
         try:
             attribution.check(model, method)
             args.method.append(method)
         except UserError:
-            if named:
+            if are_named:
                 raise
     if left_out := [method for method in methods if method not in args.method]:
         print(f"Left out, as {args.model} has no convolution or no ReLU: {', '.join(left_out)}")
     return model
 
 
-def methods_to_use(args):
-    """The methods that --method names, or the default ones; sets args.method_name."""
-    from explain import attribution
-
-    default = [method for method in attribution.METHODS if method not in attribution.SLOW]
-    methods = dict.fromkeys(args.method or (default if args.evaluate else ["gradient"]))
-    for method in methods:
-        if method not in attribution.METHODS and method != "all":
-            raise UserError(f"--method: invalid choice: {method!r} (choose from "
-                            f"{', '.join(attribution.METHODS)}, all)")
-    methods = list(attribution.METHODS if "all" in methods else methods)
-    args.method_name = {tuple(attribution.METHODS): "all", tuple(default): "fast"}.get(
-        tuple(methods), "_".join(methods))
-    if args.mean_maps and len(methods) > 1:
-        raise UserError("--mean-maps draws one method; name one with --method")
-    return methods
-
-
 def chosen_faces(args, model):
-    """The faces that --index or --per-class name, a caption for each, and all of it for a file name."""
+    """The faces that --index or --per-class name: Faces; a DataFrame, a row a face, with the caption `image`;
+    the figures to write, {path: rows of its faces}; and the path of the CSV."""
+    import pandas as pd
+
     from explain import faithfulness
 
-    faces = data.training_part(data.find_data(args.data))
-    rows = np.array(args.index or [faithfulness.surest_face(model, faces)])
+    faces, rows = faithfulness.training_faces(model, args.data, args.index)
     which = "index-" + "-".join(map(str, rows))
     if args.per_class:
         if faces.labels is None:
@@ -152,12 +151,30 @@ def chosen_faces(args, model):
         rows = np.concatenate([np.flatnonzero(faces.labels == code)[:args.per_class]
                                for code in range(len(data.CLASSES))])
         which = f"per-class-{args.per_class}"
-    elif rows.max() >= len(faces):
-        raise UserError(f"--index {rows.max()} is out of range; "
-                        f"{faces.source} has training images 0 to {len(faces) - 1}")
-    if len(rows) > MOST_FACES:
-        raise UserError(f"{len(rows)} images are too many to look at; choose at most {MOST_FACES}")
-    return faces.take(rows), [f"index {row}" for row in rows], f"{faces.name}_{which}"
+    # A page of A4 holds six lines: of two faces by one method, or of a face and the maps of four methods
+    faces_on_a_page = 12 if len(args.method) == 1 else max(1, 6 // -(-(1 + len(args.method)) // 5))
+    pages = np.array_split(np.arange(len(rows)), -(-len(rows) // faces_on_a_page))
+    endings = [f"_page-{number}.png" for number in range(1, len(pages) + 1)] if len(pages) > 1 else [".png"]
+    *figures, csv_path = output_paths(args, f"{args.method_name}_{faces.name}_{which}",
+                                      dict.fromkeys(endings, "") | {".csv": "image"})
+    about = pd.DataFrame({"image": [f"index {row}" for row in rows]})
+    return faces.take(rows), about, dict(zip(figures, pages)), csv_path
+
+
+def photo_faces(args, _):
+    """The same of --images, a figure a photo; the DataFrame has also the photo's path and what
+    `photos.load_faces` tells of each face."""
+    from utils import photos
+
+    found = photos.find_photos(args.images)
+    csv_path, = output_paths(args, f"{args.method_name}_photos", {".csv": "image"})
+    figures = photos.figure_paths(found, csv_path.stem)
+    files.check_outputs(figures.values())
+    about, images = photos.load_faces(found, args.cropped, args.max_faces)
+    about = about.rename(columns={"image": "photo"})
+    about.insert(0, "image", about["photo"].map(os.path.basename) + ", face " + about["face"].astype(str))
+    sheets = {figures[photo]: rows.index for photo, rows in about.groupby("photo", sort=False)}
+    return data.Faces(images, source="--images"), about, sheets, csv_path
 
 
 def validation_faces(args):
@@ -168,12 +185,13 @@ def validation_faces(args):
     return faces.take(np.random.default_rng([args.seed, 4]).permutation(len(faces)))
 
 
-def forward(args, model, faces):
-    """Faces as the network sees them, what it makes of them, and what of that is explained.
+def make_maps(args, model, faces, controls=()):
+    """Faces as the network sees them, what it answers, and maps of what of that is explained.
 
     Returns grey float32 (n, h, w), 0-255; targets as `attribution.attribute` takes them; codes int (n,) of
-    the classes whose probability is measured; probabilities float32 (n, classes); and a DataFrame of names:
-    true ("" if not labelled), predicted, target.
+    the classes whose probability is measured; a DataFrame: true ("" if not labelled), predicted, target, and
+    p_predicted and p_whole, the probabilities of the last two; and {method or control: how much each pixel
+    matters (n, h, w)}.
     """
     import pandas as pd
     from scipy.special import softmax
@@ -189,7 +207,8 @@ def forward(args, model, faces):
                         "--target true and --mean-maps need labels of the model's classes")
     grey = models.prepare(faces.images, model)[..., 0]
     logits = models.predict(model, grey)
-    predicted = codes = targets = logits.argmax(1)
+    p, predicted = softmax(logits.astype(float), axis=1), logits.argmax(1)
+    codes = targets = predicted
     if args.target == "true":
         codes = targets = labels
     elif args.target == "contrastive":
@@ -197,13 +216,12 @@ def forward(args, model, faces):
     elif args.target != "predicted":
         codes = targets = np.full(len(grey), list(classes).index(args.target))
     about = pd.DataFrame({"true": "" if labels is None else classes[labels], "predicted": classes[predicted],
-                          "target": classes[codes]})
-    return grey, targets, codes, softmax(logits, axis=1), about
-
-
-def options(args):
-    """The options of the methods, as `attribution.attribute` takes them."""
-    return {"seed": args.seed, "samples": args.samples, "baseline": args.baseline, "layer": args.layer}
+                          "target": classes[codes], "p_predicted": p.max(1),
+                          "p_whole": p[np.arange(len(p)), codes]})
+    about.target += " - runner-up" * (args.target == "contrastive")
+    maps = attribution.attribute_all(model, grey, targets, [*args.method, *controls], **args.options)
+    values = {method: attribution.strength(each, method) for method, each in maps.items()}
+    return grey, targets, codes, about, values
 
 
 def output_paths(args, what, endings):
@@ -217,240 +235,110 @@ def output_paths(args, what, endings):
     return list(outputs)
 
 
-def write(paths, contents):
-    """Write figures and tables to their paths, and say so; returns the first table."""
-    from utils.figures import save_figure
-
-    for path, content in zip(paths, contents):
-        if path.suffix == ".png":
-            save_figure(content, path)
-        else:
-            files.write_table(path, content)
-    print("Wrote " + ", ".join(map(files.relative_path, paths)))
-    table = next(content for path, content in zip(paths, contents) if path.suffix == ".csv")
-    table.attrs["figures"] = [str(path) for path in paths if path.suffix == ".png"]
-    return table
-
-
 # ---- maps of single faces ----------------------------------------------------------------------------------
 
 
 def explain_faces(args, model):
-    """Maps of the chosen faces, and how much of the probability the most salient area keeps."""
+    """Maps of the chosen faces, and how much of the probability the most salient area keeps: {path: figure or
+    DataFrame}."""
     import pandas as pd
 
     from explain import attribution
 
-    if args.images:
-        paths, photo_table, faces, captions = photo_faces(args)
-    else:
-        faces, captions, which = chosen_faces(args, model)
-        pages = np.array_split(np.arange(len(faces)), -(-len(faces) // faces_on_a_page(args)))
-        endings = [f"{f'_page-{number}' * (len(pages) > 1)}.png" for number in range(1, len(pages) + 1)]
-        paths = output_paths(
-            args, f"{args.method_name}_{which}", dict.fromkeys(endings, "") | {".csv": "image"})
-    grey, targets, codes, probabilities, about = forward(args, model, faces)
-    about.insert(0, "image", captions)
-    if args.target == "contrastive":
-        about.target += RUNNER_UP
-
-    # ---- Maps, and masked faces: the pixels that a map ranks first stay as they are, the rest is filled
-    maps = attribution.attribute_all(model, grey, targets, [*args.method, "random", "edges"], **options(args))
-    values = {method: attribution.strength(each, method) for method, each in maps.items()}
-    masked, kept = {}, {}
-    for method in args.method:
-        masked[method], kept[method] = keep_most_salient(args, model, grey, codes, values, method)
-    table = pd.concat(about.assign(
-        method=method, p_whole=probabilities[np.arange(len(grey)), codes].astype(float), **kept[method],
-        map_min=maps[method].min((1, 2)).astype(float), map_max=maps[method].max((1, 2)).astype(float),
-        blank=attribution.is_blank(maps[method])) for method in args.method)
-    table = table.sort_index(kind="stable")  # face by face; the index is the face's number
+    faces, about, sheets, csv_path = (photo_faces if args.images else chosen_faces)(args, model)
+    grey, targets, codes, answers, values = make_maps(args, model, faces, ["random", "edges"])
+    masked, tables = {}, []
+    for method in args.method:  # the pixels that a map ranks first stay as they are, the rest is filled
+        masked[method], kept = keep_most_salient(args, model, grey, codes, values, method)
+        tables.append(about.join(answers).assign(method=method, **kept, map_max=values[method].max((1, 2)),
+                                                 blank=attribution.is_blank(values[method])))
+    table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
 
     print(f"p: probability of the target, of the whole face and with the top {args.keep:g} % of the map kept "
           f"where it is above\nzero, the rest {args.fill}; random, edges: with as much area of these kept")
-    text = table.iloc[:, :5].assign(**{name: table[key].map("{:.3f}".format) for name, key in (
-        ("p whole", "p_whole"), ("kept", "p_kept"), ("random", "p_kept_random"), ("edges", "p_kept_edges"))})
-    text["area %"] = (100 * table.area_kept).map("{:.0f}".format)
+    numbers = {"p_whole": "p whole", "p_kept": "kept", "p_kept_random": "random", "p_kept_edges": "edges",
+               "area_kept": "area"}
+    text = table[["image", "true", "predicted", "target", "method"]].copy()
+    text[list(numbers.values())] = table[list(numbers)].map("{:.3f}".format)
     text[""] = table.blank.map({True: "blank", False: ""})
     cli.print_table(text)
     if "integrated-gradients" in args.method:
-        missed = attribution.completeness_error(model, grey, targets, maps["integrated-gradients"],
+        missed = attribution.completeness_error(model, grey, targets, values["integrated-gradients"],
                                                 args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
-    if args.images:
-        table = table.join(photo_table)
-        drawn = [draw_photo(args, photo, table.loc[rows.index], grey, probabilities, values, masked)
-                 for photo, rows in photo_table.groupby("photo", sort=False)]
-    else:
-        drawn = [draw_sheet(args, grey, probabilities, values, masked, table.loc[page]) for page in pages]
-    return write(paths, [*drawn, table])
+    drawn = {path: draw_sheet(args, grey, values, masked, table.loc[rows]) for path, rows in sheets.items()}
+    return {**drawn, csv_path: table}
 
 
 def keep_most_salient(args, model, grey, codes, values, method):
-    """Faces (n, h, w) with nothing but what a map marks, and columns of the table about them."""
+    """Faces (n, h, w) with nothing but what a map marks, and columns of the table about them: of the map, and
+    of as much area of the controls."""
     from explain import faithfulness
 
-    def masked_faces(name, share):
+    share, kept = args.keep / 100, {}
+    for name, column in ((method, "p_kept"), ("random", "p_kept_random"), ("edges", "p_kept_edges")):
         keep = faithfulness.most_salient(values[name], share, args.seed)
-        masked = faithfulness.masked(grey, keep, args.fill)
-        p = faithfulness.probabilities(model, masked)[np.arange(len(grey)), codes]
-        return masked, keep.mean((1, 2)), p.astype(float)
-
-    masked, area, p_kept = masked_faces(method, args.keep / 100)
-    controls = {f"p_kept_{name}": masked_faces(name, area)[2] for name in ("random", "edges")}  # as much area
-    return masked, {"area_kept": area, "sparseness": faithfulness.sparseness(values[method]),
-                    "p_kept": p_kept, **controls}
+        faces = faithfulness.masked(grey, keep, args.fill)
+        p = faithfulness.probabilities(model, faces)[np.arange(len(grey)), codes]
+        kept[column] = p.astype(float)
+        if name == method:
+            masked, share = faces, keep.mean((1, 2))
+    return masked, {"area_kept": share, "sparseness": faithfulness.sparseness(values[method]), **kept}
 
 
-def faces_on_a_page(args):
-    """How many faces fit a page of A4: of one method in two columns, of several in lines of five panels."""
-    return 12 if len(args.method) == 1 else max(1, 6 // -(-(1 + len(args.method)) // 5))
-
-
-def photo_faces(args):
-    """The faces in the photos of --images.
-
-    Returns the paths to write (a figure a photo with faces, a CSV), a DataFrame of the faces (photo and what
-    `photos.load_faces` tells of each), Faces, and a caption for each.
-    """
-    from utils import photos
-
-    found = photos.find_photos(args.images)
-    csv_path, = output_paths(args, f"{args.method_name}_photos", {".csv": "image"})
-    figures = photos.figure_paths(found, csv_path.stem)
-    files.check_outputs(dict.fromkeys(figures.values(), ""))
-    table, images = photos.load_faces(found, args.cropped, args.max_faces)
-    table = table.rename(columns={"image": "photo"})
-    captions = table["photo"].map(os.path.basename) + ", face " + table["face"].astype(str)
-    paths = [*(figures[photo] for photo in table["photo"].unique()), csv_path]
-    return paths, table, data.Faces(images, source="--images"), list(captions)
-
-
-def draw_photo(args, path, table, grey, probabilities, values, masked):
-    """A photo with its faces in squares and, for each face, its crop, its maps and, of a single method, the
-    masked face."""
+def draw_sheet(args, grey, values, masked, table):
+    """A block of panels for each face: the face, its map by each method and, of a single method, the masked
+    face; above them the photo that the faces come from, if any."""
+    from explain.attribution import METHODS
     from utils import photos
     from utils.figures import WIDTH, add_conclusion, draw_boxes, plt
 
-    single, faces = len(args.method) == 1, table.groupby(level=0)
-    columns = 3 if single else min(1 + len(args.method), 5)
-    lines = -(-(1 + len(args.method)) // columns)  # of a face
-    photo, scale = photos.shrink(photos.read_photo(path), PHOTO_SIDE)
-    beside = 2.2 if single else 0  # inches of the photo beside the faces; else it is above them
-    height = ((WIDTH - beside) / columns + (0.75 if single else 0.35)) * lines * len(faces)
-    if single:
-        figure = plt.figure(figsize=(WIDTH, max(height, 2.5) + 0.4), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=[beside, WIDTH - beside])
-    else:
-        figure = plt.figure(figsize=(WIDTH, height + 3), layout="constrained")
-        left, right = figure.subfigures(2, 1, height_ratios=[2.6, height])
-    ax = left.subplots()
-    draw_boxes(ax, photo, scale, table[~table.index.duplicated()])
-    ax.set_anchor("N" if len(faces) > 2 else "C")  # not half a page down
-    axes = right.subplots(lines * len(faces), columns, squeeze=False, subplot_kw={
-        "xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False})
-    for line, (i, rows) in enumerate(faces):
-        crop, *others = axes[lines * line:lines * (line + 1)].flat
-        row = rows.iloc[0]
-        draw_face(crop, grey[i])
-        crop.set_title(f"face {row.face}", fontsize=8.5)
-        score = "" if np.isnan(row.score) else f"\ndetector's score {row.score:.2f}"
-        tilt = f"\ntilted by {row.tilt:.0f}°" if row.tilt else ""
-        crop.set_xlabel(f"{row.predicted} {probabilities[i].max():.2f}{score}{tilt}", fontsize=7.5)
-        for ax, one in zip(others, rows.itertuples()):
-            draw_map(ax, values[one.method][i], one.blank)
-            ax.set_title(one.method + " †" * (one.method == "guided-backprop"),
-                         fontsize=8.5 if len(one.method) < 16 else 7)
-            ax.set_xlabel(f"for {one.target}", fontsize=7.5)
-        if single:
-            draw_face(others[1], masked[row.method][i])
-            others[1].set_title(f"{100 * row.area_kept:.0f} % kept", fontsize=8.5)
-            others[1].set_xlabel(f"p({row.target.removesuffix(RUNNER_UP)}): {row.p_kept:.2f}\n"
-                                 f"random instead: {row.p_kept_random:.2f}", fontsize=7.5)
-    figure.suptitle(f"Saliency of {args.model.stem}: {os.path.basename(path)}", fontsize=10)
-    add_conclusion(figure, conclusion_of_sheet(args, table))
-    return figure
-
-
-def draw_sheet(args, grey, probabilities, values, masked, table):
-    """A block of panels for each face: the face, its map by each method and, of a single method, the masked
-    face."""
-    from explain.attribution import METHODS
-    from utils.figures import COLORS, WIDTH, add_conclusion, plt
-
-    n, single = table.index.nunique(), len(args.method) == 1
-    large, alone = single and n <= 3, single and n == 1
-    across = 2 if single and not large else 1
-    columns = 3 if single else min(1 + len(args.method), 5)
-    lines, down = -(-(1 + len(args.method)) // columns), -(-n // across)  # of a block; of blocks
-    title_size, size, new = (9, 8, " ") if large else (7.5, 7, "\n")
-    height = (WIDTH / columns / across + (0.6 if single else 0.3)) * lines * down + 0.6
-    figure, axes = image_axes(lines * down, (columns + 1) * across - 1, figsize=(WIDTH, height),
-                              width_ratios=([*columns * [1], 0.12] * across)[:-1])  # a gap between blocks
+    n, methods, photo = table.index.nunique(), len(args.method), table.get("photo")
+    columns = 3 if methods == 1 else min(1 + methods, 5)
+    lines, across = -(-(1 + methods) // columns), 2 if methods == 1 and n > 3 else 1  # of a block; blocks
+    down = -(-n // across)
+    height = (WIDTH / columns / across + (0.6 if methods == 1 else 0.3)) * lines * down + 0.6
+    figure = panels = plt.figure(figsize=(WIDTH, height + PHOTO_HEIGHT * (photo is not None)),
+                                 layout="constrained")
+    if photo is not None:
+        above, panels = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
+        picture, scale = photos.shrink(photos.read_photo(photo.iloc[0]), PHOTO_SIDE)
+        draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
+    axes = panels.subplots(lines * down, (columns + 1) * across - 1, squeeze=False, subplot_kw=BARE,
+                           width_ratios=([*columns * [1], 0.12] * across)[:-1])  # a gap between blocks
     for position, (i, rows) in enumerate(table.groupby(level=0)):
         top, left = lines * (position % down), (columns + 1) * (position // down)
         original, *others = axes[top:top + lines, left:left + columns].flat
         for ax, row in zip(others, rows.itertuples()):
             image = draw_map(ax, values[row.method][i], row.blank)
-            guided = row.method == "guided-backprop"
-            ax.set_title(row.method + " †" * guided, fontsize=title_size,
-                         color=COLORS["red"] if guided else "black")
+            ax.set_title(row.method, fontsize=7.5)
         draw_face(original, grey[i])
-        original.set_title(row.image, fontsize=title_size)
-        predicted = f"predicted:{new}{row.predicted} {probabilities[i].max():.2f}"
-        original.set_xlabel(f"true: {row.true}\n" * bool(row.true) + predicted, fontsize=size)
-        others[0].set_xlabel(f"for{new}{row.target}", fontsize=size)
-        if single:
+        original.set_title(row.image if photo is None else f"face {row.face}", fontsize=7.5)
+        text = [f"predicted:\n{row.predicted} {row.p_predicted:.2f}"]
+        text += [f"true: {row.true}"] if row.true else []
+        if photo is not None and not np.isnan(row.score):
+            text += [f"score {row.score:.2f}" + f", tilt {row.tilt:.0f}°" * bool(row.tilt)]
+        original.set_xlabel("\n".join(text), fontsize=7)
+        others[0].set_xlabel(f"for\n{row.target}", fontsize=7)
+        if methods == 1:
             draw_face(others[1], masked[row.method][i])
-            others[1].set_title(f"{100 * row.area_kept:.0f} % kept", fontsize=title_size)
+            others[1].set_title(f"{100 * row.area_kept:.0f} % kept", fontsize=7.5)
             others[1].set_xlabel(f"p {row.p_whole:.2f}, kept {row.p_kept:.2f}\n"
-                                 f"random {row.p_kept_random:.2f},{new}edges {row.p_kept_edges:.2f}",
-                                 fontsize=size)
+                                 f"random {row.p_kept_random:.2f},\nedges {row.p_kept_edges:.2f}", fontsize=7)
     figure.get_layout_engine().set(hspace=0.06, h_pad=0.08)
-    if alone:
-        figure.colorbar(image, ax=others[0], extend="max", label=METHODS[row.method].unit)
+    if methods == n == 1:
+        panels.colorbar(image, ax=others[0], extend="max", label=METHODS[row.method].unit)
     else:
-        figure.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
+        panels.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
                         shrink=0.6, aspect=40, label="relative to each map's 99.5th percentile")
-    method = args.method[0] if single else f"{len(args.method)} methods"
+    method = args.method[0] if methods == 1 else f"{methods} methods"
     target = {"predicted": "predicted class", "true": "true class",
               "contrastive": "predicted class minus runner-up"}.get(args.target, f"class {args.target}")
-    figure.suptitle(f"Saliency of {args.model.stem}\n{method}, {target}", fontsize=10)
-    add_conclusion(figure, conclusion_of_sheet(args, table))
+    of_photo = "" if photo is None else f": {os.path.basename(photo.iloc[0])}"
+    figure.suptitle(f"Saliency of {args.model.stem}{of_photo}\n{method}, {target}", fontsize=10)
+    add_conclusion(figure, conclusion_of_sheet(table))
     return figure
-
-
-def conclusion_of_sheet(args, table):
-    """What the masked faces say about the maps."""
-    columns = ["p_kept", "p_kept_random", "p_kept_edges", "p_whole", "area_kept"]
-    means = table.groupby("method")[columns].mean()
-    kept, random, edges, whole, area = means.loc[means.p_kept.idxmax()]
-    numbers = (f"keep the probability at {kept:.2f} (whole face: {whole:.2f}); the same area of random "
-               f"pixels gives {random:.2f}, of the strongest edges {edges:.2f}.")
-    compared = means if len(args.method) > 1 else table
-    wins = (compared.p_kept - compared[["p_kept_random", "p_kept_edges"]].max(axis=1) >= CLEARLY).sum()
-    if len(args.method) > 1:
-        text = (f"{means.p_kept.idxmax()} does best: the {100 * area:.0f} % of the area that it marks "
-                f"{numbers} {wins} of {len(means)} methods do clearly better than both.")
-    elif len(table) > 1:
-        text = (f"On average the {100 * area:.0f} % of the area that a map marks {numbers} The maps do "
-                f"clearly better than both for {wins} of {len(table)} faces.")
-    else:
-        text = f"The {100 * area:.0f} % of the area that the map marks {numbers} " + (
-            "So the map shows what the network uses here." if wins else
-            "So the map is no clearly better guide to what the network uses here.")
-    if "guided-backprop" in args.method:
-        text += " † Shows edges whatever was learnt (Adebayo et al. 2018)."
-    return text
-
-
-def image_axes(down, across, **options):
-    """A figure and axes (down, across) without ticks and frames, invisible until something is drawn."""
-    from utils.figures import plt
-
-    bare = {"xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False}
-    return plt.subplots(down, across, layout="constrained", squeeze=False, subplot_kw=bare, **options)
 
 
 def draw_face(ax, face):
@@ -468,11 +356,34 @@ def draw_map(ax, value, blank):
     return ax.imshow(value, cmap="jet", vmin=0, vmax=np.percentile(value, 99.5) or value.max() or 1.0)
 
 
+def conclusion_of_sheet(table):
+    """What the masked faces say about the maps."""
+    columns = ["p_kept", "p_kept_random", "p_kept_edges", "p_whole", "area_kept"]
+    means, faces = table.groupby("method")[columns].mean(), table.index.nunique()
+    best, several = means.p_kept.idxmax(), len(means) > 1
+    kept, random, edges, whole, area = means.loc[best]
+    compared = means if several else table
+    wins = (compared.p_kept - compared[["p_kept_random", "p_kept_edges"]].max(axis=1) >= CLEARLY).sum()
+    if several:
+        verdict = f"It does best; {wins} of {len(means)} methods do clearly better than both."
+    elif faces > 1:
+        verdict = f"The maps do clearly better than both for {wins} of {faces} faces."
+    else:
+        verdict = (f"So the map {'shows' if wins else 'is no clearly better guide to'} what the network uses "
+                   "here.")
+    if "guided-backprop" in means.index:
+        verdict += " Guided-backprop shows edges whatever was learnt (Adebayo et al. 2018)."
+    the = "On average the" if faces > 1 else "The"
+    return (f"{the} {100 * area:.0f} % of the area that {best} marks keep the probability at {kept:.2f} "
+            f"(whole face: {whole:.2f}); the same area of random pixels gives {random:.2f}, of the strongest "
+            f"edges {edges:.2f}. {verdict}")
+
+
 # ---- evidence ----------------------------------------------------------------------------------------------
 
 
 def evaluate_methods(args, model):
-    """Test the methods: one table with intervals and verdicts, two figures with their numbers."""
+    """Test the methods: two figures and, first, a table with intervals and verdicts; likewise by path."""
     from explain import attribution, faithfulness
 
     faces, few = validation_faces(args).take(slice(args.evaluate)), slice(FACES_RANDOMISED)
@@ -481,12 +392,9 @@ def evaluate_methods(args, model):
         "_randomisation.png": "", "_randomisation.csv": "method"})
     if len(faces) < 2:
         raise UserError(f"{faces.source} has {len(faces)} faces; expected at least 2")
-    grey, targets, codes, *_ = forward(args, model, faces)
-    methods = [*args.method, *attribution.CONTROLS]
-    maps = attribution.attribute_all(model, grey, targets, methods, **options(args))
-    values = {method: attribution.strength(maps[method], method) for method in methods}
+    grey, targets, codes, _, values = make_maps(args, model, faces, attribution.CONTROLS)
     scores, curves = faithfulness.evaluate(model, grey, codes, values, args.keep / 100, args.seed)
-    cascade = faithfulness.cascade(model, grey[few], targets[few], args.method, **options(args))
+    cascade = faithfulness.cascade(model, grey[few], targets[few], args.method, **args.options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
     print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
@@ -497,8 +405,10 @@ def evaluate_methods(args, model):
           f"{faithfulness.FAILS:g}.\n"
           f"What the top {args.keep:g} % of the area keep of the probability is in the CSV.")
     print_evidence(table, control)
-    figures = draw_evidence(args, table, curves, control, len(grey)), draw_cascade(args, cascade, table)
-    return write(paths, [figures[0], table, curves, figures[1], cascade])
+    fails = set(table.method[table.verdict.str.contains("fails")])
+    evidence = draw_evidence(args, table, curves, control, fails, len(grey))
+    randomisation = draw_cascade(args, cascade, fails)
+    return dict(zip(paths, (evidence, table, curves, randomisation, cascade)))
 
 
 def print_evidence(table, control):
@@ -515,43 +425,36 @@ def print_evidence(table, control):
         print(f"{row.method}: {row.blank} of the maps are blank")
 
 
-def draw_evidence(args, table, curves, control, n):
-    """Deletion and insertion curves, each family's best bold, above all areas with intervals."""
+def draw_evidence(args, table, curves, control, fails, n):
+    """Deletion and insertion curves, each family's best bold, above the areas under them with intervals."""
     from explain.attribution import CONTROLS, METHODS
     from utils.figures import COLORS, WIDTH, add_conclusion, plt
 
     family = table.method.map(lambda method: (METHODS | CONTROLS)[method].family)
-    table = table.assign(family=family, color=family.map(FAMILY_COLORS).map(COLORS))
-    best = {*table.drop_duplicates("family").method, *CONTROLS}  # the table is sorted
+    colors = family.map(FAMILY_COLORS).map(COLORS)
+    bold = {*table.method[~family.duplicated()], *CONTROLS}  # the table is sorted
     height = 0.2 * len(table) + 0.4
-    figure, axes = plt.subplot_mosaic([["deletion", "insertion"], ["legend"] * 2, ["areas", "more areas"]],
-                                      figsize=(WIDTH, 4 + height), layout="constrained",
-                                      height_ratios=[2.6, 0.6, height])
-    for kind, areas, low_is_good in (("deletion", "areas", True), ("insertion", "more areas", False)):
-        ax, axis = axes[kind], axes[areas]
-        for row in table.itertuples():
-            curve, bold = curves[curves.method == row.method], row.method in best
-            ax.plot(100 * curve.share_of_area, curve[kind], CONTROL_STYLES.get(row.method, "-"),
-                    color=row.color, lw=1.8 if bold else 0.7, alpha=1 if bold else 0.5,
-                    label=row.method if bold else None)
-        ax.set(xlabel=f"most salient area {'removed' if low_is_good else 'shown'} (%)", ylim=(0, 1),
-               title=f"{kind.capitalize()} ({'low' if low_is_good else 'high'} is good)")
-        area = table[f"{kind}_area"]
-        errors = [area - table[f"{kind}_area_low"], table[f"{kind}_area_high"] - area]
-        for y, color in enumerate(table.color):
-            axis.errorbar(area[y], -y, xerr=[[error[y]] for error in errors], fmt="o", ms=4, capsize=2,
-                          color=color)
-        axis.set(xlabel=f"area under the {kind} curve", yticks=-table.index)
-        for each in (ax, axis):
-            each.grid(True)
-            each.set_axisbelow(True)
-    fails = table.verdict.str.contains("fails")
-    axes["deletion"].set_ylabel("mean probability of the class")
-    axes["areas"].set_yticklabels(table.method + fails.map({True: " †", False: ""}))
-    axes["more areas"].set_yticklabels([])
-    axes["legend"].set_axis_off()
-    axes["legend"].legend(*axes["deletion"].get_legend_handles_labels(), loc="center", ncols=4,
-                          title="thick: the best method of each family, and the controls")
+    figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 3.8 + height), layout="constrained", sharey="row",
+                                height_ratios=[2.6, height])
+    for kind, aim, (above, below) in zip(("deletion", "insertion"), ("low", "high"), axes.T):
+        for method, color in zip(table.method, colors):
+            curve = curves[curves.method == method]
+            above.plot(100 * curve.share_of_area, curve[kind], CONTROL_STYLES.get(method, "-"), color=color,
+                       **({"lw": 1.8, "label": method} if method in bold else {"lw": 0.7, "alpha": 0.5}))
+        area, low, high = (table[f"{kind}_area{end}"] for end in ("", "_low", "_high"))
+        below.hlines(table.index, low, high, colors=colors)
+        below.scatter(area, table.index, s=16, c=colors)
+        above.set(xlabel=f"most salient area {'removed' if aim == 'low' else 'shown'} (%)", ylim=(0, 1),
+                  title=f"{kind.capitalize()} ({aim} is good)")
+        below.set(xlabel=f"area under the {kind} curve")
+    for ax in axes.flat:
+        ax.grid(True)
+        ax.set_axisbelow(True)
+    axes[0, 0].set_ylabel("mean probability of the class")
+    axes[1, 0].set_yticks(table.index, [method + " †" * (method in fails) for method in table.method])
+    axes[1, 0].invert_yaxis()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
+                  title="thick: the best method of each family, and the controls")
     figure.suptitle(f"Do the maps of {args.model.stem} find what the network uses?\n"
                     f"{n} faces, 95 % intervals", fontsize=10)
     add_conclusion(figure, conclusion_of_evidence(table, control))
@@ -568,41 +471,36 @@ def conclusion_of_evidence(table, control):
         text = (f"{len(passing)} of {len(methods)} methods find more than {control} and change with what was "
                 f"learnt; {best.method} is best, {best[net]:.2f} [{best[net + '_low']:.2f}, "
                 f"{best[net + '_high']:.2f}] above {control}.")
-    failing = methods.method[methods.verdict.str.contains("fails")]
-    return text + " † Fails: nearly the same map without what was learnt." * bool(len(failing))
+    is_failing = methods.verdict.str.contains("fails").any()
+    return text + " † Fails: nearly the same map without what was learnt." * bool(is_failing)
 
 
-def draw_cascade(args, cascade, table):
+def draw_cascade(args, cascade, fails):
     """Rank correlation and structural similarity of each method's maps as weights are lost from the top."""
-    from utils.figures import COLORS, WIDTH, add_conclusion, plt
+    from utils.figures import WIDTH, add_conclusion, plt
 
     methods = cascade.groupby("method").rank_correlation.mean().sort_values(kind="stable").index
-    fails = table.set_index("method").verdict.str.contains("fails")[methods]
     stages = cascade.redrawn_down_to.unique()
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2 + 0.27 * len(methods)), layout="constrained",
                                 sharey=True)
-    titles = {"rank_correlation": "rank correlation of |map|", "ssim": "structural similarity"}
+    titles = {"rank_correlation": "100 × rank correlation of |map|", "ssim": "100 × structural similarity"}
     for ax, (key, title) in zip(axes, titles.items()):
-        grid = cascade.pivot(index="method", columns="redrawn_down_to", values=key).loc[methods, stages]
-        image = ax.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        grid = 100 * cascade.pivot(index="method", columns="redrawn_down_to", values=key).loc[methods, stages]
+        image = ax.imshow(grid, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         for (y, x), value in np.ndenumerate(grid):
-            text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".").replace("1.00", "1")
-            color = "black" if value > 0.5 else "white"
-            ax.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
+            ax.text(x, y, round(value), ha="center", va="center", fontsize=7,
+                    color="black" if value > 50 else "white")
         ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", rotation_mode="anchor")
         ax.set_title(title, fontsize=9)
         ax.tick_params(length=0, labelsize=7.5)
         ax.spines[:].set_visible(False)
-    axes[0].set_yticks(range(len(methods)), [f"fails: {m}" if fails[m] else m for m in methods])
-    for label, failed in zip(axes[0].get_yticklabels(), fails):
-        label.set(color=COLORS["red"] if failed else "black", fontweight="bold" if failed else "normal")
+    axes[0].set_yticks(range(len(methods)), [method + " †" * (method in fails) for method in methods])
     figure.supxlabel("layers re-initialised, from the output down to", fontsize=9)
-    figure.colorbar(image, ax=axes, label="1: unchanged map", aspect=30)
+    figure.colorbar(image, ax=axes, label="100: unchanged map", aspect=30)
     figure.suptitle(f"Do the maps of {args.model.stem} change as its weights are lost?\n"
                     "(Adebayo et al. 2018)", fontsize=10)
-    failing = ", ".join(methods[fails])
-    add_conclusion(figure, f"Without the upper half of the layers the maps of {failing} stay much the same: "
-                           "they do not show what was learnt." if failing else
+    add_conclusion(figure, "† Without the upper half of the layers these maps stay much the same: they do "
+                           "not show what was learnt." if fails else
                            "Every method's maps change once the upper half of the layers is lost.")
     return figure
 
@@ -611,16 +509,13 @@ def draw_cascade(args, cascade, table):
 
 
 def average_maps(args, model):
-    """The mean map of each true class, and of its rightly and wrongly classified faces."""
+    """The mean map of each true class, and of its rightly and wrongly classified faces; likewise by path."""
     import pandas as pd
 
-    from explain import attribution
-
-    faces = validation_faces(args)
-    paths = output_paths(args, f"mean_{args.method_name}_{faces.name}", {".png": "", ".csv": "class"})
-    grey, targets, *_, about = forward(args, model, faces)
-    maps = attribution.attribute(model, grey, targets, args.method[0], **options(args))
-    values = np.maximum(attribution.strength(maps, args.method[0]), 0)
+    faces, method = validation_faces(args), args.method[0]
+    paths = output_paths(args, f"mean_{method}_{faces.name}", {".png": "", ".csv": "class"})
+    grey, _, _, about, values = make_maps(args, model, faces)
+    values = np.maximum(values[method], 0)
     mean = values.mean((1, 2), keepdims=True)
     values /= np.where(mean > 0, mean, 1)  # every face counts alike, however steep its logit
     visible, right = mean.ravel() > 0, about.predicted == about.true
@@ -641,9 +536,9 @@ def average_maps(args, model):
     shares = (100 * table.filter(like="_third")).map("{:.0f}".format)
     text = table.assign(n=table.n.map("{:,}".format), **shares).rename(columns={"class": "true class"})
     cli.print_table(text.rename(columns=lambda name: name.replace("_third", " %")))
-    title = (f"Where {args.model.stem} looks: {args.method[0]},\n"
+    title = (f"Where {args.model.stem} looks: {method},\n"
              f"mean of each true class, {len(grey):,} faces of {faces.source}")
-    return write(paths, [draw_averages(mean_faces, averages, table, title), table])
+    return dict(zip(paths, (draw_averages(mean_faces, averages, table, title), table)))
 
 
 def draw_averages(mean_faces, averages, table, title):
@@ -653,7 +548,8 @@ def draw_averages(mean_faces, averages, table, title):
     counts, groups = table.set_index(["class", "faces"]).n, ("all", "right", "wrong")
     top = np.percentile(list(averages.values()), 99.5) if averages else 1.0
     colors = plt.cm.ScalarMappable(plt.Normalize(0, top), "inferno")
-    figure, axes = image_axes(4, len(mean_faces), figsize=(WIDTH, 1.1 + 4 * WIDTH / (len(mean_faces) + 0.9)))
+    figure, axes = plt.subplots(4, len(mean_faces), layout="constrained", squeeze=False, subplot_kw=BARE,
+                                figsize=(WIDTH, 1.1 + 4 * WIDTH / (len(mean_faces) + 0.9)))
     for column, (name, face) in zip(axes.T, mean_faces.items()):
         draw_face(column[0], face)
         column[0].set_title(name, fontsize=9)
@@ -667,13 +563,12 @@ def draw_averages(mean_faces, averages, table, title):
     figure.colorbar(colors, ax=axes[1:], extend="max", label="saliency, times the map's mean", aspect=30)
     figure.suptitle(title, fontsize=10)
     if averages:
-        thirds = table[table.faces == "all"].set_index("class").filter(like="_third")
+        thirds = (100 * table[table.faces == "all"].set_index("class").filter(like="_third")).round()
         top, bottom = thirds.upper_third.idxmax(), thirds.lower_third.idxmax()
-        middle = thirds.middle_third
-        add_conclusion(figure, f"The middle third of the image holds {100 * middle.min():.0f} to "
-                       f"{100 * middle.max():.0f} % of the saliency. The upper third holds most for {top} "
-                       f"({100 * thirds.upper_third[top]:.0f} %), the lower third for {bottom} "
-                       f"({100 * thirds.lower_third[bottom]:.0f} %).")
+        add_conclusion(figure, f"The middle third of the image holds {thirds.middle_third.min():.0f} to "
+                       f"{thirds.middle_third.max():.0f} % of the saliency. The upper third holds most for "
+                       f"{top} ({thirds.upper_third[top]:.0f} %), the lower third for {bottom} "
+                       f"({thirds.lower_third[bottom]:.0f} %).")
     return figure
 
 

@@ -2,8 +2,6 @@
 and faces.
 
     python -m benchmarks.visualization [--model models/fer2013-report-cnn.h5] [--images 32] [--rounds 3]
-    python -m benchmarks.visualization --memory        peak memory of 1,000 faces by each method, a process of
-    its own each
 
 Prints the median milliseconds a face over interleaved rounds (tracing and warm-up before the first), how many
 times longer each peer takes, and how well its maps agree with ours: the mean correlation of the two maps of a
@@ -19,120 +17,56 @@ to all; "one batch" is the same by hand, over a tenth of the steps, scaled likew
 
 import contextlib
 import functools
-import importlib
 import io
-import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 from unittest import mock
 
-from utils import cli
-from utils.cli import UserError
+from utils import cli, models
 
+METHODS = ("gradient", "smoothgrad", "integrated-gradients", "guided-backprop", "grad-cam", "score-cam",
+           "occlusion", "rise")
 NOISE = 0.15  # of smoothgrad, as a share of the grey range
-SLOW = ("score-cam", "occlusion", "rise")
-FUNCTIONS = ("gradient", "smoothgrad", "integrated-gradients", "guided-backprop", "grad-cam", *SLOW)
-PATCH, STRIDE = 8, 4
-CELLS = 6
-# VmHWM, not ru_maxrss: the latter keeps the parent's peak across fork and exec.
-PEAK = """
-import sys
-from utils import cli
-cli.start_keras()
-from explain import attribution
-from utils import models, sample, structure
-model = structure.logits_model(models.load(sys.argv[1]))
-faces, labels = sample.sample_faces(int(sys.argv[2]))
-attribution.attribute(model, faces, labels % model.output_shape[-1], sys.argv[3])
-print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
-"""
+SAMPLES = 32  # of smoothgrad; steps of integrated gradients
+PATCH, STRIDE = 8, 4  # of occlusion
+MASKS, CELLS = 500, 6  # of rise
+FILTERS, STEPS = 32, 200  # of the last convolution stage, to maximise
+ONE_BY_ONE = 2  # filters that tf-keras-vis's default way is timed on
 
 
 def main():
     parser = cli.Parser(__doc__)
-    parser.add_argument("--model", type=Path, help="classifier (default: models/fer2013-report-cnn.h5)")
-    parser.add_argument("--images", type=cli.number(int, 1), help="faces (default 32; a quarter of them for "
-                                                                   f"{', '.join(SLOW)}; with --memory 1000)")
+    parser.add_argument("--model", type=Path, default=models.RELEASED_CNN, help="classifier")
+    parser.add_argument("--images", type=cli.number(int, 1), default=32,
+                        help="faces; a quarter of them for the slow methods")
     parser.add_argument("--rounds", type=cli.number(int, 1), default=3, help="of each way")
-    parser.add_argument("--samples", type=cli.number(int, 2), default=32,
-                        help="of smoothgrad; steps of integrated gradients")
-    parser.add_argument("--masks", type=cli.number(int, 10), default=500, help="of rise")
-    parser.add_argument("--filters", type=cli.number(int, 1), default=32,
-                        help="to maximise, of the last convolution stage")
-    parser.add_argument("--steps", type=cli.number(int, 10), default=200, help="of activation maximization")
-    parser.add_argument("--one-by-one", type=cli.number(int, 1), default=2, metavar="N",
-                        help="filters that tf-keras-vis's default way is timed on")
-    parser.add_argument("--memory", choices=FUNCTIONS, nargs="*", metavar="METHOD",
-                        help=f"instead measure peak memory, of all or some of {', '.join(FUNCTIONS)}")
     args = parser.parse_args()
-    from utils import models
-
-    args.model = args.model or models.RELEASED_CNN
-    if args.memory is not None:
-        memory(args.model, args.images or 1000, args.memory or FUNCTIONS)
-        return
-    args.images = args.images or 32
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     cli.start_keras()
-    known = {"tf-keras-vis": ("tf_keras_vis", keras_vis), "xplique": ("xplique", xplique)}
-    peers = {name: wrap(args) for name, (package, wrap) in known.items() if installed(name, package)}
-    ways = {"ours": ours(args), **peers}
-    maps(args, ways)
-    maximization(args, ways)
+    from explain import attribution
+    from utils import structure
 
-
-def installed(name, package):
-    """Whether a peer can be imported; says in one line what to do when it cannot."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            importlib.import_module(package)
-    except ImportError as error:
-        print(f"without {name} ({error}): requirements-benchmarks.txt says how to install it")
-        return False
-    return True
-
-
-def memory(model, images, methods):
-    """Peak resident memory of a process that explains `images` faces by one method, for each of `methods`."""
-    if not Path("/proc/self/status").exists():
-        raise UserError("--memory reads /proc/self/status, which this system does not have; expected Linux")
-    rows = []
-    for method in methods:
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", PEAK, model, str(images), method],
-                              stdout=subprocess.PIPE, text=True,
-                              check=False)
-        if done.returncode:
-            raise UserError(f"{method} of {images} faces ended with exit status {done.returncode}")
-        rows.append([method, f"{int(done.stdout) / 1024:.0f}", f"{time.perf_counter() - start:.0f}"])
-    print(f"\n{model.stem}, {images:,} faces, TensorFlow included")
-    print_rows(rows, ["method", "peak MB", "seconds"])
+    logits = structure.logits_model(models.load(args.model))
+    layer = attribution.cam_layer(logits)
+    channels = list(range(min(FILTERS, logits.get_layer(layer).output.shape[-1])))
+    ways = {}
+    for name, wrap in (("ours", ours), ("tf-keras-vis", keras_vis), ("xplique", xplique)):
+        try:
+            ways[name] = wrap(logits, layer, channels)
+        except ImportError as error:
+            print(f"without {name} ({error}): requirements-benchmarks.txt says how to install it")
+    compare_maps(args, ways, logits, layer)
+    compare_maximization(ways, layer, channels)
 
 
 # ---- the ways: {name of a method: function from (faces, classes) to maps (n, h, w)} ------------------------
 
 
-def subject(args):
-    """The model of logits, the layer that CAMs look at, and the filters to maximise."""
-    from explain import attribution
-    from utils import models, structure
-
-    logits = structure.logits_model(models.load(args.model))
-    layer = attribution.cam_layer(logits)
-    channels = list(range(min(args.filters, logits.get_layer(layer).output.shape[-1])))
-    return logits, layer, channels
-
-
-def ours(args):
+def ours(logits, layer, channels):
     from explain import activation_maximization as maximization
     from explain import attribution
 
-    logits, layer, channels = subject(args)
-    options = {"samples": args.samples, "steps": args.samples, "masks": args.masks, "cells": CELLS,
-               "patch": PATCH,
+    options = {"samples": SAMPLES, "steps": SAMPLES, "masks": MASKS, "cells": CELLS, "patch": PATCH,
                "stride": STRIDE, "fill": "black", "noise": NOISE}
 
     def attribute(method):
@@ -140,14 +74,13 @@ def ours(args):
 
     def maximize():
         canvas = maximization.canvas(logits, layer, "channel")
-        return maximization.ascend(canvas, channels, steps=args.steps)
+        return maximization.ascend(canvas, channels, steps=STEPS)
 
-    return {method: attribute(method) for method in FUNCTIONS} | {"maximize": {"": (maximize, 1)}}
+    return {method: attribute(method) for method in METHODS} | {"maximize": {"": (maximize, 1)}}
 
 
-def keras_vis(args):
+def keras_vis(logits, layer, channels):
     import keras
-    import numpy as np
     import tensorflow as tf
     from tf_keras_vis.activation_maximization import ActivationMaximization
     from tf_keras_vis.gradcam import Gradcam
@@ -156,138 +89,112 @@ def keras_vis(args):
     from tf_keras_vis.utils.model_modifiers import GuidedBackpropagation
     from tf_keras_vis.utils.scores import CategoricalScore
 
-    logits, layer, channels = subject(args)
     saliency, gradcam, scorecam = (kind(logits, clone=False) for kind in (Saliency, Gradcam, Scorecam))
     guided = Saliency(logits, model_modifier=GuidedBackpropagation(), clone=True)
     features = keras.Model(logits.inputs, logits.get_layer(layer).output)
-    depth = logits.input_shape[-1]
 
-    def prepared(faces):
-        return np.repeat(faces[..., None], depth, -1).astype(np.float32)
+    def way(explainer, **options):
+        def run(faces, classes):
+            with contextlib.redirect_stdout(io.StringIO()):  # Keras prints a progress bar
+                return explainer(CategoricalScore(classes.tolist()), models.prepare(faces, logits), **options)
 
-    def gradient(explainer, **options):
-        return lambda faces, classes: explainer(CategoricalScore(classes.tolist()), prepared(faces),
-                                                normalize_map=False,
-                                                **options)
-
-    def cam(explainer, **options):
-        return lambda faces, classes: quietly(explainer, CategoricalScore(classes.tolist()), prepared(faces),
-                                              penultimate_layer=layer, seek_penultimate_conv_layer=False,
-                                              **options)
+        return run
 
     def one_by_one():
-        for channel in channels[:args.one_by_one]:
-            made = ActivationMaximization(features, clone=False)(CategoricalScore(channel), steps=args.steps)
+        for channel in channels[:ONE_BY_ONE]:
+            made = ActivationMaximization(features, clone=False)(CategoricalScore(channel), steps=STEPS)
         return made
 
     def one_batch():
         start = tf.random.uniform((len(channels), *logits.input_shape[1:]), 0, 255)
         return ActivationMaximization(features, clone=False)(CategoricalScore(channels), seed_input=start,
-                                                             steps=args.steps // 10)
+                                                             steps=STEPS // 10)
 
-    return {"gradient": gradient(saliency),
-            "smoothgrad": gradient(saliency, smooth_samples=args.samples, smooth_noise=NOISE),
-            "guided-backprop": gradient(guided), "grad-cam": cam(gradcam),
-            "score-cam": cam(scorecam, batch_size=128),
-            "maximize": {"": (one_by_one, len(channels) / min(args.one_by_one, len(channels))),
-                         ", one batch": (one_batch, args.steps / (args.steps // 10))}}
+    of_layer = {"penultimate_layer": layer, "seek_penultimate_conv_layer": False}
+    return {"gradient": way(saliency, normalize_map=False),
+            "smoothgrad": way(saliency, normalize_map=False, smooth_samples=SAMPLES, smooth_noise=NOISE),
+            "guided-backprop": way(guided, normalize_map=False), "grad-cam": way(gradcam, **of_layer),
+            "score-cam": way(scorecam, batch_size=128, **of_layer),
+            "maximize": {"": (one_by_one, len(channels) / ONE_BY_ONE), ", one batch": (one_batch, 10)}}
 
 
-def xplique(args):
+def xplique(logits, layer, channels):
     import numpy as np
     import tensorflow as tf
     from xplique import attributions
     from xplique.features_visualizations import Objective, optimize
 
-    logits, layer, channels = subject(args)
-    depth, classes_count, size = logits.input_shape[-1], logits.output_shape[-1], logits.input_shape[1:3]
-    batch = 128
     explainers = {
-        "gradient": attributions.Saliency(logits, batch_size=batch),
-        "smoothgrad": attributions.SmoothGrad(logits, batch_size=batch, nb_samples=args.samples,
-                                              noise=NOISE * 255),
-        "integrated-gradients": attributions.IntegratedGradients(logits, batch_size=batch,
-                                                                 steps=args.samples),
-        "guided-backprop": attributions.GuidedBackprop(logits, batch_size=batch),
-        "grad-cam": attributions.GradCAM(logits, batch_size=batch, conv_layer=layer),
-        "occlusion": attributions.Occlusion(logits, batch_size=batch, patch_size=PATCH, patch_stride=STRIDE),
-        "rise": attributions.Rise(logits, batch_size=batch, nb_samples=args.masks, grid_size=CELLS)}
+        "gradient": attributions.Saliency(logits),
+        "smoothgrad": attributions.SmoothGrad(logits, nb_samples=SAMPLES, noise=NOISE * 255),
+        "integrated-gradients": attributions.IntegratedGradients(logits, steps=SAMPLES),
+        "guided-backprop": attributions.GuidedBackprop(logits),
+        "grad-cam": attributions.GradCAM(logits, conv_layer=layer),
+        "occlusion": attributions.Occlusion(logits, patch_size=PATCH, patch_stride=STRIDE),
+        "rise": attributions.Rise(logits, nb_samples=MASKS, grid_size=CELLS)}
+    one_hot = np.eye(logits.output_shape[-1], dtype=np.float32)
 
-    def explain(explainer):
-        def run(faces, classes):
-            inputs = np.repeat(faces[..., None], depth, -1).astype(np.float32)
-            return np.asarray(explainer(inputs, np.eye(classes_count, dtype=np.float32)[classes]))[..., 0]
-
-        return run
+    def way(explainer):
+        explainer.batch_size = 128
+        return lambda faces, classes: np.asarray(
+            explainer(models.prepare(faces, logits), one_hot[classes]))[..., 0]
 
     def maximize():
-        objective = Objective.channel(logits, layer, channels)
-        images, _ = optimize(objective, tf.keras.optimizers.Adam(0.05), nb_steps=args.steps,
-                             values_range=(0, 255),
-                             custom_shape=size)
+        images, _ = optimize(Objective.channel(logits, layer, channels), tf.keras.optimizers.Adam(0.05),
+                             nb_steps=STEPS, values_range=(0, 255), custom_shape=logits.input_shape[1:3])
         return np.asarray(images[-1])
 
-    return {method: explain(explainer) for method,
-            explainer in explainers.items()} | {"maximize": {"": (maximize, 1)}}
-
-
-def quietly(function, *arguments, **options):
-    """Without the progress bar that Keras prints under tf-keras-vis."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return function(*arguments, **options)
+    return {method: way(explainer) for method, explainer in explainers.items()} | {
+        "maximize": {"": (maximize, 1)}}
 
 
 # ---- the tables --------------------------------------------------------------------------------------------
 
 
-def maps(args, ways):
+def compare_maps(args, ways, logits, layer):
     """Time and compare the methods that give a map a face."""
-    from explain import faithfulness
-    from utils import models
+    import pandas as pd
+
+    from explain import attribution, faithfulness
     from utils.sample import sample_faces
 
-    logits, layer, _ = subject(args)
     faces = models.prepare(sample_faces(args.images)[0], logits)[..., 0]
     classes = faithfulness.probabilities(logits, faces).argmax(1)
     few = slice(0, max(1, args.images // 4))
-    peers = list(ways)[1:]
     rows = []
-    for method in cli.track(list(FUNCTIONS), "methods"):
-        given = (faces[few], classes[few]) if method in SLOW else (faces, classes)
-        able = {name: way[method] for name, way in ways.items() if method in way}
-        made = {name: run(*given) for name, run in able.items()}  # traced and warm from here on
-        seconds = timed({name: functools.partial(run, *given) for name, run in able.items()}, args.rounds)
+    for method in cli.track(METHODS, "methods"):
+        given = (faces[few], classes[few]) if method in attribution.SLOW else (faces, classes)
+        runs = {name: functools.partial(way[method], *given) for name, way in ways.items() if method in way}
+        made = {name: run() for name, run in runs.items()}  # traced and warm from here on
+        seconds = timed(runs, args.rounds)
         if method.endswith("cam"):
             with mock.patch("explain.receptive_field.interpolation", corner_to_corner):
-                made["ours"] = ways["ours"][method](*given)
-        row = [method, f"{1000 * seconds['ours'] / len(given[0]):.2f}"]
-        for name in peers:
-            row += [f"{1000 * seconds[name] / len(given[0]):.2f}", f"{seconds[name] / seconds['ours']:.2f}x",
-                    f"{agreement(method, made['ours'], made[name]):.3f}"] if name in able else ["-"] * 3
+                made["ours"] = runs["ours"]()
+        row = {"method": method}
+        for name in runs:
+            row[name] = f"{1000 * seconds[name] / len(given[0]):.2f}"
+            if name != "ours":
+                row[f"{name} ratio"] = f"{seconds[name] / seconds['ours']:.2f}x"
+                row[f"{name} agrees"] = f"{agreement(method, made['ours'], made[name]):.3f}"
         rows.append(row)
     print(f"{args.model.stem}, CAMs of {layer}, {len(faces)} faces ({len(faces[few])} for the slow), "
-          f"{args.samples} samples, {args.masks} masks, {args.rounds} rounds; milliseconds a face")
-    print_rows(rows, ["method", "ours", *(word for name in peers for word in (name, "ratio", "agrees"))])
+          f"{SAMPLES} samples, {MASKS} masks, {args.rounds} rounds; milliseconds a face")
+    cli.print_table(pd.DataFrame(rows).fillna("-"))
 
 
-def maximization(args, ways):
+def compare_maximization(ways, layer, channels):
     """Time activation maximization, everything included (each call traces its own graph), in one round."""
-    _, layer, channels = subject(args)
+    import pandas as pd
+
     seconds = {}
     for name, way in ways.items():
         for words, (run, factor) in way["maximize"].items():
             start = time.perf_counter()
             run()
             seconds[name + words] = factor * (time.perf_counter() - start)
-    print(f"activation maximization of {len(channels)} filters of {layer}, {args.steps} steps")
-    rows = [[name, f"{taken:.1f}", f"{taken / seconds['ours']:.1f}x"] for name, taken in seconds.items()]
-    print_rows(rows, ["", "seconds", "ratio"])
-
-
-def print_rows(rows, columns):
-    import pandas as pd
-
-    cli.print_table(pd.DataFrame(rows, columns=columns))
+    print(f"activation maximization of {len(channels)} filters of {layer}, {STEPS} steps")
+    cli.print_table(pd.DataFrame([(name, f"{taken:.1f}", f"{taken / seconds['ours']:.1f}x")
+                                  for name, taken in seconds.items()], columns=["", "seconds", "ratio"]))
 
 
 def timed(runs, rounds):

@@ -9,7 +9,6 @@ from utils.cli import UserError
 
 LOW, HIGH = 0.0, 255.0  # grey levels that a changed face keeps to
 MAX_STEPS = 50  # of DeepFool until the class turns
-REFINEMENTS = 20  # steps along the border towards the image
 BISECTIONS = 18
 MAX_LEVELS = 32  # that a pixel of the face in whole grey levels may be changed by
 OVERSHOOT = 0.02
@@ -19,15 +18,14 @@ def adversarial(logits, image):
     """Small changes of a grey face that turn its class: (exact, whole, fgsm), faces (h, w).
 
     logits: keras.Model giving logits; image: (h, w), whole numbers 0-255. exact: float32, the smallest found
-    in the L2 norm. DeepFool (Moosavi-Dezfooli et al. 2016) steps over the nearest of the linearised borders;
-    bisection then returns to the border, and steps along it towards the image keep what is nearer (as in
-    Croce & Hein 2020). whole: uint8, the same in whole grey levels, as an image file holds them. fgsm: uint8,
-    the smallest step along the sign of the gradient (Goodfellow et al. 2015), for comparison. The last two
-    are None where none turns the class. Raises UserError when no border is found, as where all gradients
-    vanish.
+    in the L2 norm: DeepFool (Moosavi-Dezfooli et al. 2016) steps over the nearest of the linearised borders,
+    and bisection returns to the border. whole: uint8, the same in whole grey levels, as an image file holds
+    them. fgsm: uint8, the smallest step along the sign of the gradient (Goodfellow et al. 2015), for
+    comparison. The last two are None where none turns the class. Raises UserError when no border is found, as
+    where all gradients vanish.
     """
     borders = Borders(logits, np.asarray(image, np.float32))
-    exact = refined(borders, deep_fool(borders))
+    exact = borders.bisect_to(deep_fool(borders))
     return exact, in_whole_levels(borders, exact), fgsm(borders)
 
 
@@ -90,23 +88,6 @@ def deep_fool(borders):
         if borders.is_turned(point):
             return point
     raise UserError(f"no change of class found within {MAX_STEPS} steps of DeepFool")
-
-
-def refined(borders, point):
-    """The nearest point of the border, float32 (h, w), by steps along it from a turned point while they come
-    nearer."""
-    image, best = borders.image, borders.bisect_to(point)
-    for _ in range(REFINEMENTS):
-        point = borders.step_over(best, OVERSHOOT)
-        if not borders.is_turned(point):
-            point = (image + (point - image) * 1.1).clip(LOW, HIGH)
-            if not borders.is_turned(point):
-                break
-        point = borders.bisect_to(point)
-        if np.linalg.norm(point - image) > 0.9999 * np.linalg.norm(best - image):
-            break
-        best = point
-    return best
 
 
 def in_whole_levels(borders, point):

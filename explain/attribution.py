@@ -244,12 +244,12 @@ def traced(model):
 
 
 def cam_layer(model, name=None):
-    """Name of the layer that CAMs use: `name`, else what ends the last stage of convolutions, after its
-    normalisation and ReLU. Raises UserError for a layer without maps and a model without convolutions."""
+    """Name of the layer that CAMs use: `name`, else what ends the last convolution stage. Raises UserError
+    for a layer without maps and a model without convolutions."""
     nodes = traced(model)
-    kinds = {name: type(nodes[name].layer).__name__ for name in receptive_field.feature_layers(nodes)}
-    after_convolution = itertools.dropwhile(lambda name: "Conv" not in kinds[name], kinds)
-    names = [name for name in after_convolution if 1 not in nodes[name].output.shape[1:3]]
+    names = itertools.dropwhile(lambda name: not isinstance(nodes[name].layer, receptive_field.CONVOLUTIONS),
+                                receptive_field.feature_layers(nodes))
+    names = [name for name in names if 1 not in nodes[name].output.shape[1:3]]
     if not names:
         others = [name for name, method in METHODS.items() if method.family != "class activation"]
         raise UserError(f"{model.name} has no convolutions, so no class activation maps; "
@@ -257,8 +257,7 @@ def cam_layer(model, name=None):
     if name is not None and name not in names:
         raise UserError(f"{model.name} has no layer {name!r} with feature maps; "
                         f"choose one of {', '.join(names)}")
-    passing = ("Pooling", "Dropout", "Padding", "Crop", "Reshape", "Permute", "Identity", "UpSampling")
-    return name or [end for end in names if not any(word in kinds[end] for word in passing)][-1]
+    return name or receptive_field.stage_ends(nodes)[-1]
 
 
 def cams(model, images, weights, layer=None):

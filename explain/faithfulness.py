@@ -13,7 +13,8 @@ from scipy.special import softmax
 from scipy.stats import rankdata
 
 from explain import attribution
-from utils import cli, metrics, models, structure
+from utils import cli, data, metrics, models, structure
+from utils.cli import UserError
 
 STEPS = 16  # points of a deletion or insertion curve after the first
 FAILS = 0.5  # a method whose maps stay as similar without the upper half explains nothing that was learnt
@@ -25,15 +26,23 @@ def probabilities(model, images):
     return softmax(models.predict(model, images), axis=1)
 
 
-def surest_face(model, faces, count=100):
-    """Index of the face that a model of logits is surest of, and right about where labels are known, among
-    the first `count`: a clear case to show. faces: `utils.data.Faces`."""
-    first = faces.take(slice(count))
+def training_faces(model, path=None, index=None):
+    """The training faces of a file (Faces; see `data.find_data`), and the rows of those to explain: int (n,).
+
+    model: of logits; index: the rows, if the user names them. Otherwise it is a clear case: of the first 100
+    faces the one that the model is surest of and, where labels are known, gets right. Raises UserError for a
+    row that does not exist.
+    """
+    faces = data.training_part(data.find_data(path))
+    if index is not None:
+        if max(index) >= len(faces):
+            raise UserError(f"--index {max(index)} is out of range; {faces.source} has training images 0 to "
+                            f"{len(faces) - 1}")
+        return faces, np.array(index)
+    first = faces.take(slice(100))
     scores = probabilities(model, first.images)
-    sure = scores.max(1)
-    if first.labels is not None:
-        sure = sure + (scores.argmax(1) == first.labels)  # where none is right, the surest
-    return int(sure.argmax())
+    is_right = False if first.labels is None else scores.argmax(1) == first.labels
+    return faces, np.array([(scores.max(1) + is_right).argmax()])  # where none is right, the surest
 
 
 # ---- masked faces ------------------------------------------------------------------------------------------
@@ -211,19 +220,16 @@ def verdicts(scores, cascade, seed):
     by_method, similar = scores.groupby("method"), upper_half(cascade)
     rows = []
     for method in order.index:
-        row = {"method": method}
+        row, own, is_control = {"method": method}, by_method.get_group(method), method in attribution.CONTROLS
         for key in ("deletion_area", "insertion_area", "drop", "increase", "sparseness", net):
-            numbers = by_method.get_group(method)[key]
-            mean, *interval = metrics.bootstrap_mean(numbers, seed)
+            mean, *interval = metrics.bootstrap_mean(own[key], seed)
             if key == "increase":  # a proportion of the faces
-                interval = map(float, metrics.wilson(numbers.sum(), len(numbers)))
+                interval = map(float, metrics.wilson(own[key].sum(), len(own)))
             row |= zip((key, f"{key}_low", f"{key}_high"), (mean, *interval))
         for key in ("rank_correlation", "ssim"):
-            row[key] = "-" if method in attribution.CONTROLS else f"{similar.at[method, key]:.2f}"
-        row["blank"] = int(by_method.get_group(method).blank.sum())
-        remarks = {"control": method in attribution.CONTROLS,
-                   "fails": method not in attribution.CONTROLS and similar.at[method, "fails"],
-                   "not above": method not in attribution.CONTROLS and row[f"{net}_low"] <= 0}
-        row["verdict"] = ", ".join(remark for remark, holds in remarks.items() if holds) or "passes"
-        rows.append(row)
+            row[key] = "-" if is_control else f"{similar.at[method, key]:.2f}"
+        remarks = {"control": is_control, "fails": not is_control and similar.at[method, "fails"],
+                   "not above": not is_control and row[f"{net}_low"] <= 0}
+        verdict = ", ".join(remark for remark, holds in remarks.items() if holds) or "passes"
+        rows.append(row | {"blank": int(own.blank.sum()), "verdict": verdict})
     return pd.DataFrame(rows), control

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import layers
 from PIL import Image
@@ -106,10 +107,11 @@ def test_the_figure_says_which_filters_stay_below_the_data_and_why(folder):
 
     args = SimpleNamespace(steps=200, tv=0, l2=0, parametrization="fourier")
     study = SimpleNamespace(args=args, faces=range(40))
-    reached, extreme, ones = np.array([4.0, 1, -3]), np.array([2.0, 2, -2]), np.array([1, 1, -1])
-    text = filter_vis.beyond_data(study, reached, extreme, ones, np.array([7, 8, 9]))
+    table = pd.DataFrame({"filter": [7, 8, 9], "sign": ["max", "max", "min"], "activation": [4.0, 1, -3],
+                          "data_extreme": [2.0, 2, -2], "times_data": [2, 0.5, 1.5]})
+    text = filter_vis.beyond_data(study, table)
     assert "1.5 times" in text and "1 of 3 stay below the data (8): " in text and "contrast" in text
-    text = filter_vis.beyond_data(study, reached[::2], extreme[::2], ones[::2], np.array([7, 9]))
+    text = filter_vis.beyond_data(study, table[::2])
     assert "each goes beyond every face" in text
 
 

@@ -8,7 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from utils.files import replacing
+from utils.files import replacing, write_table
 
 COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7",
           "sky": "#56B4E9", "grey": "#666666"}  # Okabe and Ito: told apart with any colour vision
@@ -41,6 +41,19 @@ def save_figure(figure, path):
         figure.savefig(temporary, metadata={"Software": None})
     plt.close(figure)
     return Path(path)
+
+
+def write_results(results):
+    """Write {path: figure as .png or DataFrame as .csv}; returns the first DataFrame, with the figures' paths
+    in attrs["figures"]."""
+    for path, result in results.items():
+        if path.suffix == ".csv":
+            write_table(path, result)
+        else:
+            save_figure(result, path)
+    table = next(result for path, result in results.items() if path.suffix == ".csv")
+    table.attrs["figures"] = [str(path) for path in results if path.suffix == ".png"]
+    return table
 
 
 def draw_boxes(ax, photo, scale, table):
