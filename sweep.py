@@ -208,6 +208,9 @@ def run_trial(trial, turn, args, fixed):
     with locked_trial(trial, args):
         values = {option: suggest(trial, option, choices) for option, choices in SPACES[args.space].items()}
         turn.close()
+        if earlier := finished_trial(trial.study, trial.params):  # the sampler likes to repeat the best
+            print_trial(trial, values, f"as trial {earlier.number}")
+            return earlier.value
         try:
             accuracy = train(command_options(values, fixed), args, report)
         except optuna.TrialPruned:
@@ -220,6 +223,14 @@ def run_trial(trial, turn, args, fixed):
             raise optuna.TrialPruned from error
         print_trial(trial, values, f"{100 * accuracy:.2f} %")
     return accuracy
+
+
+def finished_trial(study, params):
+    """The trial that was trained to its end with these values, or None."""
+    import optuna
+
+    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    return next((trial for trial in finished if trial.params == params), None)
 
 
 def train(options, args, report=None):
@@ -316,7 +327,7 @@ def write_results(study, args, fixed):
         **{option: trial.params.get(option) for option in space}} for trial in study.get_trials()])
     files.write_table(table_path, table)
     written = [table_path, *([] if args.storage else [journal])]
-    finished = table[table["state"] == "complete"]
+    finished = table[table["state"] == "complete"].drop_duplicates([*space])
     states = collections.Counter(table["state"])
     print(f"{len(table)} trials: " + ", ".join(f"{n} {state}" for state, n in states.items()))
     if finished.empty:

@@ -87,6 +87,20 @@ cli.run(sweep.main)
 """
 
 
+def test_values_that_were_trained_are_not_trained_again(quick, monkeypatch):
+    calls = []
+    monkeypatch.setattr(sweep, "train", lambda options, args, report=None: calls.append(options) or 0.5)
+    args, fixed = sweep.parse_args([*SHORT, "--trials", "3"])
+    study = sweep.open_study(args, fixed)
+    own = {option: choices[0] for option, choices in sweep.SPACES["regularization"].items()}
+    study.enqueue_trial(own)  # it is in the queue already
+    sweep.main([*SHORT, "--trials", "3"])
+    table = pd.read_csv("models/sweep.csv")
+    assert len(calls) == 2 and table["accuracy"].tolist() == [0.5] * 3
+    result = files.read_json(quick / "models" / "sweep.json")
+    assert result["trials"] == 3 and result["finished"] == 2
+
+
 def test_a_killed_search_continues(quick, capsys):
     argv = [*SHORT, "--trials", "3", "--no-prune"]
     copy_project(quick)
