@@ -1,6 +1,5 @@
 """The figures of a training run: the network's architecture, and accuracy and loss over the epochs."""
 
-import textwrap
 from collections import Counter
 
 import pandas as pd
@@ -119,7 +118,8 @@ def draw_architecture(model, path):
             draw_box(ax, row, left, right, -i * ROW)
             texts = describe_layers(row)
         for column, offset in TEXT_AT.items():
-            text = textwrap.shorten(texts[column], LONGEST.get(column, 99), placeholder="...")
+            text, longest = texts[column], LONGEST.get(column, 99)
+            text = text if len(text) <= longest else f"{text[:longest - 3]}..."
             ax.text((left if offset > 0 else right) + offset, BOX_HEIGHT / 2 - i * ROW, text, va="center",
                     ha="left" if offset > 0 else "right", fontsize=8,
                     color=COLORS["grey"] if row is None else "black",
