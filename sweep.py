@@ -382,10 +382,10 @@ def value_effects(finished, space):
         for choice, group in zip(choices, groups):
             row = {"option": f"--{option}", "value": choice, "trials": len(group),
                    "accuracy": float(group.mean()) if len(group) else None, "difference": None}
-            if group is not groups[0] and min(len(group), len(groups[0])) > 1:
+            varies = group.nunique() > 1 or groups[0].nunique() > 1
+            if group is not groups[0] and min(len(group), len(groups[0])) > 1 and varies:
                 low, high = stats.ttest_ind(group, groups[0], equal_var=False).confidence_interval()
-                if low == low:  # nan where the accuracies are all the same
-                    row["difference"] = [float(group.mean() - groups[0].mean()), float(low), float(high)]
+                row["difference"] = [float(group.mean() - groups[0].mean()), float(low), float(high)]
             rows.append(row)
     return rows
 
