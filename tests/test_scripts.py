@@ -2,10 +2,10 @@
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -213,14 +213,11 @@ def test_results_are_added_to_the_card_that_is_read(workspace):
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_help_answers_at_once(shared_suite, script):
-    command, seconds = [sys.executable, "-X", "importtime", f"{script}.py", "--help"], 1.0
-    for _ in range(3):  # once is enough where nothing else runs
-        start = time.monotonic()
-        done = subprocess.run(command, cwd=shared_suite.folder, capture_output=True, text=True, check=True)
-        seconds = min(seconds, time.monotonic() - start)
-        if seconds < 0.5:
-            break
-    assert seconds < 0.5
+    command, before = [sys.executable, "-X", "importtime", f"{script}.py", "--help"], os.times()
+    done = subprocess.run(command, cwd=shared_suite.folder, capture_output=True, text=True, check=True)
+    after = os.times()  # of the processor: other work on the machine does not count
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    assert 0 < seconds < 0.5
     assert "usage" in done.stdout and "--data" in done.stdout
     slow = r"\| +(tensorflow|keras|pandas|matplotlib|sklearn|scipy|dlib|PIL)$"
     assert not re.search(slow, done.stderr, re.MULTILINE)
