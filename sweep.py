@@ -209,19 +209,19 @@ def run_trial(trial, turn, args, fixed):
         values = {option: suggest(trial, option, choices) for option, choices in SPACES[args.space].items()}
         turn.close()
         if earlier := finished_trial(trial.study, trial.params):  # the sampler likes to repeat the best
-            print_trial(trial, values, f"as trial {earlier.number}")
+            print_trial(trial, values, args, f"as trial {earlier.number}")
             return earlier.value
         try:
-            accuracy = train(command_options(values, fixed), args, report)
+            accuracy = train(command_options(values, args, fixed), args, report)
         except optuna.TrialPruned:
-            print_trial(trial, values, "stopped early")
+            print_trial(trial, values, args, "stopped early")
             raise
         except UserError as error:
             if "diverged" not in str(error):
                 raise
-            print_trial(trial, values, "diverged")
+            print_trial(trial, values, args, "diverged")
             raise optuna.TrialPruned from error
-        print_trial(trial, values, f"{100 * accuracy:.2f} %")
+        print_trial(trial, values, args, f"{100 * accuracy:.2f} %")
     return accuracy
 
 
@@ -262,12 +262,17 @@ def suggest(trial, option, choices):
     return trial.suggest_categorical(option, choices)
 
 
-def command_options(values, fixed):
+def changes(values, space):
+    """Those of {option: value} that are not the network's own, the first of a list in the space."""
+    return {option: value for option, value in values.items()
+            if isinstance(SPACES[space][option], tuple) or value != SPACES[space][option][0]}
+
+
+def command_options(values, args, fixed):
     """The options of train_cnn.py, list of str, that stand for these values and the fixed options."""
     options = []
-    for option, value in values.items():
-        if value not in (None, False):
-            options += [f"--{option}"] if value is True else [f"--{option}", f"{value:g}"]
+    for option, value in changes(values, args.space).items():
+        options += [f"--{option}"] if value is True else [f"--{option}", f"{value:g}"]
     return [*options, *fixed]
 
 
@@ -278,8 +283,8 @@ def parts(args):
     return [(train_cnn.fold_args(args, fold), (fold - 1) * args.epochs) for fold in range(1, args.folds + 1)]
 
 
-def print_trial(trial, values, outcome):
-    changed = [f"{option} {value}" for option, value in values.items() if value not in (None, False)]
+def print_trial(trial, values, args, outcome):
+    changed = [f"{option} {value}" for option, value in changes(values, args.space).items()]
     print(f"trial {trial.number:3d}: {outcome:>13}   {', '.join(changed)}", flush=True)
 
 
@@ -308,7 +313,7 @@ def best_options(study, args, fixed):
     """The options of train_cnn.py, list of str, of the best trial."""
     values = {option: suggest(study.best_trial, option, choices)
               for option, choices in SPACES[args.space].items()}
-    return command_options(values, fixed)
+    return command_options(values, args, fixed)
 
 
 # ---- results -----------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def test_trials_of_all_processes_count_and_those_of_dead_ones_are_run_again(quic
     study = sweep.open_study(args, fixed)
 
     # A process that dies in its trial leaves it running, without lock and without heartbeat
+    study.sampler = optuna.samplers.RandomSampler(0)
     dead = study.ask()
     space = sweep.SPACES["regularization"]
     values = {option: sweep.suggest(dead, option, choices) for option, choices in space.items()}
@@ -66,6 +67,20 @@ def test_trials_of_all_processes_count_and_those_of_dead_ones_are_run_again(quic
     assert len(study.trials) == 6
     with pytest.raises(UserError, match="begun with other options: --space regularization --data sample"):
         sweep.main([*argv, "--trials", "6", "--seed", "1"])
+
+
+@pytest.mark.parametrize("space", sweep.SPACES)
+def test_every_value_of_an_option_reaches_the_training(space, quick):
+    network = "report" if space == "regularization" else "compact"
+    args, fixed = sweep.parse_args(["--network", network, *SHORT])
+    own = vars(train_cnn.parse_args(fixed))
+    for option, choices in sweep.SPACES[space].items():
+        for value in choices:
+            options = sweep.command_options({option: value}, args, fixed)
+            reached = vars(train_cnn.parse_args(options))[option.replace("-", "_")]
+            assert reached == value
+            if isinstance(choices, list) and value == choices[0]:
+                assert options == fixed and own[option.replace("-", "_")] == value
 
 
 def test_a_trial_that_runs_elsewhere_is_left_alone(quick):
@@ -137,7 +152,7 @@ def test_trials_that_are_behind_or_diverge_are_stopped(quick, monkeypatch):
         fit(*arguments)
 
     monkeypatch.setattr(train_cnn, "fit", fit_twice)
-    monkeypatch.setattr(sweep, "print_trial", lambda trial, values, outcome: outcomes.append(outcome))
+    monkeypatch.setattr(sweep, "print_trial", lambda trial, values, args, outcome: outcomes.append(outcome))
     sweep.main([*SHORT, "--epochs", "8", "--trials", "3"])
     assert outcomes == ["90.00 %", "stopped early", "diverged"]
     table = pd.read_csv("models/sweep.csv")
