@@ -86,7 +86,8 @@ def train(args, count):
         if any(process.returncode for process in processes):
             raise cli.UserError(f"a run of {count} processes failed; its messages are above")
         steps = args.images // BATCH[args.network]
-        speed = steps * BATCH[args.network] / statistics.median(json.loads(outputs[0]))
+        seconds = json.loads(outputs[0].splitlines()[-1])  # behind Gloo's lines
+        speed = steps * BATCH[args.network] / statistics.median(seconds)
         return speed, max(map(summed_bytes, Path(folder).glob("*after_optimizations.txt")), default=0)
 
 
