@@ -351,8 +351,8 @@ def write_results(study, args, fixed):
         "name": args.name, "command": command, "validation_accuracy": study.best_value,
         "arguments": recipes.as_json(train_cnn.parse_args([*best, "--name", args.name])),
         "search": f"python sweep.py --name {args.name} --trials {args.trials} {study.user_attrs['search']}",
-        "trials": len(table), "finished": len(finished), "confirmed": confirmed,
-        "effects": effects})
+        "trials": states["complete"] + states["pruned"], "finished": len(finished),
+        "confirmed": confirmed, "effects": effects})
     return [*written, recipe_path, *draw(study, finished, space, figure_paths)]
 
 
@@ -389,7 +389,8 @@ def value_effects(finished, space):
                    "accuracy": float(group.mean()) if len(group) else None, "difference": None}
             varies = group.nunique() > 1 or groups[0].nunique() > 1
             if group is not groups[0] and min(len(group), len(groups[0])) > 1 and varies:
-                low, high = stats.ttest_ind(group, groups[0], equal_var=False).confidence_interval()
+                with warnings.catch_warnings(action="ignore"):  # one of them may have hardly any variance
+                    low, high = stats.ttest_ind(group, groups[0], equal_var=False).confidence_interval()
                 row["difference"] = [float(group.mean() - groups[0].mean()), float(low), float(high)]
             rows.append(row)
     return rows
