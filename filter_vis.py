@@ -279,8 +279,8 @@ def show_maximized(study, layer, order, answers, eta, shown):
         share = f"  η² {eta[c]:.2f}" if is_labelled else ""
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
     what = {"channel": "mean of its map", "neuron": "its middle unit"}[args.objective]
-    key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the {args.goal} "
-           f"of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
+    key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the "
+           f"{args.goal} of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
     images = np.stack([canvas.crop(ascent.images) for ascent in ascents], 1)
     figures = draw_sheets(
         f"{study.name}, {layer}: images of each filter's {args.goal} ({what})", shown, images, captions,

@@ -357,11 +357,13 @@ def write_results(study, args, fixed):
 
 
 def confirmation(study, args, best):
-    """The accuracies of the other seeds that have been trained, and their difference with its interval."""
-    from reporting.claims import interval_of_mean
+    """The accuracies of the other seeds that have been trained, and their difference with its interval; None
+    where there are not two, as when another process has just found a better trial."""
+    from utils.metrics import interval_of_mean
 
     keys = [confirmation_key(seed, best) for seed in other_seeds(args)]
-    if not keys:
+    keys = [key for key in keys if key in study.user_attrs]
+    if len(keys) < 2:
         return None
     own, accuracies = zip(*(study.user_attrs[key] for key in keys))
     differences = [accuracy - before for before, accuracy in zip(own, accuracies)]

@@ -9,19 +9,17 @@ import json
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from reporting.findings import OPEN, OPPOSITE, decide
 from reporting.page import claim_table
 from reporting.scripts import given, run_script
 from reporting.text import ORIGINAL
 from training import recipes
-from utils import cli, data, evaluation, models
+from utils import cli, data, evaluation, metrics, models
 from utils.files import check_outputs, read_json, relative_path, write_json, write_table
 
 BASELINE = "train_cnn.py"
 MARGIN = 0.01  # a gain of so much is help; about one standard error on a validation split of 10 %
-LEVEL = 0.95  # of the intervals
 
 
 def output_paths():
@@ -55,7 +53,7 @@ def rerun(options, test=None):
     claims = [test_claim(key, pd.DataFrame(runs), score) for key in ORIGINAL["claims"]]
     result = {"data": faces.source, "fingerprint": fingerprints[0], "rows": rows, "limit": options.limit,
               "seeds": options.seeds, "score": score, "test": None if test is None else test.source,
-              "margin_points": 100 * MARGIN, "level": LEVEL, "runs": runs, "claims": claims}
+              "margin_points": 100 * MARGIN, "level": metrics.LEVEL, "runs": runs, "claims": claims}
     print(f"\n{score} accuracy, {options.seeds} seeds, {rows:,} faces of {relative_path(faces.source)}")
     cli.print_table(claim_table(result, options.language))
     json_path, table_path = output_paths()
@@ -118,7 +116,7 @@ def test_claim(key, runs, score):
     claim = ORIGINAL["claims"][key]
     scores = runs.pivot(index="seed", columns="configuration", values=score)
     own, baseline = scores[claim["command"]], scores[BASELINE]
-    difference, rate = interval_of_mean(own - baseline), baseline.mean()
+    difference, rate = metrics.interval_of_mean(own - baseline), baseline.mean()
     error = float(np.sqrt(rate * (1 - rate) / runs[f"{score}_rows"].iloc[0]))
     own_sd, baseline_sd = (float(values.std()) if len(values) > 1 else None for values in (own, baseline))
     return {"key": key, "claim": claim["en"], "configuration": claim["command"], "baseline": BASELINE,
@@ -126,15 +124,6 @@ def test_claim(key, runs, score):
             "baseline_mean": float(rate), "baseline_sd": baseline_sd,
             **dict(zip(("difference", "low", "high"), difference)),
             "verdict": verdict(claim["says"], difference, error)}
-
-
-def interval_of_mean(values):
-    """Mean of `values` with Student's 95 % interval: [mean, low, high]; the ends are None for one value."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return [mean, None, None]
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
-    return [mean, mean - half, mean + half]
 
 
 def verdict(says, difference, error):

@@ -26,7 +26,7 @@ from reporting.findings import all_findings, answers, tally
 from reporting.text import LANGUAGES, ORIGINAL, WORDS, label, sentence
 from tests import report_example
 from tests.conftest import PROJECT, write_csv
-from utils import cli, data, models
+from utils import cli, data, metrics, models
 from utils.cli import UserError
 
 NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
@@ -212,7 +212,7 @@ def test_the_paired_interval_is_that_of_the_t_test(pairs):
 
     a, b = zip(*pairs)
     expected = ttest_rel(a, b).confidence_interval(0.95)
-    assert np.allclose(claims.interval_of_mean(np.subtract(a, b))[1:], [expected.low, expected.high])
+    assert np.allclose(metrics.interval_of_mean(np.subtract(a, b))[1:], [expected.low, expected.high])
 
 
 @pytest.mark.parametrize(("says", "interval", "verdict"), [

@@ -210,6 +210,9 @@ def test_the_best_trial_is_confirmed_with_other_seeds(quick, monkeypatch):
         # mean 0.12, standard error 0.02, t with one degree of freedom 12.706
         assert confirmed["difference"] == pytest.approx([0.12, -0.1341, 0.3741], abs=1e-4)
         assert trained == [0, 0, 1, 1, 2, 2]
+    args, fixed = sweep.parse_args([*SHORT, "--trials", "2", "--confirm", "2"])
+    study = sweep.open_study(args, fixed)
+    assert sweep.confirmation(study, args, ["--augment"]) is None  # another process found it just now
 
 
 @pytest.mark.parametrize(("argv", "message"), [

@@ -11,6 +11,7 @@ from utils.cli import UserError
 from utils.data import CLASSES
 
 BINS = 15  # of confidence, as in Guo et al. 2017
+LEVEL = 0.95  # of Student's intervals
 REPLICATES = 2000
 CODES = range(len(CLASSES))
 
@@ -100,6 +101,15 @@ def bootstrap_mean(values, seed=0):
     values = np.asarray(values)
     rows = np.random.default_rng([seed, 3]).integers(len(values), size=(REPLICATES, len(values)))
     return (float(values.mean()), *map(float, interval(values[rows].mean(axis=1))))
+
+
+def interval_of_mean(values):
+    """Mean of a few `values` with Student's 95 % interval: [mean, low, high]; the ends are None for one."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return [mean, None, None]
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    return [mean, mean - half, mean + half]
 
 
 def interval(samples):
