@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import h5py
 import keras
@@ -517,6 +518,40 @@ def test_averaged_weights_follow_their_recurrence():
         )
     for ours, hand in zip(averaged_weights(network, model.optimizer), expected, strict=True):
         np.testing.assert_allclose(ours, hand, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [
+    ["--network", "report", "--learning-rate", "0.01"],
+    ["--network", "compact", "--learning-rate", "0.1", "--warmup", "0.5", "--weight-decay", "0.01",
+     "--ema", "0.9"]])
+def test_the_compiled_update_follows_the_formulas_of_adam_and_nesterov(options):
+    parser = cli.Parser("")
+    recipes.add_arguments(parser, recipes.CNNS, "cnn")
+    args = recipes.parse_args(parser, recipes.CNNS, options)
+    rng, rates = np.random.default_rng(0), {"report": [0.01] * 4, "compact": [0, 0.05, 0.1, 0.05]}[options[1]]
+    weights = {"kernel": rng.normal(size=(3, 5)), "bias": rng.normal(size=5)}
+    variables = [keras.Variable(value, name=name, dtype="float32") for name, value in weights.items()]
+    optimizer = make_optimizer(args, steps=4)
+    optimizer.build(variables)
+    first, second, averages = ({name: 0 * value for name, value in weights.items()} for _ in range(3))
+    for step, rate in enumerate(rates, start=1):
+        gradients = {name: rng.normal(size=value.shape) for name, value in weights.items()}
+        optimizer.apply_gradients(
+            [(keras.ops.cast(gradients[variable.name], "float32"), variable) for variable in variables])
+        for name, g in gradients.items():
+            if args.optimizer == "adam":  # Kingma & Ba 2015, section 2, its last paragraph
+                first[name] = 0.9 * first[name] + 0.1 * g
+                second[name] = 0.999 * second[name] + 0.001 * g**2
+                size = rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+                weights[name] = weights[name] - size * first[name] / (np.sqrt(second[name]) + 1e-7)
+            else:  # Sutskever et al. 2013; decay of kernels only
+                decayed = weights[name] * (1 - rate * (0.01 if name == "kernel" else 0))
+                first[name] = 0.9 * first[name] - rate * g
+                weights[name] = decayed + 0.9 * first[name] - rate * g
+            averages[name] = weights[name] if step == 1 else 0.9 * averages[name] + 0.1 * weights[name]
+    expected = averages if args.ema else weights
+    for ours, name in zip(averaged_weights(SimpleNamespace(weights=variables), optimizer), weights):
+        np.testing.assert_allclose(ours, expected[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (7, 0.5), (2, 0.0)])

@@ -82,7 +82,18 @@ def make_optimizer(args, steps):
         optimizer = keras.optimizers.Adam(**common)
     if args.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if keras.backend.backend() == "tensorflow":
+        compile_update(optimizer)
     return optimizer
+
+
+def compile_update(optimizer):
+    """Let XLA compile an optimiser's update: a few passes over the weights instead of one for each product
+    and sum. JAX needs no such help: it compiles the whole training step."""
+    import tensorflow as tf
+
+    update = tf.function(optimizer.apply, jit_compile=True)
+    optimizer.apply = lambda gradients, _: update(list(gradients))
 
 
 def set_precision(choice):
