@@ -123,10 +123,13 @@ def main(argv=None):
 
 
 def default_output(paths, args):
-    """figures/MODELS_accuracy_DATA.png, with --ensemble and --tta."""
+    """figures/MODELS_accuracy_DATA.png, with --ensemble, --tta and --without-duplicates-of."""
+    from utils.models import FIGURES
+
     models = [path.name.removesuffix(".h5") for path in paths]
-    name = files.name_part(*models, "accuracy", "ensemble" * args.ensemble, *cli.data_name(args))
-    return Path("figures") / f"{name}.png"
+    name = files.name_part(*models, "accuracy", "ensemble" * args.ensemble, *cli.data_name(args),
+                           "without-duplicates" * bool(args.without_duplicates_of))
+    return FIGURES / f"{name}.png"
 
 
 # ---- measurements ------------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ def main(argv=None):
     source = f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
 
     # ---- Scores: of all faces, of each class, of each cell of the confusion matrix
-    result = metrics.measure(answers[0], faces.labels)
     estimates = metrics.estimates(answers[0], faces.labels)
+    result = metrics.main_scores(estimates, len(faces))
     counts = metrics.confusion(faces.labels, answers[0].argmax(axis=1))
     classes = pd.DataFrame({"class": metrics.CLASSES, "support": counts.sum(axis=1),
                             **{key: estimates[key] for key in SCORES}})
@@ -115,9 +115,11 @@ def main(argv=None):
 
 def default_output(paths, args):
     """figures/MODEL_confusion_DATA.png, with --tta and --compare."""
+    from utils.models import FIGURES
+
     other = f"vs_{args.compare.stem}" if args.compare else ""
     name = files.name_part(paths[0].stem, "confusion", *cli.data_name(args), other)
-    return Path("figures") / f"{name}.png"
+    return FIGURES / f"{name}.png"
 
 
 # ---- tables ------------------------------------------------------------------------------------------------

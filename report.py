@@ -98,6 +98,7 @@ def main(argv=None):
 
 def parse_args(argv):
     from reporting.text import LANGUAGES
+    from utils.models import FIGURES
 
     parser = cli.Parser(__doc__)
     option = parser.add_argument
@@ -111,11 +112,13 @@ def parse_args(argv):
     option("--test-labels", type=Path, metavar="ID_LABEL.csv",
            help="id,label CSV for a --test without labels")
     option("--language", choices=LANGUAGES, default="en", help="of the report")
-    option("--out", type=Path, default=Path("figures/report.html"), help="the .md and .json go beside it")
+    option("--out", type=Path, metavar="PAGE.html",
+           help="the .md and .json go beside it (default: figures/report.html)")
     option("--claims", action="store_true",
            help="re-run the claims about training instead: hours on all faces")
     option("--seeds", type=cli.number(int, 1), default=3, help="of every configuration of --claims")
     args = parser.parse_args(argv)
+    args.out = args.out or FIGURES / "report.html"
     if args.out.suffix != ".html":
         raise UserError(f"--out {args.out} must end in .html")
     if args.test_labels and not args.test:
@@ -178,7 +181,8 @@ def choose_faces(args, paths):
     these: the networks' validation split where the data are what they were trained on, else all of --data."""
     from utils import data, evaluation
 
-    training, split = data.training_part(data.find_data(args.data)), evaluation.split_of(paths["cnn"])
+    split = evaluation.split_of(paths["cnn"])
+    training = data.training_part(data.find_data(args.data, split.get("classes"), split["labels_from"]))
     if training.take(slice(0, split["limit"])).fingerprint() == split["fingerprint"]:
         evaluated = evaluation.faces_to_evaluate([*paths.values()], training_data=args.data)
         return training, evaluated, ["--training-data", args.data] if args.data else []

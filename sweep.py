@@ -291,6 +291,11 @@ def print_trial(trial, values, args, outcome):
 def confirm(study, args, fixed):
     """Train the network's own values and the best trial's with --confirm other seeds; the study remembers
     the accuracies."""
+    import optuna
+
+    if not study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+        print("No trial is finished yet, so there is no best one to confirm")
+        return
     best = best_options(study, args, fixed)
     for seed in other_seeds(args):
         key = confirmation_key(seed, best)

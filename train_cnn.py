@@ -55,6 +55,9 @@ def parse_args(argv):
                         f"not to {args.network}")
     if args.folds and args.validation != parser.get_default("validation"):
         raise UserError("--folds chooses the faces to validate on; leave out --validation")
+    if args.folds and (args.start_from or args.distill):
+        raise UserError("--folds measures each face by a network that has not seen it; the models of "
+                        "--start-from and --distill may have")
     for name in fold_names(args):
         check_outputs(name)
     return args
@@ -109,8 +112,9 @@ def train(args, build, argv=None):
             batches.start_epoch(args.epochs - 1)  # where a run resumed after its last epoch has not been
             recompute_batch_norm(final, batches, run.model)
         model_path, card_path, history_path, *_ = output_paths(args.name)
-        models.save(final, model_path, half=args.half)
-        card = make_card(args, models.load(model_path), run, argv)
+        with files.replacing(model_path) as temporary:  # until it is measured: a model never has an old card
+            models.save(final, temporary, half=args.half)
+            card = make_card(args, models.load(temporary), run, argv)
         seconds = sum(row["seconds"] for row in evaluation.history)
         card |= {"seconds": round(seconds, 1), "seconds_in_all": round(time.monotonic() - started, 1),
                  "images_per_second": round(len(batches.labels) * len(evaluation.history) / seconds)}
@@ -154,6 +158,7 @@ def prepare(args, build):
 
     # ---- Model: what turns the network's logits into a loss and its gradients into steps
     teachers = [models.load(path) for path in args.distill or []]
+    warn_of_seen_faces(args, split)
     model = TrainingModel(network, teachers, args.distill_weight, args.temperature)
     model.compile(
         make_optimizer(args, args.epochs * len(batches)),
@@ -163,6 +168,19 @@ def prepare(args, build):
     evaluation = callbacks.EvaluateAverages(network, batches, validation, args)
     return SimpleNamespace(faces=faces, validation=validation, split=split, batches=batches, policy=policy,
                            network=network, model=model, evaluation=evaluation)
+
+
+def warn_of_seen_faces(args, split):
+    """Print a line for each model of --start-from and --distill that may have learnt the faces to validate
+    on: where these are a part of Training, each that was not split in the same way."""
+    from utils import models
+
+    for path in [*filter(None, [args.start_from]), *(args.distill or [])]:
+        known = (models.read_card(path) or {}).get("split", {})
+        is_same = all(known.get(key) == split[key] for key in ("fingerprint", "validation", "seed"))
+        if split["training_rows"] < split["rows"] and not is_same:
+            print(f"{path} may have been trained on faces to validate on: the validation accuracy may be too "
+                  "high")
 
 
 def fit(run, args, callbacks, done=0):

@@ -49,8 +49,10 @@ def read_network(path):
         raise UserError(f"{relative_path(history_path)} lacks epochs or values; "
                         "train the model again with --validation 0.1")
     epochs = history.to_dict("records")
+    seen = (card["split"]["data"], "the validation split of ")  # what it was trained and chosen on is no test
     tests = [{key: entry[key] for key in ("data", "rows", "accuracy")}
-             for entry in card.get("evaluations", {}).values() if entry["tta"] == "none"]
+             for entry in card.get("evaluations", {}).values()
+             if entry["tta"] == "none" and not entry["data"].startswith(seen)]
     return {key: values[key] for key in CARD} | {
         "name": path.stem,
         "history": epochs,

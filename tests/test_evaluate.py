@@ -11,7 +11,7 @@ import evaluate
 from tests.conftest import write_csv
 from tests.legible import text_sizes
 from tests.small_models import grey_level_model
-from utils import cli, data, files, models
+from utils import cli, data, evaluation, files, models
 
 
 def grey_level_faces(path, copies=4):
@@ -67,6 +67,21 @@ def test_two_models_an_ensemble_and_duplicates(made, call, tmp_path):
     report = json.loads((tmp_path / "m.json").read_text())
     assert report["tta"] == "flip" and report["models"][0]["without_duplicates"]["rows"] == 21
     assert set(report["models"][0]["ms_per_image"]) == {"1", "64"}
+
+
+def test_faces_are_read_in_parts(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", 10)
+    faces = data.load_faces(made / "faces.csv").take(slice(3, 28))
+    whole, read = np.asarray(faces.images), []
+    monkeypatch.setattr(data.Rows, "__array__", None)  # what reads all of them at once
+    pick = data.Rows.__getitem__
+    monkeypatch.setattr(data.Rows, "__getitem__", lambda rows, key: read.append(key) or pick(rows, key))
+    network = evaluation.load_networks([made / "swaps.h5"])
+    ours = evaluation.probabilities(network, faces.images)
+    assert len(read) == 3
+    np.testing.assert_allclose(ours, evaluation.predict_views(network[0], whole), atol=1e-6)
+    assert evaluation.seen_in(faces, faces.take(slice(4))).sum() == 4
 
 
 def test_the_card_keeps_what_it_had_and_one_entry_a_data_set(made, call, tmp_path):

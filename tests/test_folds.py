@@ -1,5 +1,6 @@
 """Cross-validation by --folds, the list of experiments, and where mixing ends."""
 
+import argparse
 import json
 
 import numpy as np
@@ -100,11 +101,28 @@ def test_every_run_on_a_file_adds_its_row_and_keeps_those_before(faces_file):
 def test_folds_refuse_what_contradicts_them(workspace):
     with pytest.raises(UserError, match="leave out --validation"):
         train_cnn.main(["--folds", "3", "--validation", "0.2"])
+    for option in ("--start-from", "--distill"):
+        with pytest.raises(UserError, match="by a network that has not seen it"):
+            train_cnn.main(["--folds", "3", option, "models/cnn.h5"])
     with pytest.raises(UserError, match="--mix-until has no effect without --mix"):
         train_cnn.main(["--mix-until", "0.5"])
     (models.MODELS / "cnn-fold2.h5").mkdir()
     with pytest.raises(UserError, match=r"cnn-fold2\.h5: it is a folder"):
         train_cnn.main(["--folds", "3", "--data", "sample"])
+
+
+def test_models_that_may_have_seen_the_validation_split_are_named(workspace, capsys):
+    split = {"fingerprint": "f", "validation": "0.1", "seed": 0, "rows": 90, "training_rows": 81}
+    for name, change in (("same", {}), ("other", {"seed": 1})):
+        card = {"split": split | change, "arguments": {}}
+        models.card_path(models.MODELS / f"{name}.h5").write_text(json.dumps(card))
+    same, other, unknown = (models.MODELS / f"{name}.h5" for name in ("same", "other", "unknown"))
+    args = argparse.Namespace(start_from=same, distill=[other, unknown])
+    train_cnn.warn_of_seen_faces(args, split)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [str(other), str(unknown)]
+    train_cnn.warn_of_seen_faces(args, split | {"training_rows": 90})  # validated on another file
+    assert capsys.readouterr().out == ""
 
 
 def test_mixing_ends_after_the_epochs_that_are_mixed():

@@ -319,6 +319,15 @@ def test_a_card_of_the_right_types_is_read(released):
     assert network["test"]["rows"] == 3589
 
 
+def test_only_faces_that_were_not_trained_or_chosen_on_are_a_test(released):
+    path, card = released
+    entry = next(iter(card["evaluations"].values())) | {"rows": 7}
+    others = {"a, none": entry | {"data": "the validation split of data/train.csv.gz"},
+              "b, none": entry | {"data": f"{card['split']['data']} Training"}}
+    path.with_suffix(".json").write_text(json.dumps(card | {"evaluations": others | card["evaluations"]}))
+    assert results.read_network(path)["test"]["rows"] == 3589
+
+
 @pytest.mark.parametrize("wrong", [None, []])
 @pytest.mark.parametrize("keys", [
     "network", "command", "hardware", "precision", "parameters", "multiply_adds", "seconds", "saved_epoch",

@@ -215,6 +215,16 @@ def test_the_best_trial_is_confirmed_with_other_seeds(quick, monkeypatch):
     assert sweep.confirmation(study, args, ["--augment"]) is None  # another process found it just now
 
 
+def test_without_a_finished_trial_nothing_is_confirmed(quick, monkeypatch, capsys):
+    def diverge(*_):
+        raise UserError("the loss became nan in step 1 of epoch 1: the run diverged")
+
+    monkeypatch.setattr(sweep, "train", diverge)
+    sweep.main([*SHORT, "--trials", "2", "--confirm", "2"])
+    output = capsys.readouterr().out
+    assert "No trial is finished yet" in output and "2 trials: 2 pruned" in output
+
+
 @pytest.mark.parametrize(("argv", "message"), [
     (["--dropout", "0.3"], "--dropout is what --space regularization searches"),
     (["--no-augment"], "--augment is what --space regularization searches"),

@@ -454,10 +454,15 @@ def read_cache(entry):
 # ---- splits ------------------------------------------------------------------------------------------------
 
 
+def image_digests(images):
+    """16 bytes for each image, equal for byte-identical ones: V16 (n,). Images are read one by one."""
+    digests = (hashlib.blake2b(images[row].tobytes(), digest_size=16).digest() for row in range(len(images)))
+    return np.fromiter(digests, "V16", len(images))
+
+
 def image_groups(images):
     """The rank of each image among the different ones, equal for byte-identical images: int64 (n,)."""
-    digests = [hashlib.blake2b(images[row].tobytes(), digest_size=16).digest() for row in range(len(images))]
-    _, first, groups = np.unique(np.array(digests, "V16"), return_index=True, return_inverse=True)
+    _, first, groups = np.unique(image_digests(images), return_index=True, return_inverse=True)
     ranks = np.empty(len(images), np.int64)
     ranks[sort_rows(images, first)] = np.arange(len(first))
     return ranks[first][groups]

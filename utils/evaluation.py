@@ -117,10 +117,12 @@ def probabilities(networks, images, tta="none"):
     networks: a list of keras.Model that end in probabilities or in logits; images: uint8 (n, 48, 48), 0-255;
     tta: none, flip or ten-crop (Krizhevsky et al. 2012). Returns float64 (n, 7), rows sum to 1.
     """
-    chunks = np.array_split(images, -(-len(images) // ROWS_AT_ONCE) or 1)  # even: one batch shape is traced
+    count = -(-len(images) // ROWS_AT_ONCE) or 1
+    ends = np.linspace(0, len(images), count + 1, dtype=int)  # even: two batch shapes are traced at most
+    chunks = [slice(*pair) for pair in itertools.pairwise(ends)]  # read one by one, see `data.Rows`
     outputs = []
     for network, chunk in cli.track(list(itertools.product(networks, chunks)), "predicting"):
-        outputs.append(predict_views(network, chunk, tta))
+        outputs.append(predict_views(network, images[chunk], tta))
     return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
 
 
@@ -173,6 +175,5 @@ def views(images, tta, shift):
 
 def seen_in(faces, training):
     """Which faces occur byte for byte among the training faces (rows of Usage Training if any): bool (n,)."""
-    training = data.training_part(training)
-    groups = data.image_groups(np.concatenate([faces.images, training.images]))
-    return np.isin(groups[:len(faces)], groups[len(faces):])
+    known = data.image_digests(data.training_part(training).images)
+    return np.isin(data.image_digests(faces.images), known)

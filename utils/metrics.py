@@ -98,9 +98,9 @@ def bootstrap(probabilities, labels, replicates=REPLICATES, seed=0):
 
 def bootstrap_mean(values, seed=0):
     """Mean of `values` (n,) with its 95 % percentile bootstrap interval: (mean, low, high), floats."""
-    values = np.asarray(values)
-    rows = np.random.default_rng([seed, 3]).integers(len(values), size=(REPLICATES, len(values)))
-    return (float(values.mean()), *map(float, interval(values[rows].mean(axis=1))))
+    values, rng = np.asarray(values), np.random.default_rng([seed, 3])
+    means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(REPLICATES)]
+    return (float(values.mean()), *map(float, interval(means)))
 
 
 def interval_of_mean(values):
@@ -167,8 +167,12 @@ def reliability(probabilities, labels):
 def measure(probabilities, labels):
     """The main scores, ready for JSON: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high],
     "recall": {class: [value, low, high]}}; see `estimates`."""
-    found = estimates(probabilities, labels)
-    return {"rows": len(labels), **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
+    return main_scores(estimates(probabilities, labels), len(labels))
+
+
+def main_scores(found, rows):
+    """The same from what `estimates` returned of so many faces."""
+    return {"rows": rows, **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
             "recall": dict(zip(CLASSES, found["recall"]))}
 
 
