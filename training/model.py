@@ -88,12 +88,13 @@ def make_optimizer(args, steps):
 
 
 def compile_update(optimizer):
-    """Let XLA compile an optimiser's update: a few passes over the weights instead of one for each product
-    and sum. JAX needs no such help: it compiles the whole training step."""
+    """Let XLA compile an optimiser's update where it runs on a CPU: a few passes over the weights instead of
+    one for each product and sum. JAX needs no such help: it compiles the whole training step."""
     import tensorflow as tf
 
-    update = tf.function(optimizer.apply, jit_compile=True)
-    optimizer.apply = lambda gradients, _: update(list(gradients))
+    if not tf.config.list_physical_devices("GPU"):  # some of which have no XLA
+        update = tf.function(optimizer.apply, jit_compile=True)
+        optimizer.apply = lambda gradients, _: update(list(gradients))
 
 
 def set_precision(choice):

@@ -11,7 +11,7 @@ from utils.cli import UserError
 from utils.data import CLASSES
 
 BINS = 15  # of confidence, as in Guo et al. 2017
-LEVEL = 0.95  # of Student's intervals
+LEVEL = 0.95  # of all intervals
 REPLICATES = 2000
 CODES = range(len(CLASSES))
 
@@ -115,11 +115,11 @@ def interval_of_mean(values):
 def interval(samples):
     """The middle 95 % of bootstrap samples (replicates, ...), nan ignored: low and high, each (...)."""
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nothing but nan: no interval
-        return np.nanquantile(samples, (0.025, 0.975), axis=0)
+        return np.nanquantile(samples, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
 
 
-def wilson(successes, n, confidence=0.95):
-    """Wilson's interval (1927) of a proportion, `successes` of `n` independent faces: (low, high), 0-1.
+def wilson(successes, n):
+    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` independent faces: (low, high), 0-1.
 
     successes, n: int or int arrays that broadcast; low and high: float or float arrays of that shape, nan for
     n = 0. Unlike the bootstrap's, the interval of 0 of 44 is not empty: 0 to 0.08.
@@ -127,7 +127,7 @@ def wilson(successes, n, confidence=0.95):
     def of_one(k, count):
         if not count:
             return np.nan, np.nan
-        return stats.binomtest(int(k), int(count)).proportion_ci(confidence, method="wilson")
+        return stats.binomtest(int(k), int(count)).proportion_ci(LEVEL, method="wilson")
 
     low, high = np.vectorize(of_one, otypes=[float, float])(successes, n)
     return low[()], high[()]
