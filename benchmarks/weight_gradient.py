@@ -1,17 +1,18 @@
-"""The weight gradient of a 3x3 convolution: TensorFlow's kernel beside nine shifted matrix products.
+"""The speed of a 3x3 convolution and its gradients, and of the weight gradient as nine matrix products.
 
     python -m benchmarks.weight_gradient
 
-Milliseconds at batch 128, the fastest of 20 turns; `training.networks.SmallMapConv2D` takes the products
-where they are faster on every processor measured.
+GFLOP/s at batch 128, the fastest of 20 turns that the ways take in turn, beside a matrix product of the same
+data type. `training.networks.SmallMapConv2D` takes the nine products where they are faster on every processor
+measured.
 """
 
 import time
 
 from utils import cli
 
-SHAPES = ((5, 128, 256), (5, 256, 256), (10, 64, 128), (10, 128, 128), (20, 64, 64))  # side, channels in, out
-TURNS = 20
+SHAPES = ((40, 32, 32), (20, 64, 64), (10, 64, 128), (10, 128, 128), (5, 128, 256), (5, 256, 256))
+TURNS = 20  # SHAPES: side of the map, channels, filters
 
 
 def main(argv=None):
@@ -20,32 +21,54 @@ def main(argv=None):
     import pandas as pd
     import tensorflow as tf
 
-    from training.networks import shifted_products
-
-    def stock(maps, upstream):
-        shape = (3, 3, maps.shape[-1], upstream.shape[-1])
-        return tf.raw_ops.Conv2DBackpropFilter(input=maps, filter_sizes=shape, out_backprop=upstream,
-                                               strides=[1] * 4, padding="SAME")
+    from utils import machine
 
     rows = []
-    for precision in ("bfloat16", "float32"):
+    for precision in ("bfloat16", "float32") if machine.has_native_bfloat16() else ("float32",):
+        square = tf.cast(tf.random.normal((1536, 1536)), precision)
+        product = fastest({"product": lambda square=square: tf.matmul(square, square)})["product"]
         for side, channels, filters in SHAPES:
-            maps, upstream = (tf.cast(tf.random.normal((128, side, side, depth)), precision)
-                              for depth in (channels, filters))
-            ways = [tf.function(way) for way in (stock, shifted_products)]
-            seconds = [[], []]
-            for _ in range(TURNS):
-                for way, times in zip(ways, seconds):
-                    start = time.perf_counter()
-                    way(maps, upstream).numpy()
-                    times.append(time.perf_counter() - start)
-            kernel, products = (1000 * min(times) for times in seconds)
+            operations = 2 * 9 * 128 * side**2 * channels * filters
+            speeds = {name: f"{operations / seconds / 1e9:.0f}"
+                      for name, seconds in fastest(ways(side, channels, filters, precision)).items()}
             rows.append({"precision": precision, "map": f"{side}x{side}", "channels": f"{channels}-{filters}",
-                         "kernel ms": f"{kernel:.1f}", "products ms": f"{products:.1f}",
-                         "ratio": f"{products / kernel:.2f}"})
+                         **speeds, "matrix product": f"{2 * 1536**3 / product / 1e9:.0f}"})
     table = pd.DataFrame(rows)
     cli.print_table(table)
     return table
+
+
+def ways(side, channels, filters, precision):
+    """Functions without arguments: a convolution of random maps, its two gradients, and the nine products."""
+    import tensorflow as tf
+
+    from training.networks import shifted_products
+
+    maps, upstream = (tf.cast(tf.random.normal((128, side, side, depth)), precision)
+                      for depth in (channels, filters))
+    kernel = tf.cast(tf.random.normal((3, 3, channels, filters)), precision)
+    options = {"strides": [1] * 4, "padding": "SAME"}
+    return {
+        "forward": lambda: tf.nn.conv2d(maps, kernel, **options),
+        "gradient of the maps": lambda: tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=maps.shape, filter=kernel, out_backprop=upstream, **options),
+        "of the weights": lambda: tf.raw_ops.Conv2DBackpropFilter(
+            input=maps, filter_sizes=kernel.shape, out_backprop=upstream, **options),
+        "of the weights as products": lambda: shifted_products(maps, upstream)}
+
+
+def fastest(functions):
+    """Seconds of the fastest of TURNS turns of each function, compiled: {name: seconds}."""
+    import tensorflow as tf
+
+    compiled = {name: tf.function(function) for name, function in functions.items()}
+    seconds = {name: [] for name in functions}
+    for _ in range(TURNS):
+        for name, function in compiled.items():
+            start = time.perf_counter()
+            function().numpy()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: min(times) for name, times in seconds.items()}
 
 
 if __name__ == "__main__":
