@@ -7,8 +7,8 @@
 Without --data: on the validation split that the model card names. Brackets are 95 % intervals: Wilson's of
 accuracy and recall, the bootstrap's (2,000 resamples of the faces) of F1 and calibration error. ms/image is
 one forward pass (Keras' predict_on_batch) on this machine, now; --tta flip takes 2, ten-crop 10. Writes
-figures/MODELS_accuracy_DATA.png (accuracy against cost), and its table as CSV and JSON; the name has the
-models, --ensemble and --tta.
+figures/MODELS_accuracy_DATA.png (accuracy against cost), and its table as CSV and JSON; the file name
+lists the models, --ensemble and --tta.
 """
 
 import re

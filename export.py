@@ -42,7 +42,7 @@ def parse_args(argv):
     parser.add_argument("--format", choices=tuple(ENDINGS), default="onnx", help="of the exported file")
     parser.add_argument("--int8", action="store_true", help="quantise to 8 bits after training")
     parser.add_argument("--calibration", type=cli.data_path, metavar="TRAIN.csv",
-                        help="training faces for --int8 (default: data/*.csv, else the sample)")
+                        help="training faces for --int8 (default: data/*.csv, else the built-in sample)")
     parser.add_argument("--data", type=cli.data_path, default=Path("sample"),
                         help="labelled faces to compare on")
     cli.add_classes(parser)

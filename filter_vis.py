@@ -4,13 +4,14 @@
     python filter_vis.py --layer conv2_relu --sign both     one layer, the minimum beside the maximum
     python filter_vis.py --objective neuron --patches       the filters' middle units, the data's best patches
     python filter_vis.py --parametrization pixel            the plain ascent of the homework
-    python filter_vis.py --classes --adversarial --kernels  class images, the least change of class, kernels
+    python filter_vis.py --classes --adversarial --kernels  class images, smallest change of class, kernels
 
-Under each tile: the filter's number, the activation reached, how many times the data's maximum that is, and
-the share of the filter's variance over the data that the classes explain (eta squared), by which tiles are
-sorted. Writes figures/MODEL_filters_LAYER_OBJECTIVE_PARAMETRIZATION_SIGN_DATA.png with the best 16 filters
-and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA_index-N.png and so on, other settings in the
-name, and a CSV of the numbers beside each.
+Under each tile: the filter's number, the activation reached, its ratio to the largest activation on the data,
+and the share of the filter's variance over the data that the classes explain (eta squared), by which tiles
+are sorted. Writes figures/MODEL_filters_LAYER_OBJECTIVE_PARAMETRIZATION_SIGN_DATA.png with the 16 filters of
+the highest eta squared and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA_index-N.png and so on,
+other settings in the name, and a CSV of the numbers beside each. The ascent of 32 filters takes 3 s on two
+cores (benchmarks/README.md).
 """
 
 import dataclasses
@@ -52,32 +53,35 @@ def parse_args(argv):
     parser = cli.Parser(__doc__)
     option = parser.add_argument
     option("--model", type=Path, help="classifier (default: models/cnn.h5, else the released one)")
-    option("--data", type=cli.data_path, help="CSV or image folder (default: data/*.csv, else the sample)")
+    option("--data", type=cli.data_path,
+           help="CSV or image folder (default: data/*.csv, else the built-in sample)")
     option("--limit", type=cli.number(int, 1), default=2000, help="faces that the filters are measured on")
     option("--index", type=cli.number(int, 0),
            help="training image, from 0, of outputs and --adversarial (default: of the first 100 the one "
-                "that the network is surest of and gets right)")
+                "that the network classifies correctly with the highest probability)")
     option("--layer", nargs="*", metavar="NAME",
            help="layers to show (default: the activation that ends each convolution stage)")
     option("--filters", type=cli.number(int, 1), default=64,
            help="at most so many of a layer, highest eta squared first")
     option("--objective", choices=("channel", "neuron"), default="channel",
            help="mean of the filter's map (its texture), or its middle unit (its shape)")
-    option("--sign", choices=("max", "min", "both"), default="max", help="what excites, what inhibits")
+    option("--sign", choices=("max", "min", "both"), default="max",
+           help="max: what excites the filter most; min: what inhibits it most")
     option("--parametrization", choices=("fourier", "pixel"), default="fourier",
            help="climb a smooth spectrum under random transforms, or plain pixels as in the homework")
     option("--tv", type=cli.number(float, 0), default=0, help="pixel: weight of total variation")
     option("--l2", type=cli.number(float, 0), default=0, help="pixel: weight of the distance from mid-grey")
     option("--jitter", type=cli.number(int, 0, 24), default=0, help="pixel: random shift at each step")
-    option("--steps", type=cli.number(int, 1), default=200, help="of gradient ascent")
-    option("--seed", type=cli.number(int, 0, 2 ** 31 - 1), default=0, help="of the noise and the transforms")
+    option("--steps", type=cli.number(int, 1), default=200, help="steps of gradient ascent")
+    option("--seed", type=cli.number(int, 0, 2 ** 31 - 1), default=0,
+           help="seed of the noise and the transforms")
     option("--progress", choices=("strip", "gif"), help="also show the ascent on its way")
     option("--patches", type=cli.number(int, 1, 16), nargs="?", const=5, metavar="N",
            help="also the N (5) patches of the data that excite each filter most")
     only = parser.add_argument_group("instead of filters, unless --layer is given too")
     only.add_argument("--classes", action="store_true", help="the image that maximises each class's logit")
     only.add_argument("--adversarial", action="store_true",
-                      help="the smallest change of one face that turns its class")
+                      help="the smallest change of one face that changes its predicted class")
     only.add_argument("--kernels", action="store_true", help="the first convolution's kernels as they are")
     args = parser.parse_args(argv)
     if args.parametrization != "pixel" and (args.tv or args.l2 or args.jitter):
@@ -289,7 +293,7 @@ def show_maximized(study, layer, order, answers, eta, shown):
 
 
 def show_outputs(study, layer, order, shown):
-    """What the same filters answer to one face: part (b) of the question."""
+    """How the same filters respond to one face: part (b) of the question."""
     import keras
 
     part = keras.Model(study.model.inputs[0], study.model.get_layer(layer).output)
@@ -299,9 +303,9 @@ def show_outputs(study, layer, order, shown):
     silent = (maximum <= 0).sum()
     conclusion = (
         (f"{silent} of these {len(maps)} filters are silent for this face; " if silent else
-         f"Each of {len(maps)} filters answers to this face somewhere; ")
+         f"Each of {len(maps)} filters responds to this face somewhere; ")
         + f"on average {100 * (maps > 0).mean():.0f} % of a map is above zero. "
-        f"#{order[mean.argmax()]} answers most on average.")
+        f"#{order[mean.argmax()]} has the highest mean response.")
     figures = draw_sheets(
         f"{study.name}, {layer}: outputs for {study.caption}, {maps.shape[2]}x{maps.shape[1]} each", shown,
         maps[:, None], [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
@@ -357,7 +361,8 @@ def show_progress(study, layer, order, canvas, ascent):
         figure = draw_sheet(
             f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective); #filter, step",
             cells, captions, columns=len(times),
-            conclusion=f"After {early} of {steps[-1]} steps the median filter has made 90 % of its way.")
+            conclusion=f"After {early} of {steps[-1]} steps the median filter has reached 90 % of its final "
+                       "gain.")
         study.written.append(save_figure(figure, study.path(f"progress_{layer}")))
         return
     _, n, height, width = frames.shape
@@ -406,7 +411,7 @@ def show_classes(study):
 
 
 def show_adversarial(study):
-    """The smallest change of one face that turns its class, and its size."""
+    """The smallest change of one face that changes its predicted class, and its size."""
     from explain import faithfulness
     from explain.adversarial import adversarial
 
@@ -424,8 +429,10 @@ def show_adversarial(study):
                          "p of the new class": after.max()})
     row, changed = (rows[0], exact) if whole is None else (rows[1], whole)
     conclusion = (f"{100 * (changed != face).mean():.0f} % of the pixels, changed by at most "
-                  f"{row['Linf']:.2g} of 255 grey levels, turn {row['class']} into {row['turned to']}. ") + (
-        "In whole grey levels no such small change was found: saved as an image file, the face turns back."
+                  f"{row['Linf']:.2g} of 255 grey levels, change the prediction from {row['class']} to "
+                  f"{row['turned to']}. ") + (
+        "In whole grey levels no such small change was found: saved as an image file, the original class is "
+        "predicted again."
         if whole is None else "All levels are whole, as in an image file.")
     figure = draw_adversarial(study, face, changed, row, conclusion)
     table = study.write("adversarial", rows, {".png": figure})
@@ -450,7 +457,7 @@ def show_kernels(study):
         f"of {len(tiles)} kernels, largest norm first", tiles[order, None],
         [f"#{i}: {tiles[i].min():.3g}\nto {tiles[i].max():.3g}" for i in order],
         f"In {(balance < 0.25).sum()} of {len(tiles)} kernels positive and negative weights nearly cancel: "
-        "these answer to contrast, such as edges, and not to brightness. In "
+        "these respond to contrast, such as edges, and not to brightness. In "
         f"{(balance > 0.75).sum()} nearly all weights have one sign.",
         label="weight", cmap="RdBu_r", vmin=-limit, vmax=limit)
     filters, y, x = np.indices(tiles.shape).reshape(3, -1)
@@ -530,7 +537,7 @@ def draw_adversarial(study, face, changed, row, conclusion):
         ax.set_axis_off()
         if style is signed:
             figure.colorbar(drawn, ax=ax, label="grey levels", shrink=0.8)
-    figure.suptitle(f"{study.name}: the smallest change found that turns the class", fontsize=10)
+    figure.suptitle(f"{study.name}: smallest adversarial change found", fontsize=10)
     add_conclusion(figure, conclusion)
     return figure
 

@@ -1,4 +1,4 @@
-"""Question 3: which expressions does the model take for which?
+"""Question 3: which expressions does the model confuse?
 
     python plot_confusion.py        the model's own validation split, recovered from its card
     python plot_confusion.py --model models/a.h5 --compare models/b.h5
@@ -193,7 +193,7 @@ def conclude_reliability(probabilities, labels, ece):
 
 
 def conclude_gallery(probabilities, labels):
-    """How many of the answers that the model is sure of are wrong."""
+    """How many of the predictions that the model is sure of are wrong."""
     from utils.metrics import wilson
 
     sure = probabilities.max(axis=1) >= SURE
@@ -201,8 +201,9 @@ def conclude_gallery(probabilities, labels):
         return f"The model gives no class a probability of {100 * SURE:.0f} % or more."
     wrong = int((probabilities.argmax(axis=1) != labels)[sure].sum())
     low, high = wilson(wrong, int(sure.sum()))
-    return (f"Of the {sure.sum():,} answers with a probability of {100 * SURE:.0f} % or more, {wrong:,} are "
-            f"wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f} %.")
+    return (f"Of the {sure.sum():,} predictions with a probability of {100 * SURE:.0f} % or more, {wrong:,} "
+            f"are wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %.")
 
 
 # ---- figures: each function returns the figure and the table of what it shows ------------------------------
@@ -336,7 +337,8 @@ def draw_comparison(answers, labels, names, source):
     figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
     draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
     figure.suptitle(wrapped(f"{names[1]} minus {names[0]}\n{source}\n"
-                            "difference in points of the true class, 95 % interval below"), fontsize=10)
+                            "difference in percentage points of the true class, 95 % interval below"),
+                    fontsize=10)
     return figure, table
 
 

@@ -8,8 +8,8 @@
     python predict.py --video 0                        the first camera, in a window
 
 Of a file: writes `id,label`, one row a face, in the order of the data, with its ids or, where it has none,
-row numbers from 0. Several models are averaged. --probabilities adds a column for each class (Kaggle takes
-the file without). --submit hands the file to Kaggle's own client (python -m pip install -r
+row numbers from 0. Several models are averaged. --probabilities adds a column for each class (for Kaggle
+leave it out). --submit hands the file to Kaggle's own client (python -m pip install -r
 requirements-kaggle.txt), the only use of a network.
 
 Of photos: finds the faces, largest first, turns tilted ones upright, cuts them out as FER2013 does and writes

@@ -104,19 +104,20 @@ def parse_args(argv):
     option = parser.add_argument
     option("--models", choices=("own", "released"), default="own", help="own ones are trained where missing")
     option("--data", type=cli.data_path,
-           help="faces to train and to measure on (default: data/*.csv, else the sample)")
+           help="faces to train and to measure on (default: data/*.csv, else the built-in sample)")
     option("--limit", type=cli.number(int, 16),
            help="train, and measure filters, on the first LIMIT faces, to try out")
-    option("--epochs", type=cli.number(int, 1), help="of what is trained (default: each network's recipe)")
+    option("--epochs", type=cli.number(int, 1),
+           help="epochs of the networks that are trained (default: each one's recipe)")
     option("--test", type=Path, metavar="FILE", help="labelled test faces to score the networks on as well")
     option("--test-labels", type=Path, metavar="ID_LABEL.csv",
            help="id,label CSV for a --test without labels")
-    option("--language", choices=LANGUAGES, default="en", help="of the report")
+    option("--language", choices=LANGUAGES, default="en", help="language of the report")
     option("--out", type=Path, metavar="PAGE.html",
            help="the .md and .json go beside it (default: figures/report.html)")
     option("--claims", action="store_true",
            help="re-run the claims about training instead: hours on all faces")
-    option("--seeds", type=cli.number(int, 1), default=3, help="of every configuration of --claims")
+    option("--seeds", type=cli.number(int, 1), default=3, help="seeds per configuration with --claims")
     args = parser.parse_args(argv)
     args.out = args.out or FIGURES / "report.html"
     if args.out.suffix != ".html":

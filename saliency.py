@@ -58,11 +58,12 @@ def parse_args(argv):
     option = parser.add_argument
     option("--model", type=Path, help=".h5 or .keras (default: models/cnn.h5, else the released one)")
     option("--data", type=cli.data_path,
-           help="faces (default: data/*.csv, else the sample; to measure on, the model's validation split)")
+           help="faces (default: data/*.csv, else the built-in sample; with --evaluate and --mean-maps the "
+                "model's validation split)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--index", type=cli.number(int, 0), nargs="+",
                        help="training images, counted from 0 (default: of the first 100 the one that the "
-                            "network is surest of and gets right)")
+                            "network classifies correctly with the highest probability)")
     which.add_argument("--per-class", type=cli.number(int, 1, 10), metavar="N",
                        help="the first N images of each class")
     which.add_argument("--images", type=Path, nargs="+", metavar="PHOTO",
@@ -76,11 +77,12 @@ def parse_args(argv):
            help="share of the area that the masked face keeps")
     option("--fill", choices=("mean", "black", "blurred"), default="mean",
            help="what replaces the rest; with --evaluate always the mean")
-    option("--layer", help="of the CAM methods (default: what ends the last stage of convolutions)")
+    option("--layer", help="layer for the CAM methods (default: the last one of the last convolution stage)")
     option("--baseline", choices=("black", "mean", "blurred"), default="black",
-           help="of integrated gradients")
-    option("--samples", type=cli.number(int, 1), default=32, help="noisy copies of smoothgrad and its kin")
-    option("--seed", type=cli.number(int, 0), default=0, help="of noise, masks, controls and intervals")
+           help="baseline of integrated gradients")
+    option("--samples", type=cli.number(int, 1), default=32,
+           help="noisy copies for smoothgrad, squaregrad and vargrad")
+    option("--seed", type=cli.number(int, 0), default=0, help="seed of noise, masks, controls and intervals")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--evaluate", type=cli.number(int, 2), nargs="?", const=100, metavar="N",
                          help="test the methods on N validation images (100 if not given)")
@@ -365,12 +367,12 @@ def conclusion_of_sheet(table):
     compared = means if several else table
     wins = (compared.p_kept - compared[["p_kept_random", "p_kept_edges"]].max(axis=1) >= CLEARLY).sum()
     if several:
-        verdict = f"It does best; {wins} of {len(means)} methods do clearly better than both."
+        verdict = f"It does best; {wins} of {len(means)} methods do better than both by {CLEARLY:g} or more."
     elif faces > 1:
-        verdict = f"The maps do clearly better than both for {wins} of {faces} faces."
+        verdict = f"For {wins} of {faces} faces the map does better than both by {CLEARLY:g} or more."
     else:
-        verdict = (f"So the map {'shows' if wins else 'is no clearly better guide to'} what the network uses "
-                   "here.")
+        verdict = (f"That is {'' if wins else 'not '}better than both by {CLEARLY:g} or more, so the map "
+                   f"{'shows' if wins else 'is no better guide to'} what the network uses here.")
     if "guided-backprop" in means.index:
         verdict += " Guided-backprop shows edges whatever was learnt (Adebayo et al. 2018)."
     the = "On average the" if faces > 1 else "The"
@@ -465,18 +467,19 @@ def conclusion_of_evidence(table, control):
     """Which methods to believe."""
     methods = table[~table.verdict.str.contains("control")]
     passing, net = methods[methods.verdict == "passes"], f"net_above_{control}"
-    text = "No method passes both tests: take no map of this network for what it uses."
+    text = "No method passes both tests: do not read these maps as what the network uses."
     if len(passing):
         best = passing.iloc[0]
-        text = (f"{len(passing)} of {len(methods)} methods find more than {control} and change with what was "
-                f"learnt; {best.method} is best, {best[net]:.2f} [{best[net + '_low']:.2f}, "
-                f"{best[net + '_high']:.2f}] above {control}.")
+        text = (f"{len(passing)} of {len(methods)} methods score above the best control ({control}) and pass "
+                f"the randomisation test; {best.method} is best, {best[net]:.2f} "
+                f"[{best[net + '_low']:.2f}, {best[net + '_high']:.2f}] above {control}.")
     is_failing = methods.verdict.str.contains("fails").any()
-    return text + " † Fails: nearly the same map without what was learnt." * bool(is_failing)
+    return text + (" † Fails the randomisation test: its maps hardly change when layers are re-initialised."
+                   * bool(is_failing))
 
 
 def draw_cascade(args, cascade, fails):
-    """Rank correlation and structural similarity of each method's maps as weights are lost from the top."""
+    """Each method's rank correlation and structural similarity as layers are re-initialised from the top."""
     from utils.figures import WIDTH, add_conclusion, plt
 
     methods = cascade.groupby("method").rank_correlation.mean().sort_values(kind="stable").index
@@ -497,11 +500,11 @@ def draw_cascade(args, cascade, fails):
     axes[0].set_yticks(range(len(methods)), [method + " †" * (method in fails) for method in methods])
     figure.supxlabel("layers re-initialised, from the output down to", fontsize=9)
     figure.colorbar(image, ax=axes, label="100: unchanged map", aspect=30)
-    figure.suptitle(f"Do the maps of {args.model.stem} change as its weights are lost?\n"
+    figure.suptitle(f"Do the maps of {args.model.stem} change as its layers are re-initialised?\n"
                     "(Adebayo et al. 2018)", fontsize=10)
-    add_conclusion(figure, "† Without the upper half of the layers these maps stay much the same: they do "
-                           "not show what was learnt." if fails else
-                           "Every method's maps change once the upper half of the layers is lost.")
+    add_conclusion(figure, "† With the upper half of the layers re-initialised these maps stay much the "
+                           "same: they do not show what was learnt." if fails else
+                           "Every method's maps change once the upper half of the layers is re-initialised.")
     return figure
 
 

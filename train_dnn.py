@@ -1,7 +1,8 @@
 """Question 2: a plain DNN with about as many parameters as the CNN. How do the two compare?
 
-    python train_dnn.py                     as many parameters as models/cnn.h5 (or as the report's CNN)
-    python train_dnn.py --network report    the report's own DNN, 156,263 parameters
+    python train_dnn.py                     as many parameters as models/cnn.h5 (or as the report's CNN):
+                                            3 min on two cores, 38 % on PublicTest
+    python train_dnn.py --network report    the report's own DNN, 156,263 parameters: 14 s, 27 %
 
 Writes the same files as train_cnn.py under models/dnn* and figures/dnn*; when the CNN's model card is there
 (--cnn), it prints both side by side and draws figures/NAME_comparison.png.

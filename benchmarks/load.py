@@ -28,7 +28,8 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 def main(argv=None):
     parser = cli.Parser(__doc__)
-    parser.add_argument("--data", type=Path, help="CSV to load (default: data/train.csv*, else the sample)")
+    parser.add_argument("--data", type=Path,
+                        help="CSV to load (default: data/train.csv*, else the built-in sample)")
     parser.add_argument("--rounds", type=cli.number(int, 1), default=3, help="of each way")
     args = parser.parse_args(argv)
 

@@ -155,7 +155,7 @@ def test_conclusions_follow_the_numbers():
     assert "mean confidence minus accuracy is +8.3 points" in (
         plot_confusion.conclude_reliability(sure, labels, "8"))
     assert plot_confusion.conclude_gallery(sure, labels).startswith(
-        "Of the 700 answers with a probability of 90 % or more, 100 are wrong: 14.3 %")
+        "Of the 700 predictions with a probability of 90 % or more, 100 are wrong: 14.3 %")
     modest = np.full((700, 7), 0.1) + 0.3 * np.eye(7)[labels]
     text = plot_confusion.conclude_reliability(modest, labels, "60")
     assert text.startswith("The model is not sure enough")

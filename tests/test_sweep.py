@@ -142,22 +142,22 @@ def test_the_best_trial_is_repeated_by_its_recipe(quick, folds):
 
 
 def test_trials_that_are_behind_or_diverge_are_stopped(quick, monkeypatch):
-    accuracies = iter([0.9] * 8 + [0.1] * 8)
+    accuracies = iter([0.9] * 8 + [0.95] * 7 + [0.1] + [0.1] * 8)  # the second falls behind in its last epoch
     monkeypatch.setattr("training.callbacks.evaluate", lambda network, faces: (1.0, next(accuracies)))
     fit, outcomes = train_cnn.fit, []
 
-    def fit_twice(*arguments):
-        if len(outcomes) == 2:
+    def fit_or_diverge(*arguments):
+        if len(outcomes) == 3:
             raise UserError("the loss became nan in step 1 of epoch 1: the run diverged")
         fit(*arguments)
 
-    monkeypatch.setattr(train_cnn, "fit", fit_twice)
+    monkeypatch.setattr(train_cnn, "fit", fit_or_diverge)
     monkeypatch.setattr(sweep, "print_trial", lambda trial, values, args, outcome: outcomes.append(outcome))
-    sweep.main([*SHORT, "--epochs", "8", "--trials", "3"])
-    assert outcomes == ["90.00 %", "stopped early", "diverged"]
+    sweep.main([*SHORT, "--epochs", "8", "--trials", "4"])
+    assert outcomes == ["90.00 %", "95.00 %", "stopped early", "diverged"]
     table = pd.read_csv("models/sweep.csv")
-    assert table["state"].tolist() == ["complete", "pruned", "pruned"]
-    assert table["epochs"].tolist() == [8, 2, 0]
+    assert table["state"].tolist() == ["complete", "complete", "pruned", "pruned"]
+    assert table["epochs"].tolist() == [8, 8, 2, 0]
 
 
 def test_figures_of_both_spaces(quick):
@@ -205,7 +205,9 @@ def test_the_best_trial_is_confirmed_with_other_seeds(quick, monkeypatch):
     monkeypatch.setattr(sweep, "train", train)
     for _ in range(2):  # the second time nothing is trained again
         sweep.main([*SHORT, "--trials", "2", "--confirm", "2"])
-        confirmed = files.read_json(quick / "models" / "sweep.json")["confirmed"]
+        result = files.read_json(quick / "models" / "sweep.json")
+        assert result["search"].startswith("python sweep.py --name sweep --trials 2 --confirm 2 --space ")
+        confirmed = result["confirmed"]
         assert confirmed["own"] == [0.5, 0.5] and confirmed["best"] == pytest.approx([0.6, 0.64])
         # mean 0.12, standard error 0.02, t with one degree of freedom 12.706
         assert confirmed["difference"] == pytest.approx([0.12, -0.1341, 0.3741], abs=1e-4)

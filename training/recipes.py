@@ -36,7 +36,8 @@ def add_arguments(parser, recipes, name):
     parser.add_argument("--network", choices=tuple(recipes), default=next(iter(recipes)),
                         help="which network; it brings its own recipe")
     parser.add_argument("--data", type=data_path,
-                        help="CSV or image folder to train on (default: data/*.csv, else the sample)")
+                        help="CSV or image folder to train on (default: data/*.csv, else the built-in "
+                             "sample)")
     add_classes(parser)
     parser.add_argument("--labels-from", type=Path, metavar="fer2013new.csv",
                         help="learn the votes of FER+ for these faces in place of the labels of --data")
@@ -47,7 +48,7 @@ def add_arguments(parser, recipes, name):
     parser.add_argument("--validation-labels", type=Path,
                         help="id,label CSV for a validation FILE without labels")
     parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0,
-                        help="of split, initial weights, order, augmentation")
+                        help="seed of split, initial weights, order and augmentation")
     parser.add_argument("--limit", type=number(int, 1),
                         help="use only the first LIMIT faces, to try things out")
     parser.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto",
@@ -61,8 +62,8 @@ def add_arguments(parser, recipes, name):
 
     recipe = parser.add_argument_group(
         "recipe", "what is not given follows the network's own recipe (training/recipes.py)")
-    recipe.add_argument("--epochs", type=number(int, 1))
-    recipe.add_argument("--batch-size", type=number(int, 1))
+    recipe.add_argument("--epochs", type=number(int, 1), help="passes over the training faces")
+    recipe.add_argument("--batch-size", type=number(int, 1), help="faces per step")
     recipe.add_argument("--optimizer", choices=("adam", "sgd"), help="sgd: Nesterov momentum 0.9")
     recipe.add_argument("--learning-rate", type=number(float, 0, open_low=True),
                         help="the peak of the schedule")
@@ -72,7 +73,8 @@ def add_arguments(parser, recipes, name):
                         help="share of a cosine schedule in which the rate rises from 0")
     recipe.add_argument("--weight-decay", type=number(float, 0),
                         help="decoupled, on kernels only, times the learning rate")
-    recipe.add_argument("--label-smoothing", type=share)
+    recipe.add_argument("--label-smoothing", type=share,
+                        help="share of each label spread evenly over all classes")
     recipe.add_argument("--ema", type=number(float, 0, 0.99999),
                         help="decay per step of the averaged weights; 0: none")
     recipe.add_argument("--keep", choices=("best", "last"),
@@ -95,11 +97,11 @@ def add_arguments(parser, recipes, name):
     recipe.add_argument("--mix", type=share, help="probability that a batch is mixed by mixup or CutMix")
     recipe.add_argument("--mix-until", type=share, help="share of the epochs after which no batch is mixed")
     recipe.add_argument("--distill", type=Path, nargs="+", metavar="TEACHER.h5",
-                        help="learn also from the outputs of these models, one of them a step, in turn")
+                        help="learn also from the outputs of these models, one teacher per step, in turn")
     recipe.add_argument("--distill-weight", type=share, default=0.7,
                         help="share of the loss that follows the teachers")
     recipe.add_argument("--temperature", type=number(float, 0, open_low=True), default=2.0,
-                        help="of the distilled outputs")
+                        help="softmax temperature of teachers and student")
 
 
 def parse_args(parser, recipes, argv=None):

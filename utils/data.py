@@ -130,7 +130,8 @@ def find_data(path=None, classes=None, labels_from=None):
         names = [f"{stem}{suffix}" for stem in ("train", "fer2013", "icml_face_data") for suffix in SUFFIXES]
         path = next((PROJECT / "data" / name for name in names if (PROJECT / "data" / name).exists()), SAMPLE)
         if path == SAMPLE:
-            print(f"No data/train.csv found: using the built-in sample of drawn faces. Real faces: {KAGGLE}")
+            print("No data/train.csv found: using faces drawn by a program (the built-in sample). "
+                  f"Real faces: {KAGGLE}")
     faces = load_faces(path, classes)
     return with_votes(faces, labels_from) if labels_from else faces
 

@@ -30,9 +30,8 @@
   const viewer = byId("viewer");
   for (const button of document.querySelectorAll(".enlarge")) {
     button.addEventListener("click", () => {
-      const title = button.getAttribute("aria-label").replace(/^[^:]*: /, "");
       byId("large").replaceChildren(button.firstElementChild.cloneNode(true));
-      byId("large-caption").textContent = title;
+      byId("large-caption").textContent = button.dataset.title;
       viewer.classList.toggle("plate", !button.matches(".chart"));
       viewer.showModal();
     });
