@@ -70,7 +70,7 @@ def parse_args(argv):
     option("--l2", type=cli.number(float, 0), default=0, help="pixel: weight of the distance from mid-grey")
     option("--jitter", type=cli.number(int, 0, 24), default=0, help="pixel: random shift at each step")
     option("--steps", type=cli.number(int, 1), default=200, help="of gradient ascent")
-    option("--seed", type=cli.number(int, 0, 2 ** 31 - 1), default=0, help="of the noise and the transforms")
+    option("--seed", type=cli.number(int, 0), default=0, help="of the noise and the transforms")
     option("--progress", choices=("strip", "gif"), help="also show the ascent on its way")
     option("--patches", type=cli.number(int, 1, 16), nargs="?", const=5, metavar="N",
            help="also the N (5) patches of the data that excite each filter most")

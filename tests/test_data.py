@@ -413,6 +413,8 @@ def test_labels_from_a_second_file(tmp_path):
     np.testing.assert_array_equal(known.labels, [0, 6])
     with pytest.raises(UserError, match="row 2: label 'happy'"):
         data.load_labelled(faces, write(tmp_path / "wrong.csv", "id,label\n0,happy\n"))
+    with pytest.raises(UserError, match=r"^nowhere\.csv does not exist; expected a CSV file$"):
+        data.load_labelled(faces, Path("nowhere.csv"))
     with pytest.raises(UserError, match="has no labels"):
         data.load_labelled(faces)
 

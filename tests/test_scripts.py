@@ -125,7 +125,7 @@ def test_few_faces_one_class_and_missing_classes_give_figures_without_a_warning(
     (["--data", "nowhere.csv"], "cannot read nowhere.csv"),
     (["--data", "x" * 300], "File name too long"),
     (["--epochs", "0"], "'0' is not a whole number of at least 1"),
-    (["--seed", "4294967296"], "at most 4294967295"),
+    (["--seed", "2147483648"], "at most 2147483647"),
     (["--l2", "inf"], "'inf' is not a number of at least 0"),
     (["--dropout", "1.5"], "at most 0.95"),
     (["--network", "vgg"], "invalid choice: 'vgg'"),

@@ -438,6 +438,14 @@ def test_a_recipe_repeats_a_run_and_the_command_line_wins(workspace):
     assert third["arguments"]["learning_rate"] == 0.002
 
 
+def test_the_command_line_undoes_what_a_recipe_switches_on(workspace):
+    switches = ("augment", "half", "oversample")
+    (workspace / "recipe.json").write_text(json.dumps({"arguments": dict.fromkeys(switches, True)}))
+    for options, expected in (([], True), ([f"--no-{switch}" for switch in switches], False)):
+        args = train_cnn.parse_args(["--recipe", "recipe.json", *options])
+        assert {getattr(args, switch) for switch in switches} == {expected}
+
+
 def test_a_second_cycle_starts_from_the_weights_it_is_given(workspace, whole, small):
     shutil.copy(whole, "models/first.h5")
     train_cnn.main([*COMPACT, "--epochs", "1", "--name", "second", "--learning-rate", "1e-9", "--start-from",
