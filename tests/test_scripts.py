@@ -199,6 +199,16 @@ def test_a_run_may_not_overwrite_the_model_that_it_starts_from(workspace):
         assert contents() == before
 
 
+def test_a_dnn_may_not_overwrite_the_cnn_that_it_is_compared_with(workspace):
+    files.write_json("models/cnn.json", {"name": "cnn", "network": "small", "parameters": 200_000})
+    Path("models/cnn_history.csv").write_text("epoch\n1\n")
+    Path("models/cnn.h5").write_bytes(b"\x89HDF")
+    before = contents()
+    with pytest.raises(UserError, match=r"models/cnn\.h5 is read by this command.*choose another"):
+        call("train_dnn", *TINY, "--name", "cnn")
+    assert contents() == before
+
+
 def test_results_are_added_to_the_card_that_is_read(workspace):
     models.save(small_cnn(), "models/dnn.h5")
     files.write_json("models/dnn.json", {"name": "dnn", "network": "small", "arguments": {}})

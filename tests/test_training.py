@@ -419,6 +419,8 @@ def test_the_values_of_a_recipe_pass_the_checks_of_the_command_line(workspace, v
     (["--warmup", "0.1"], "--warmup has no effect with --schedule constant"),
     (["--network", "compact", "--l2", "0.1"], "belong to --network report"),
     (["--name", "../evil"], "must be a plain file name"),
+    (["--validation-labels", "labels.csv"], "without a file of faces for --validation; 0.1 is none"),
+    (["--validation-labels", "labels.csv", "--folds", "2"], "no effect without a file of faces"),
 ])
 def test_options_without_effect_are_refused(workspace, options, expected):
     with pytest.raises(UserError, match=expected):

@@ -1,6 +1,7 @@
 """How each network is trained unless told otherwise, and the options that say otherwise. Imports no Keras."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -106,7 +107,8 @@ def add_arguments(parser, recipes, name):
 def parse_args(parser, recipes, argv=None):
     """Parse the command line; what is left open comes from --recipe, then from the network's recipe."""
     args = parser.parse_args(argv)
-    given = [option for option in (*NEEDS_AUGMENT, "warmup", "mix_until") if getattr(args, option)]
+    given = [option for option in (*NEEDS_AUGMENT, "warmup", "mix_until", "validation_labels")
+             if getattr(args, option)]
     if args.recipe:
         card = read_json(args.recipe)
         if not isinstance(card, dict) or not isinstance(card.get("arguments"), dict):
@@ -158,6 +160,9 @@ def check(args, given):
         raise UserError("--warmup has no effect with --schedule constant; choose --schedule cosine")
     if not args.mix and "mix_until" in given:
         raise UserError("--mix-until has no effect without --mix; give both")
+    if "validation_labels" in given and not os.path.exists(args.validation):
+        raise UserError("--validation-labels has no effect without a file of faces for --validation; "
+                        f"{args.validation} is none")
 
 
 def as_json(args):

@@ -95,14 +95,17 @@ def add_photos(parser, most=None):
     """The options of the scripts that take photos; `most` is how many faces of one they take."""
     parser.add_argument("--cropped", action="store_true",
                         help="the --images contain nothing but one face: take them whole")
-    parser.add_argument("--max-faces", type=number(int, 1), metavar="N", default=most,
+    parser.add_argument("--max-faces", type=number(int, 1), metavar="N",
                         help=f"of each photo take only the N largest faces (default: {most or 'all'})")
 
 
-def add_evaluation_data(parser):
-    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`."""
-    parser.add_argument("--data", type=data_path,
-                        help="labelled CSV or image folder (default: the model's validation split)")
+def add_evaluation_data(parser,
+                        data="labelled CSV or image folder (default: the model's validation split)"):
+    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`.
+
+    data: help of --data
+    """
+    parser.add_argument("--data", type=data_path, help=data)
     add_classes(parser)
     parser.add_argument("--labels", type=Path, metavar="ID_LABEL.csv",
                         help="id,label CSV for a --data without labels")
