@@ -73,7 +73,7 @@ def parse_args(argv):
     option("--l2", type=cli.number(float, 0), default=0, help="pixel: weight of the distance from mid-grey")
     option("--jitter", type=cli.number(int, 0, 24), default=0, help="pixel: random shift at each step")
     option("--steps", type=cli.number(int, 1), default=200, help="steps of gradient ascent")
-    option("--seed", type=cli.number(int, 0, 2 ** 31 - 1), default=0,
+    option("--seed", type=cli.number(int, 0), default=0,
            help="seed of the noise and the transforms")
     option("--progress", choices=("strip", "gif"), help="also show the ascent on its way")
     option("--patches", type=cli.number(int, 1, 16), nargs="?", const=5, metavar="N",
@@ -86,6 +86,9 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     if args.parametrization != "pixel" and (args.tv or args.l2 or args.jitter):
         raise cli.UserError("--tv, --l2 and --jitter belong to --parametrization pixel")
+    args.show_filters = args.layer is not None or not (args.classes or args.adversarial or args.kernels)
+    if (args.patches or args.progress) and not args.show_filters:
+        raise cli.UserError("--patches and --progress are about filters; give --layer too")
     args.signs = list(SIGNS) if args.sign == "both" else [args.sign]
     args.goal = " and ".join(f"{sign}imum" for sign in args.signs)
     args.ascent = parser.changed(args, "tv", "l2", "jitter", "steps", "seed")
@@ -149,8 +152,7 @@ def load_study(args):
     path = args.model or models.default_model()
     model = models.load(path)
     _, nodes = receptive_field.trace(model)
-    filters_too = args.layer is not None or not (args.classes or args.adversarial or args.kernels)
-    layers = list(dict.fromkeys(args.layer or receptive_field.stage_ends(nodes))) if filters_too else []
+    layers = list(dict.fromkeys(args.layer or receptive_field.stage_ends(nodes))) if args.show_filters else []
     choices = receptive_field.feature_layers(nodes)
     for name in layers:
         if name not in choices:

@@ -57,9 +57,8 @@ def parse_args(argv):
     parser = cli.Parser(__doc__)
     option = parser.add_argument
     option("--model", type=Path, help=".h5 or .keras (default: models/cnn.h5, else the released one)")
-    option("--data", type=cli.data_path,
-           help="faces (default: data/*.csv, else the built-in sample; with --evaluate and --mean-maps the "
-                "model's validation split)")
+    cli.add_evaluation_data(parser, "faces (default: data/*.csv, else the built-in sample; with --evaluate "
+                            "and --mean-maps the model's validation split)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--index", type=cli.number(int, 0), nargs="+",
                        help="training images, counted from 0 (default: of the first 100 the one that the "
@@ -68,6 +67,10 @@ def parse_args(argv):
                        help="the first N images of each class")
     which.add_argument("--images", type=Path, nargs="+", metavar="PHOTO",
                        help="photos, or folders of photos, with people: a figure each")
+    which.add_argument("--evaluate", type=cli.number(int, 2), nargs="?", const=100, metavar="N",
+                       help="test the methods on N validation images (100 if not given)")
+    which.add_argument("--mean-maps", action="store_true",
+                       help="the mean map of each class over the validation split")
     cli.add_photos(parser, PHOTO_FACES)
     option("--method", nargs="+", metavar="METHOD",
            help="of those above, or all (default: gradient; with --evaluate all but the slow ones)")
@@ -76,23 +79,23 @@ def parse_args(argv):
     option("--keep", type=cli.number(float, 0, 100, open_low=True), default=20.0, metavar="PERCENT",
            help="share of the area that the masked face keeps")
     option("--fill", choices=("mean", "black", "blurred"), default="mean",
-           help="what replaces the rest; with --evaluate always the mean")
+           help="what replaces the rest; --evaluate always takes the mean for it, and blurred faces for "
+                "deletion and insertion")
     option("--layer", help="layer for the CAM methods (default: the last one of the last convolution stage)")
     option("--baseline", choices=("black", "mean", "blurred"), default="black",
            help="baseline of integrated gradients")
     option("--samples", type=cli.number(int, 1), default=32,
            help="noisy copies for smoothgrad, squaregrad and vargrad")
     option("--seed", type=cli.number(int, 0), default=0, help="seed of noise, masks, controls and intervals")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--evaluate", type=cli.number(int, 2), nargs="?", const=100, metavar="N",
-                         help="test the methods on N validation images (100 if not given)")
-    instead.add_argument("--mean-maps", action="store_true",
-                         help="the mean map of each class over the validation split")
     args = parser.parse_args(argv)
     args.settings = parser.changed(args, "target", "keep", "fill", "layer", "baseline", "samples", "seed")
     args.options = {option: getattr(args, option) for option in ("seed", "samples", "baseline", "layer")}
-    if args.cropped and not args.images:
-        raise UserError("--cropped belongs to --images")
+    if not args.images and (args.cropped or args.max_faces):
+        raise UserError("--cropped and --max-faces belong to --images")
+    if args.images and (args.data or args.classes):
+        raise UserError("--images takes its faces from photos; leave out --data and --classes")
+    if (args.labels or args.usage or args.training_data) and not (args.evaluate or args.mean_maps):
+        raise UserError("--labels, --usage and --training-data belong to --evaluate and --mean-maps")
     return args
 
 
@@ -145,7 +148,7 @@ def chosen_faces(args, model):
 
     from explain import faithfulness
 
-    faces, rows = faithfulness.training_faces(model, args.data, args.index)
+    faces, rows = faithfulness.training_faces(model, args.data, args.index, args.classes)
     which = "index-" + "-".join(map(str, rows))
     if args.per_class:
         if faces.labels is None:
@@ -172,7 +175,7 @@ def photo_faces(args, _):
     csv_path, = output_paths(args, f"{args.method_name}_photos", {".csv": "image"})
     figures = photos.figure_paths(found, csv_path.stem)
     files.check_outputs(figures.values())
-    about, images = photos.load_faces(found, args.cropped, args.max_faces)
+    about, images = photos.load_faces(found, args.cropped, args.max_faces or PHOTO_FACES)
     about = about.rename(columns={"image": "photo"})
     about.insert(0, "image", about["photo"].map(os.path.basename) + ", face " + about["face"].astype(str))
     sheets = {figures[photo]: rows.index for photo, rows in about.groupby("photo", sort=False)}
@@ -180,10 +183,11 @@ def photo_faces(args, _):
 
 
 def validation_faces(args):
-    """The faces to measure on: --data, else the model's own validation split; in random order."""
+    """The labelled faces to measure on, in random order."""
     from utils import evaluation
 
-    faces = data.load_labelled(args.data) if args.data else evaluation.validation_faces(args.model)
+    faces = evaluation.faces_to_evaluate([args.model], args.data, args.labels, args.usage,
+                                         args.training_data, args.classes)
     return faces.take(np.random.default_rng([args.seed, 4]).permutation(len(faces)))
 
 

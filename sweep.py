@@ -93,7 +93,7 @@ def parse_args(argv):
     if (args.space == "regularization") != (base.network == "report"):
         raise UserError(f"--space {args.space} does not fit --network {base.network}: regularization belongs "
                         "to the report's network, recipe to the others")
-    for text in fixed:
+    for text in filter(lambda text: text.startswith("--"), fixed):  # the others are values
         option = text.partition("=")[0].removeprefix("--").removeprefix("no-")
         if option in SPACES[args.space]:
             raise UserError(f"--{option} is what --space {args.space} searches; leave it out")
@@ -311,7 +311,8 @@ def confirm(study, args, fixed):
 
 
 def other_seeds(args):
-    return range(args.seed + 1, args.seed + 1 + args.confirm)
+    """--confirm seeds beside --seed; after the largest comes 0."""
+    return [(args.seed + i) % (cli.LARGEST_INT + 1) for i in range(1, 1 + args.confirm)]
 
 
 def confirmation_key(seed, options):

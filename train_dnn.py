@@ -20,11 +20,14 @@ REPORT_CNN_PARAMETERS = 6_615_495
 
 def main(argv=None):
     args = parse_args(argv)
+    cnn_path, cnn_card = find_cnn(args.cnn)
+    cli.inputs += [cnn_path] if cnn_path else []  # where it is not named either, it may not be trained over
+    check_outputs(args.name)
+    files.check_outputs([comparison_path(args.name)])
     cli.start_keras()
     from training import devices, networks
 
     devices.join()
-    cnn_path, cnn_card = find_cnn(args.cnn)
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
 
     def build():
@@ -47,10 +50,7 @@ def parse_args(argv):
     recipes.add_arguments(parser, recipes.DNNS, name="dnn")
     parser.add_argument("--cnn", type=Path,
                         help="CNN to compare with (default: models/cnn.h5, else the released one)")
-    args = recipes.parse_args(parser, recipes.DNNS, argv)
-    check_outputs(args.name)
-    files.check_outputs([comparison_path(args.name)])
-    return args
+    return recipes.parse_args(parser, recipes.DNNS, argv)
 
 
 def find_cnn(path):

@@ -112,7 +112,8 @@ def in_channels(model, grey):
 def compiled(model):
     """A decorator: compile a pass over faces (n, h, w) and weights (n, classes), one graph for any n."""
     faces, weights = tf.TensorSpec((None, *model.input_shape[1:3])), tf.TensorSpec((None, None))
-    return tf.function(jit_compile=False, input_signature=[faces, weights])
+    # AutoGraph would turn a UserError of the pass into one of many lines
+    return tf.function(jit_compile=False, autograph=False, input_signature=[faces, weights])
 
 
 @tf.RegisterGradient("GuidedRelu")

@@ -2,7 +2,7 @@
 learnt.
 
 `values` are maps as `attribution.strength` gives them, float32 (n, h, w); `targets` are class codes, int
-(n,).
+(n,); those of `cascade`, which measures no probability, may be any that `attribution.attribute` takes.
 """
 
 import keras
@@ -26,14 +26,14 @@ def probabilities(model, images):
     return softmax(models.predict(model, images), axis=1)
 
 
-def training_faces(model, path=None, index=None):
+def training_faces(model, path=None, index=None, classes=None):
     """The training faces of a file (Faces; see `data.find_data`), and the rows of those to explain: int (n,).
 
     model: of logits; index: the rows, if the user names them. Otherwise it is a clear case: of the first 100
-    faces the one that the model is surest of and, where labels are known, gets right. Raises UserError for a
-    row that does not exist.
+    faces the one that the model is surest of and, where labels are known, gets right. classes: as in
+    `data.find_data`. Raises UserError for a row that does not exist.
     """
-    faces = data.training_part(data.find_data(path))
+    faces = data.training_part(data.find_data(path, classes))
     if index is not None:
         if max(index) >= len(faces):
             raise UserError(f"--index {max(index)} is out of range; {faces.source} has training images 0 to "

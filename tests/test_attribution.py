@@ -154,7 +154,8 @@ def test_guided_backprop_by_hand():
 
 def test_guided_backprop_needs_a_relu():
     model = structure.logits_model(small(relu="tanh"))
-    with pytest.raises(UserError, match="has none; use gradient"):
+    message = "guided-backprop changes the gradient of ReLU; this model has none; use gradient"
+    with pytest.raises(UserError, match=f"^{message}$"):
         attribution.attribute(model, FACES, TARGETS, "guided-backprop")
 
 

@@ -13,9 +13,9 @@ from utils.cli import UserError
 
 
 @pytest.mark.parametrize(("kind", "text", "expected"), [
-    (int, "4294967296", "a whole number of at least 0 and at most 4294967295"),
+    (int, "2147483648", "a whole number of at least 0 and at most 2147483647$"),
     (int, "1.5", "a whole number"), (int, "", "whole number"),
-    (int, "9" * 5000, "a whole number"), (int, "-1", "at least 0"), (float, "inf", "a number of at least 0"),
+    (int, "9" * 5000, "a whole number"), (int, "-1", "at least 0$"), (float, "inf", "a number of at least 0"),
     (float, "nan", "a number"), (float, "1e999", "a number"), (float, "-0.1", "at least 0"),
 ])
 def test_numbers_out_of_range_are_refused(kind, text, expected):
@@ -24,7 +24,7 @@ def test_numbers_out_of_range_are_refused(kind, text, expected):
 
 
 def test_numbers_within_range_are_read():
-    assert cli.number(int, 0)("4294967295") == 2 ** 32 - 1
+    assert cli.number(int, 0)("2147483647") == 2 ** 31 - 1
     assert cli.number(float, 0, 1)("1") == 1.0
     with pytest.raises(argparse.ArgumentTypeError, match="above 0 and at most 1"):
         cli.number(float, 0, 1, open_low=True)("0")

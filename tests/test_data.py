@@ -413,6 +413,10 @@ def test_labels_from_a_second_file(tmp_path):
     np.testing.assert_array_equal(known.labels, [0, 6])
     with pytest.raises(UserError, match="row 2: label 'happy'"):
         data.load_labelled(faces, write(tmp_path / "wrong.csv", "id,label\n0,happy\n"))
+    with pytest.raises(UserError, match=r"^nowhere\.csv does not exist; expected a CSV file$"):
+        data.load_labelled(faces, Path("nowhere.csv"))
+    with pytest.raises(UserError, match=r"others\.csv has no label for any face of .*test\.csv"):
+        data.load_labelled(faces, write(tmp_path / "others.csv", "id,label\n99,3\n"))
     with pytest.raises(UserError, match="has no labels"):
         data.load_labelled(faces)
 
@@ -454,8 +458,12 @@ def test_load_split_refuses_what_it_cannot_split(tmp_path):
             data.load_split(path, validation)
     with pytest.raises(UserError, match="no labels to train on"):
         data.load_split(write(tmp_path / "test.csv", DIALECTS["ml2017 test"]))
+    write(path, table("emotion,pixels,Usage", LABELS, ROWS, ["PublicTest"] * 7))
     with pytest.raises(UserError, match="no row of Usage Training"):
-        data.load_split(write(path, table("emotion,pixels,Usage", LABELS, ROWS, ["PublicTest"] * 7)))
+        data.load_split(path)
+    for faces in (data.load_faces(path), data.load_faces(image_folder(tmp_path / "x", "test/happy"))):
+        with pytest.raises(UserError, match="no row of Usage Training"):
+            data.training_part(faces)
 
 
 # ---- folders -----------------------------------------------------------------------------------------------
@@ -500,7 +508,7 @@ def test_images_in_other_folders_are_counted_in_one_line(tmp_path, capsys):
 
 def test_folders_of_digits_need_the_names_of_their_classes(tmp_path, capsys):
     path = image_folder(tmp_path / "rafdb", "train/1", "train/4", "test/10", "train/1")
-    with pytest.raises(UserError, match=r"class folders 1, 4, 10, .* number differently; expected --classes"):
+    with pytest.raises(UserError, match=r"folders 1, 4, 10, .* number differently; rename them .* --classes"):
         data.load_faces(path)
     for classes in (["surprise", "sad"], ["surprise"] * 4):
         with pytest.raises(UserError, match="3 class folders of digits"):
@@ -511,6 +519,9 @@ def test_folders_of_digits_need_the_names_of_their_classes(tmp_path, capsys):
     assert faces.usage.tolist() == ["PrivateTest", *["Training"] * 3]
     _, _, how = data.load_split(path, 0, classes=["surprise", "happy", "Neutral"])
     assert how["classes"] == ["surprise", "happy", "Neutral"]
+    others = image_folder(tmp_path / "others", "1", "4", "10")
+    _, validation, _ = data.load_split(path, str(others), classes=["surprise", "happy", "Neutral"])
+    assert validation.labels.tolist() == [5, 6, 3]
     assert data.load_faces(path, ["contempt", "happy", "sad"]).labels.tolist() == [4, 3]
     assert "skipped 2 images" in capsys.readouterr().out
     with pytest.raises(UserError, match="is no image folder"):

@@ -153,6 +153,8 @@ def test_an_output_never_replaces_another_file(folder, capsys):
     (["--layer", "flatten"], "layer flatten gives no maps; choose from"),
     (["--index", "3500"], "--index 3500 is out of range; built-in sample has training images 0 to 3499"),
     (["--tv", "1"], "belong to --parametrization pixel"),
+    (["--classes", "--patches"], "--patches and --progress are about filters; give --layer too"),
+    (["--kernels", "--progress", "gif"], "--patches and --progress are about filters"),
     (["--model", "models/flat.keras"], "no convolution"),
     (["--model", "models/flat.keras", "--kernels"], "no convolution"),
     (["--model", "missing.h5"], "missing.h5 does not exist"),

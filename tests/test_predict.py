@@ -98,7 +98,7 @@ def test_a_template_that_does_not_fit_stops_before_writing(call, tmp_path, text,
     (["--model", "test.csv", "--data", "test.csv"], "cannot be loaded as a Keras model"),
     (["--model", "a.h5", "--data", "nowhere.csv"], "cannot read nowhere.csv"),
     (["--model", "a.h5", "--data", "sample.csv"], "no column of pixels"),
-    (["--model", "a.h5", "--data", "test.csv", "--template", "nowhere.csv"], "cannot read nowhere.csv"),
+    (["--model", "a.h5", "--data", "test.csv", "--template", "nowhere.csv"], "nowhere.csv does not exist"),
 ])
 def test_mistakes_are_one_line_and_write_nothing(call, tmp_path, arguments, expected):
     with pytest.raises(cli.UserError, match=expected) as error:

@@ -41,6 +41,9 @@ def folder(tmp_path_factory):
         (folder.folder / "text.png").write_text("no image")
         os.mkfifo(folder.folder / "pipe.png")
         (folder.folder / "loop.png").symlink_to("loop.png")
+        for place in ("public/test", "several/test", "several/train"):
+            (folder.folder / place / "happy").mkdir(parents=True)
+            Image.new("L", (48, 48)).save(folder.folder / place / "happy" / "1.png")
         yield folder
 
 
@@ -71,7 +74,9 @@ def test_each_setting_has_figures_of_its_own(folder):
                 ("--fill", "black"), ("--layer", "relu1"), ("--baseline", "mean"), ("--method", "grad-cam"),
                 ("--per-class", 1), ("--index", *range(20, 60)), ("--index", *range(19, 59)),
                 ("--mean-maps",), ("--mean-maps", "--method", "grad-cam"), ("--evaluate",), ("--evaluate", 6),
-                ("--evaluate", 6, "--method", "gradient")]
+                ("--evaluate", 6, "--method", "gradient"),
+                ("--evaluate", "--data", "several", "--usage", "Training"),
+                ("--evaluate", "--data", "several", "--usage", "PrivateTest")]
     outputs = [folder.outputs(*TINY, *setting) for setting in settings]
     assert len(frozenset.union(*outputs)) == sum(map(len, outputs))
 
@@ -111,7 +116,8 @@ def test_one_sheet_of_each_class_and_of_own_photos(folder):
     assert sorted(table.true) == sorted(set(table.true)) and len(table) == 7
     assert table.target.str.endswith("- runner-up").all()
     Image.new("RGB", (200, 120), "grey").save(folder.folder / "me.png")
-    table = folder.run(*TINY, "--images", "me.png", "--cropped", "--layer", "relu1", "--method", "layer-cam")
+    table = folder.run(*TINY[:2], "--images", "me.png", "--cropped", "--layer", "relu1",
+                       "--method", "layer-cam")
     assert list(table.true) == [""]
 
 
@@ -121,7 +127,7 @@ def test_the_faces_of_photos_get_a_figure_each_photo(folder, capsys):
         two = np.hstack([np.asarray(image.convert("RGB"))] * 2)
     Image.fromarray(two).save(folder.folder / "two.png")
     Image.new("RGB", (200, 120), "grey").save(folder.folder / "wall.png")
-    table = folder.run(*TINY, "--images", "portrait.png", "wall.png", "two.png", "--method", "grad-cam")
+    table = folder.run(*TINY[:2], "--images", "portrait.png", "wall.png", "two.png", "--method", "grad-cam")
     assert list(table.photo) == ["portrait.png", "two.png", "two.png"] and list(table.face) == [1, 1, 2]
     assert (table.score > 0.1).all() and (table.width > 150).all()
     assert "no face found in wall.png" in capsys.readouterr().out
@@ -130,16 +136,16 @@ def test_the_faces_of_photos_get_a_figure_each_photo(folder, capsys):
     assert {f"{name}_portrait.png", f"{name}_two.png", f"{name}.csv"} <= set(written)
     assert f"{name}_wall.png" not in written
     with pytest.raises(cli.UserError, match=r"no face found in wall\.png"):
-        folder.run(*TINY, "--images", "wall.png")
+        folder.run(*TINY[:2], "--images", "wall.png")
 
 
 def test_evidence(folder, capsys):
     table = folder.run(*TINY, "--evaluate", 6, "--method", "gradient", "grad-cam", "guided-backprop",
-                       "--seed", 1)
+                       "--seed", cli.LARGEST_INT)
     out = capsys.readouterr().out
     assert "verdict" in out and max(map(len, out.partition("\nWrote")[0].splitlines())) <= 100
     assert set(table.method) == {"gradient", "grad-cam", "guided-backprop", *attribution.CONTROLS}
-    name = "tiny_saliency_evaluation_gradient_grad-cam_guided-backprop_sample_6_seed-1"
+    name = f"tiny_saliency_evaluation_gradient_grad-cam_guided-backprop_sample_6_seed-{cli.LARGEST_INT}"
     written = folder.read(f"{name}.csv")
     assert list(written.columns) == list(table.columns)
     assert (table.deletion_area_low <= table.deletion_area).all()
@@ -224,14 +230,16 @@ def test_an_output_never_replaces_another_file(folder, capsys):
     (["--model", "models/plain.keras", "--method", "grad-cam"],
      "no convolutions, so no class activation maps; methods"),
     (["--model", "models/none.h5"], "model models/none.h5 does not exist; at hand:"),
-    (["--images", "text.png"], "text.png is no readable image"),
-    (["--images", "nowhere.png"], "nowhere.png does not exist"),
-    (["--images", "pipe.png"], "pipe.png is no regular file; expected a photo or a folder of photos"),
-    (["--images", "models"], "models holds no images; expected a photo or a folder of photos"),
-    (["--cropped"], "--cropped belongs to --images"),
-    (["--images", "loop.png"], "loop.png"),
-    (["--images", 300 * "x"], "xxx"),
+    (["--cropped"], "--cropped and --max-faces belong to --images"),
+    (["--max-faces", "8"], "--cropped and --max-faces belong to --images"),
+    (["--images", "text.png"], "--images takes its faces from photos; leave out --data and --classes"),
     (["--images", "text.png", "--index", "3"], "not allowed with argument"),
+    (["--images", "text.png", "--evaluate", "3"], "not allowed with argument"),
+    (["--index", "3", "--evaluate"], "not allowed with argument"),
+    (["--usage", "PublicTest"], "--usage and --training-data belong to --evaluate and --mean-maps"),
+    (["--data", "public"], "public has no row of Usage Training"),
+    (["--evaluate", "--data", "several"], "several has rows of Usage PrivateTest, Training; name a file of"),
+    (["--evaluate", "2", "--seed", "4294967295"], "is not a whole number of at least 0 and at most"),
     (["--keep", "0"], "is not a number above 0"),
     (["--evaluate", "--data"], "expected one argument"),
     (["--mean-maps", "--evaluate"], "argument --evaluate: not allowed with argument --mean-maps"),
@@ -244,6 +252,16 @@ def test_an_output_never_replaces_another_file(folder, capsys):
 ])
 def test_mistakes_are_one_line_and_write_nothing(folder, capsys, arguments, expected):
     assert expected in folder.error(capsys, *TINY, *arguments)
+
+
+@pytest.mark.parametrize(("photo", "expected"), [
+    ("text.png", "text.png is no readable image"), ("nowhere.png", "nowhere.png does not exist"),
+    ("pipe.png", "pipe.png is no regular file; expected a photo or a folder of photos"),
+    ("models", "models holds no images; expected a photo or a folder of photos"),
+    ("loop.png", "loop.png"), (300 * "x", "xxx"),
+])
+def test_photos_that_cannot_be_read_are_one_line(folder, capsys, photo, expected):
+    assert expected in folder.error(capsys, *TINY[:2], "--images", photo)
 
 
 def test_evidence_needs_labelled_faces(folder, capsys):

@@ -125,7 +125,7 @@ def test_few_faces_one_class_and_missing_classes_give_figures_without_a_warning(
     (["--data", "nowhere.csv"], "cannot read nowhere.csv"),
     (["--data", "x" * 300], "File name too long"),
     (["--epochs", "0"], "'0' is not a whole number of at least 1"),
-    (["--seed", "4294967296"], "at most 4294967295"),
+    (["--seed", "2147483648"], "at most 2147483647"),
     (["--l2", "inf"], "'inf' is not a number of at least 0"),
     (["--dropout", "1.5"], "at most 0.95"),
     (["--network", "vgg"], "invalid choice: 'vgg'"),
@@ -197,6 +197,16 @@ def test_a_run_may_not_overwrite_the_model_that_it_starts_from(workspace):
         with pytest.raises(UserError, match=r"is read by this command.*choose another"):
             call("train_dnn", *TINY, "--network", "report", "--name", "mine", option, source)
         assert contents() == before
+
+
+def test_a_dnn_may_not_overwrite_the_cnn_that_it_is_compared_with(workspace):
+    files.write_json("models/cnn.json", {"name": "cnn", "network": "small", "parameters": 200_000})
+    Path("models/cnn_history.csv").write_text("epoch\n1\n")
+    Path("models/cnn.h5").write_bytes(b"\x89HDF")
+    before = contents()
+    with pytest.raises(UserError, match=r"models/cnn\.h5 is read by this command.*choose another"):
+        call("train_dnn", *TINY, "--name", "cnn")
+    assert contents() == before
 
 
 def test_results_are_added_to_the_card_that_is_read(workspace):

@@ -15,7 +15,7 @@ import sweep
 import train_cnn
 from tests.conftest import copy_project, linear_cnn
 from training import networks
-from utils import files
+from utils import cli, files
 from utils.cli import UserError
 
 optuna = pytest.importorskip("optuna")
@@ -227,9 +227,17 @@ def test_without_a_finished_trial_nothing_is_confirmed(quick, monkeypatch, capsy
     assert "No trial is finished yet" in output and "2 trials: 2 pruned" in output
 
 
+def test_the_seeds_after_the_largest_begin_again(quick):
+    args, _ = sweep.parse_args([*SHORT, "--seed", str(cli.LARGEST_INT), "--confirm", "2"])
+    assert list(sweep.other_seeds(args)) == [0, 1]
+    sweep.main([*SHORT, "--trials", "1", "--epochs", "1", "--seed", str(cli.LARGEST_INT)])
+
+
 @pytest.mark.parametrize(("argv", "message"), [
     (["--dropout", "0.3"], "--dropout is what --space regularization searches"),
     (["--no-augment"], "--augment is what --space regularization searches"),
+    (["--no-oversample"], "--oversample is what --space regularization searches"),
+    (["--data", "augment"], "cannot read augment: No such file"),
     (["--recipe", "models/x.json"], "recipe|cannot read"),
     (["--space", "recipe"], "--space recipe does not fit --network report"),
     (["--network", "compact", "--space", "regularization"], "does not fit --network compact"),

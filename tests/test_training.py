@@ -419,6 +419,8 @@ def test_the_values_of_a_recipe_pass_the_checks_of_the_command_line(workspace, v
     (["--warmup", "0.1"], "--warmup has no effect with --schedule constant"),
     (["--network", "compact", "--l2", "0.1"], "belong to --network report"),
     (["--name", "../evil"], "must be a plain file name"),
+    (["--validation-labels", "labels.csv"], "without a file of faces for --validation; 0.1 is none"),
+    (["--validation-labels", "labels.csv", "--folds", "2"], "no effect without a file of faces"),
 ])
 def test_options_without_effect_are_refused(workspace, options, expected):
     with pytest.raises(UserError, match=expected):
@@ -436,6 +438,14 @@ def test_a_recipe_repeats_a_run_and_the_command_line_wins(workspace):
     )
     assert (first["arguments"]["seed"], third["arguments"]["seed"]) == (9, 10)
     assert third["arguments"]["learning_rate"] == 0.002
+
+
+def test_the_command_line_undoes_what_a_recipe_switches_on(workspace):
+    switches = ("augment", "half", "oversample")
+    (workspace / "recipe.json").write_text(json.dumps({"arguments": dict.fromkeys(switches, True)}))
+    for options, expected in (([], True), ([f"--no-{switch}" for switch in switches], False)):
+        args = train_cnn.parse_args(["--recipe", "recipe.json", *options])
+        assert {getattr(args, switch) for switch in switches} == {expected}
 
 
 def test_a_second_cycle_starts_from_the_weights_it_is_given(workspace, whole, small):

@@ -167,3 +167,15 @@ def test_numbers_follow_faces_that_move_come_and_go(monkeypatch):
     follower.update(frame, 1.1 + wait)
     moved = follower.update(frame, 1.0 + 2 * wait)
     assert [(number, face.x) for number, face in moved] == [(3, 4), (4, 52), (5, 80)]
+
+
+def test_no_more_faces_are_followed_than_asked_for(monkeypatch):
+    frame, found = np.zeros((100, 100, 3), np.uint8), []
+    monkeypatch.setattr(photos, "detect_faces", lambda *_: [photos.Face(*box, 0.0, 1.0) for box in found])
+    monkeypatch.setattr(photos, "find_again", lambda frame, face: face)
+    follower, wait = video.Follower(1), video.SEARCH_SECONDS
+    found = [(0, 0, 20, 20)]
+    follower.update(frame, 0.0)
+    follower.update(frame, wait - 0.1)
+    found = [(70, 70, 20, 20)]  # the first is missed, for less than KEEP_SECONDS, as another is found
+    assert [(number, face.x) for number, face in follower.update(frame, wait)] == [(2, 70)]

@@ -1,6 +1,7 @@
 """How each network is trained unless told otherwise, and the options that say otherwise. Imports no Keras."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -47,13 +48,14 @@ def add_arguments(parser, recipes, name):
                              "identical images on one side; or the rows of that Usage; or a labelled file")
     parser.add_argument("--validation-labels", type=Path,
                         help="id,label CSV for a validation FILE without labels")
-    parser.add_argument("--seed", type=number(int, 0, 2**32 - 1), default=0,
+    parser.add_argument("--seed", type=number(int, 0), default=0,
                         help="seed of split, initial weights, order and augmentation")
     parser.add_argument("--limit", type=number(int, 1),
                         help="use only the first LIMIT faces, to try things out")
     parser.add_argument("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto",
                         help="auto: bfloat16 where the processor or accelerator multiplies it natively")
-    parser.add_argument("--half", action="store_true", help="store the weights as float16: half the size")
+    parser.add_argument("--half", action=argparse.BooleanOptionalAction, default=False,
+                        help="store the weights as float16: half the size")
     parser.add_argument("--resume", action="store_true",
                         help="continue models/NAME from its last finished epoch")
     parser.add_argument("--start-from", type=Path, metavar="MODEL.h5",
@@ -83,7 +85,7 @@ def add_arguments(parser, recipes, name):
     recipe.add_argument("--l2", type=number(float, 0), default=0.0, help="L2 penalty on every kernel")
     recipe.add_argument("--dropconnect", type=number(float, 0, 0.95), default=0.0,
                         help="share of dense weights dropped")
-    recipe.add_argument("--oversample", action="store_true",
+    recipe.add_argument("--oversample", action=argparse.BooleanOptionalAction, default=False,
                         help="augmented copies, new in each epoch, until each class of the training part has "
                              "as many images as the largest")
     recipe.add_argument("--augment", action=argparse.BooleanOptionalAction,
@@ -107,7 +109,8 @@ def add_arguments(parser, recipes, name):
 def parse_args(parser, recipes, argv=None):
     """Parse the command line; what is left open comes from --recipe, then from the network's recipe."""
     args = parser.parse_args(argv)
-    given = [option for option in (*NEEDS_AUGMENT, "warmup", "mix_until") if getattr(args, option)]
+    given = [option for option in (*NEEDS_AUGMENT, "warmup", "mix_until", "validation_labels")
+             if getattr(args, option)]
     if args.recipe:
         card = read_json(args.recipe)
         if not isinstance(card, dict) or not isinstance(card.get("arguments"), dict):
@@ -135,7 +138,7 @@ def checked_recipe(parser, arguments, path):
         if actions[option].nargs == 0 and not isinstance(value, bool):
             refuse(f"argument {name}: {str(value)[:40]!r} is neither true nor false")
         if isinstance(value, bool):
-            argv += [name] if value else ["--no-augment"] if option == "augment" else []
+            argv.append(name if value else name.replace("--", "--no-"))
         elif isinstance(value, list):
             argv += [name, *map(str, value)]
         else:
@@ -159,6 +162,9 @@ def check(args, given):
         raise UserError("--warmup has no effect with --schedule constant; choose --schedule cosine")
     if not args.mix and "mix_until" in given:
         raise UserError("--mix-until has no effect without --mix; give both")
+    if "validation_labels" in given and not os.path.exists(args.validation):
+        raise UserError("--validation-labels has no effect without a file of faces for --validation; "
+                        f"{args.validation} is none")
 
 
 def as_json(args):

@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-LARGEST_INT = 2 ** 32 - 1  # the largest seed that NumPy and Keras take
+LARGEST_INT = 2 ** 31 - 1  # half of what NumPy and Keras take as a seed: seeds are added to
 OUTPUT_OPTIONS = ("out", "json")  # all other options that take a path name inputs
 
 inputs = []  # paths that the command reads, which utils.files never overwrites
@@ -60,17 +60,18 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 def number(kind, low, high=math.inf, open_low=False):
     """An argparse type: a finite `kind` (int or float) from `low` to `high`; an int at most LARGEST_INT."""
-    high = min(high, LARGEST_INT) if kind is int else high
+    largest = min(high, LARGEST_INT) if kind is int else high
 
     def parse(text):
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high or math.isinf(value) or (open_low and value == low):
+        if not low <= value <= largest or math.isinf(value) or (open_low and value == low):
             name = "a whole number" if kind is int else "a number"
             relation = "above" if open_low else "of at least"
-            upper = f" and at most {high}" if high < math.inf else ""
+            bound = largest if value > largest else high
+            upper = f" and at most {bound}" if bound < math.inf else ""
             raise argparse.ArgumentTypeError(f"{text!r} is not {name} {relation} {low}{upper}")
         return value
 
@@ -94,14 +95,17 @@ def add_photos(parser, most=None):
     """The options of the scripts that take photos; `most` is how many faces of one they take."""
     parser.add_argument("--cropped", action="store_true",
                         help="the --images contain nothing but one face: take them whole")
-    parser.add_argument("--max-faces", type=number(int, 1), metavar="N", default=most,
+    parser.add_argument("--max-faces", type=number(int, 1), metavar="N",
                         help=f"of each photo take only the N largest faces (default: {most or 'all'})")
 
 
-def add_evaluation_data(parser):
-    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`."""
-    parser.add_argument("--data", type=data_path,
-                        help="labelled CSV or image folder (default: the model's validation split)")
+def add_evaluation_data(parser,
+                        data="labelled CSV or image folder (default: the model's validation split)"):
+    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`.
+
+    data: help of --data
+    """
+    parser.add_argument("--data", type=data_path, help=data)
     add_classes(parser)
     parser.add_argument("--labels", type=Path, metavar="ID_LABEL.csv",
                         help="id,label CSV for a --data without labels")

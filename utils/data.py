@@ -174,11 +174,13 @@ def load_labelled(path, labels=None, classes=None):
     if labels is not None:
         faces.labels = load_labels(labels, np.arange(len(faces)) if faces.ids is None else faces.ids)
         missing = int(np.sum(faces.labels < 0))
+        if missing == len(faces):
+            raise UserError(f"{labels} has no label for any face of {faces.source}; is it the right file?")
         if missing:
             print(f"{labels} has no label for {missing:,} of the {len(faces):,} faces of {faces.source}; "
                   "they are left out")
         faces = faces.take(faces.labels >= 0)
-    if faces.labels is None or not len(faces):
+    if faces.labels is None:
         raise UserError(f"{path} has no labels; name an id,label CSV for it")
     return faces
 
@@ -352,7 +354,8 @@ def folder_codes(names, classes, source):
     digits = sorted((name for name in names if re.fullmatch("[0-9]{1,3}", name)), key=int)
     if digits and classes is None:
         raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
-                        "differently; expected --classes NAME,NAME,... in their order")
+                        "differently; rename them to happy and so on, or give their names in their order "
+                        "where there is an option --classes NAME,NAME,...")
     if len(digits) != len(classes or ()):
         raise UserError(f"{source} has {len(digits)} class folders of digits; --classes names {len(classes)}")
     given = dict(zip(digits, classes or ()))
@@ -520,8 +523,14 @@ def folds(faces, k, seed):
 
 
 def training_part(faces):
-    """The faces to train on: rows of Usage Training where the file has that column, else all."""
-    return faces if faces.usage is None else faces.take(faces.usage == "Training")
+    """The faces to train on: rows of Usage Training where the file has that column, else all.
+
+    Raises UserError where it has no such row.
+    """
+    part = faces if faces.usage is None else faces.take(faces.usage == "Training")
+    if not len(part):
+        raise UserError(f"{faces.source} has no row of Usage Training")
+    return part
 
 
 def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, classes=None,
@@ -541,8 +550,6 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
         raise UserError(f"{everything.source} has no labels to train on; expected a column label or emotion")
     faces = training_part(everything)
     faces = faces.take(np.arange(min(limit or len(faces), len(faces))))
-    if not len(faces):
-        raise UserError(f"{everything.source} has no row of Usage Training")
     try:
         share = float(validation)
     except ValueError:
@@ -561,7 +568,8 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
             raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")
         training, held_out = faces, everything.take(everything.usage == validation)
     else:
-        training, held_out = faces, load_labelled(validation, validation_labels)
+        of_folder = classes if os.path.isdir(validation) else None
+        training, held_out = faces, load_labelled(validation, validation_labels, of_folder)
     description = {"data": faces.source, "fingerprint": faces.fingerprint(), "rows": len(faces),
                    "validation": validation, "seed": seed, "training_rows": len(training),
                    "validation_rows": len(held_out)} | ({"classes": list(classes)} if classes else {})

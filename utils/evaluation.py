@@ -46,8 +46,8 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
     if usage is None:
         if len(usages) > 1:
             names = ", ".join(sorted(usages))
-            raise UserError(f"{faces.source} has rows of Usage {names}; choose with --usage, or name "
-                            "a file of one Usage")
+            raise UserError(f"{faces.source} has rows of Usage {names}; name a file of one Usage, or choose "
+                            "with --usage where there is such an option")
         return faces
     if usage not in usages:
         raise UserError(f"{faces.source} has no row of Usage {usage}; leave out --usage to take all its rows")

@@ -100,6 +100,8 @@ def open_unpacked(path):
     try:
         opener, limit = find_opener(path)
         return io.BufferedReader(Unpacked(opener(path, "rb"), limit, path), 1 << 20)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; expected a CSV file") from error
     except DAMAGED as error:
         raise damaged(path, 1, error) from error
 

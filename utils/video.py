@@ -164,9 +164,10 @@ class Follower:
             again = {number: photos.find_again(frame, face) for number, face in self.faces.items()}
             found = {number: face for number, face in again.items() if face}
         self.last_seen.update(dict.fromkeys(found, seconds))
-        missed = {number: face._replace(score=math.nan) for number, face in self.faces.items()
-                  if seconds - self.last_seen[number] < KEEP_SECONDS}
-        self.faces = missed | found
+        missed = [(number, face._replace(score=math.nan)) for number, face in self.faces.items()
+                  if number not in found and seconds - self.last_seen[number] < KEEP_SECONDS]
+        room = None if self.most is None else self.most - len(found)
+        self.faces = found | dict(missed[:room])
         return sorted(self.faces.items())
 
     def match(self, faces):
