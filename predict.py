@@ -79,15 +79,13 @@ def parse_args(argv):
                         help="default: predictions.csv; with --images predictions_photos.csv, "
                              "with --video predictions_video.csv")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of each class, 0-1")
-    parser.add_argument("--template", type=Path, metavar="SAMPLE.csv",
-                        help="check that a sample submission has the same ids in the same order")
     parser.add_argument("--submit", type=competition, metavar="SLUG|URL",
                         help="send the file to this Kaggle competition (its address, or the name in it)")
     parser.add_argument("--message", metavar="TEXT", help="what Kaggle displays beside the submission")
     cli.add_tta(parser)
     args = parser.parse_args(argv)
-    if (args.images or args.video is not None) and (args.template or args.submit or args.probabilities):
-        raise UserError("--template, --submit and --probabilities do not go with --images and --video, "
+    if (args.images or args.video is not None) and (args.submit or args.probabilities):
+        raise UserError("--submit and --probabilities do not go with --images and --video, "
                         "whose CSV has the probabilities anyway")
     if args.cropped and not args.images:
         raise UserError("--cropped belongs to --images")
@@ -143,8 +141,6 @@ def predict_faces(args, out):
     if not ids.is_unique:
         twice = ids[ids.duplicated()].iloc[0]
         raise UserError(f"{path} has id {twice} more than once; expected each id once")
-    if args.template:
-        check_template(ids, faces.source, args.template)
     probabilities = evaluation.probabilities(networks, faces.images, args.tta)
 
     table = pd.DataFrame({"id": ids, "label": probabilities.argmax(axis=1)})
@@ -170,24 +166,6 @@ def test_data():
     if path is None:
         raise UserError(f"no data/test.csv found; name a file with --data. {data.KAGGLE}")
     return path
-
-
-def check_template(ids, source, template):
-    """Raise UserError when a sample submission, a CSV id,label, has other ids or another order.
-
-    ids: str (n,), of the faces in `source`.
-    """
-    from utils import data, tables
-
-    table = tables.read_table(template, {"id": data.convert_ids, "label": list}, ["id", "label"], {})
-    expected = table["id"]
-    if len(expected) != len(ids):
-        raise UserError(f"{template} has {len(expected):,} rows but {source} has {len(ids):,} faces; "
-                        "is it the right --data?")
-    if (expected != ids).any():
-        row = (expected != ids).argmax()
-        raise UserError(f"{template} row {table['row'][row]} has id {expected[row][:20]} where {source} has "
-                        f"{ids[row][:20]}; is it the right --data?")
 
 
 def submit(path, slug, message):

@@ -1,4 +1,4 @@
-"""predict.py: ids and order as given, several models, the template check, own photos, and the wrappers."""
+"""predict.py: ids and order as given, several models, own photos, and the wrappers."""
 
 import csv
 import os
@@ -74,31 +74,11 @@ def test_probabilities_of_several_models_with_augmentation(made, call):
     assert [int(row["label"]) for row in rows] == expected.argmax(axis=1).tolist()
 
 
-def test_a_template_that_fits_passes(call):
-    assert len(call("--model", "a.h5", "--data", "test.csv", "--template", "sample.csv")[0]) == 23
-
-
-@pytest.mark.parametrize(("text", "expected"), [
-    ("id,label\n100,0\n", "has 1 rows but .* has 23 faces"),
-    ("id,label\n" + "".join(f"{i},0\n" for i in range(23)), "row 2 has id 0 where .* has 100"),
-    ("emotion,pixels\n", "row 1: no column of id among: 'emotion', 'pixels'"),
-    ("", "is empty; expected a header of id, label"),
-    ("\xff\xfe", "row 1: no column of id"),
-    ("id,label\n100,0,1\n99,0\n", "row 2: 3 fields; expected 2"),
-])
-def test_a_template_that_does_not_fit_stops_before_writing(call, tmp_path, text, expected):
-    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(cli.UserError, match=expected):
-        call("--model", "a.h5", "--data", "test.csv", "--template", tmp_path / "t.csv")
-    assert not (tmp_path / "predictions.csv").exists()
-
-
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--model", "nowhere.h5", "--data", "test.csv"], "nowhere.h5 does not exist"),
     (["--model", "test.csv", "--data", "test.csv"], "cannot be loaded as a Keras model"),
     (["--model", "a.h5", "--data", "nowhere.csv"], "cannot read nowhere.csv"),
     (["--model", "a.h5", "--data", "sample.csv"], "no column of pixels"),
-    (["--model", "a.h5", "--data", "test.csv", "--template", "nowhere.csv"], "nowhere.csv does not exist"),
 ])
 def test_mistakes_are_one_line_and_write_nothing(call, tmp_path, arguments, expected):
     with pytest.raises(cli.UserError, match=expected) as error:
@@ -203,13 +183,12 @@ def test_an_id_that_comes_twice_is_one_line_and_nothing_is_written_or_sent(made,
     assert not (tmp_path / "predictions.csv").exists()
 
 
-def test_an_output_never_replaces_the_template(made, monkeypatch, tmp_path):
+def test_an_output_never_replaces_the_data(made, monkeypatch, tmp_path):
     monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
     monkeypatch.chdir(made)
     before = {path: path.read_bytes() for path in made.iterdir()}
-    with pytest.raises(cli.UserError, match=r"sample\.csv is read by this command") as error:
-        predict.main(["--model", "a.h5", "--data", "test.csv", "--template", "sample.csv", "--out",
-                      "sample.csv"])
+    with pytest.raises(cli.UserError, match=r"test\.csv is read by this command") as error:
+        predict.main(["--model", "a.h5", "--data", "test.csv", "--out", "test.csv"])
     assert "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in made.iterdir()} == before
 
