@@ -110,7 +110,9 @@ def test_the_number_of_devices_and_processes_does_not_change_the_result(runs, na
 
 def test_the_first_process_alone_prints_and_writes(runs):
     assert "Wrote models/two.h5" in runs.survivor[1]
-    assert all(line.startswith("[Gloo]") for line in runs.dying[0].splitlines())  # which C++ prints
+    ours = {line for line in runs.survivor[1].splitlines() if line and "Gloo" not in line}
+    assert len(ours) > 3  # the other one has lines of Gloo only, of which two may be mixed up
+    assert ours.isdisjoint(runs.dying[0].splitlines()) and "epoch" not in runs.dying[0]
 
 
 def test_a_process_that_dies_ends_the_others_and_the_run_continues(runs):
