@@ -49,10 +49,9 @@ def read_network(path):
         raise UserError(f"{relative_path(history_path)} lacks epochs or values; "
                         "train the model again with --validation 0.1")
     epochs = history.to_dict("records")
-    seen = (card["split"]["data"], "the validation split of ")  # what it was trained and chosen on is no test
     tests = [{key: entry[key] for key in ("data", "rows", "accuracy")}
              for entry in card.get("evaluations", {}).values()
-             if entry["tta"] == "none" and not entry["data"].startswith(seen)]
+             if entry["tta"] == "none" and not is_seen(entry["data"], card["split"])]
     return {key: values[key] for key in CARD} | {
         "name": path.stem,
         "history": epochs,
@@ -63,6 +62,14 @@ def read_network(path):
         "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"]},
         "test": tests[0] if tests else None,
     }
+
+
+def is_seen(source, split):
+    """Whether faces of `source` (see `evaluation.faces_to_evaluate`) were trained or chosen on by a network
+    whose card has this `split`: they are no test of it."""
+    data, validation = split["data"], str(split.get("validation"))
+    return source.startswith("the validation split of ") or source in {
+        data, f"{data} Training", f"{data} {validation}", validation}
 
 
 def compare_networks(networks, probabilities, labels):

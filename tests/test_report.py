@@ -322,10 +322,12 @@ def test_a_card_of_the_right_types_is_read(released):
 def test_only_faces_that_were_not_trained_or_chosen_on_are_a_test(released):
     path, card = released
     entry = next(iter(card["evaluations"].values())) | {"rows": 7}
-    others = {"a, none": entry | {"data": "the validation split of data/train.csv.gz"},
-              "b, none": entry | {"data": f"{card['split']['data']} Training"}}
-    path.with_suffix(".json").write_text(json.dumps(card | {"evaluations": others | card["evaluations"]}))
-    assert results.read_network(path)["test"]["rows"] == 3589
+    card["split"] |= {"data": "fer2013.csv", "validation": "PublicTest"}
+    seen = ("the validation split of fer2013.csv", "fer2013.csv", "fer2013.csv Training",
+            "fer2013.csv PublicTest")
+    entries = {name: entry | {"data": name} for name in (*seen, "fer2013.csv PrivateTest")}
+    path.with_suffix(".json").write_text(json.dumps(card | {"evaluations": entries}))
+    assert results.read_network(path)["test"]["data"] == "fer2013.csv PrivateTest"
 
 
 @pytest.mark.parametrize("wrong", [None, []])
