@@ -187,7 +187,8 @@ def load_exported(path, kind):
         if kind == "openvino":
             import openvino
 
-            compiled = openvino.compile_model(path, "CPU")
+            # Its own choice is bfloat16 where the processor has it, which is right to three digits only
+            compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             shape = [size.get_length() for size in list(compiled.input(0).partial_shape)[1:]]
             return exported.ExportedModel(
                 (None, *shape), (None, 7), lambda batch: compiled(batch)[compiled.output(0)])
