@@ -6,9 +6,9 @@
 
 Without --data: on the validation split that the model card names. Brackets are 95 % intervals: Wilson's of
 accuracy and recall, the bootstrap's (2,000 resamples of the faces) of F1 and calibration error. ms/image is
-one forward pass (Keras' predict_on_batch) on this machine, now; --tta flip takes 2, ten-crop 10. Writes
-figures/MODELS_accuracy_DATA.png (accuracy against cost), and its table as CSV and JSON; the file name
-lists the models, --ensemble and --tta.
+one forward pass (Keras' predict_on_batch) on this machine, now; --tta flip takes 2, ten-crop 10, multi-scale
+30. Writes figures/MODELS_accuracy_DATA.png (accuracy against cost), and its table as CSV and JSON; the file
+name lists the models, --ensemble and --tta.
 """
 
 import re
@@ -23,7 +23,7 @@ ROUNDS = 7  # each model's speed is the median of so many turns, the models taki
 TURN = 0.15  # seconds
 PERCENTAGES = {"accuracy": "accuracy %", "without_duplicates_accuracy": "without duplicates %",
                "macro_f1": "macro-F1 %", "ece": "calibration error %"}
-FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10}  # of an image, by --tta
+FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10, "multi-scale": 30}  # of an image, by --tta
 
 
 def parse_args(argv):

@@ -87,6 +87,18 @@ def test_a_shift_repeats_the_edge():
     assert [[2, 2, 1], [2, 2, 1], [5, 5, 4]] in views  # the same, mirrored
 
 
+def test_multi_scale_sees_three_sizes_about_the_centre():
+    ramp = np.add.outer(5.0 * np.arange(48), 0.1 * np.arange(48))[None]  # linear: interpolation is exact
+    views = list(evaluation.views(ramp, "multi-scale", 4))
+    assert len(views) == 30
+    pixels = np.arange(10, 38) - 23.5  # no edge
+    expected = [np.add.outer(5 * (pixels / size + 23.5 + y), 0.1 * (pixels / size + 23.5 + x))
+                for size in (1, 0.92, 1.08) for y, x in ((0, 0), (-2, -2), (-2, 2), (2, -2), (2, 2))]
+    np.testing.assert_allclose([view[0, 10:38, 10:38] for view in views[::2]], expected, rtol=1e-5)
+    for view, mirrored in zip(views[::2], views[1::2]):
+        np.testing.assert_array_equal(mirrored, view[:, :, ::-1])
+
+
 def test_the_shift_follows_the_crop():
     shifts = [evaluation.crop_shift(network(crop)) for crop in (40, 44, 48, None)]
     assert shifts == [4, 2, 0, evaluation.DEFAULT_SHIFT]

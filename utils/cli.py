@@ -86,9 +86,10 @@ def add_classes(parser):
 
 def add_tta(parser):
     """The option --tta of the scripts that predict."""
-    parser.add_argument("--tta", choices=("none", "flip", "ten-crop"), default="none",
-                        help="test-time augmentation: average over the mirror image, or over four corner "
-                             "shifts and the centre, each also mirrored")
+    parser.add_argument("--tta", choices=("none", "flip", "ten-crop", "multi-scale"), default="none",
+                        help="test-time augmentation: average over the mirror image (flip), over four corner "
+                             "shifts and the centre (ten-crop), or over five such views in three sizes "
+                             "(multi-scale, 30 views), each also mirrored")
 
 
 def add_photos(parser, most=None):

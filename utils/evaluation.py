@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from utils import cli, data, exported, models
 from utils.cli import UserError
@@ -15,6 +16,7 @@ from utils.files import PROJECT
 from utils.metrics import to_probabilities
 
 DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
+SCALES, SCALED_SHIFT = (1, 0.92, 1.08), 2  # of multi-scale; chosen on PublicTest, see models/README.md
 ROWS_AT_ONCE = 2048  # between two steps of the progress bar
 SPLIT_ARGUMENTS = ("limit", "validation_labels", "labels_from")  # in a model card
 SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal where validation faces are
@@ -115,7 +117,7 @@ def probabilities(networks, images, tta="none"):
     """Class probabilities of faces, averaged over the networks and over the views of test-time augmentation.
 
     networks: a list of keras.Model that end in probabilities or in logits; images: uint8 (n, 48, 48), 0-255;
-    tta: none, flip or ten-crop (Krizhevsky et al. 2012). Returns float64 (n, 7), rows sum to 1.
+    tta: see `views`; ten-crop is Krizhevsky et al. (2012). Returns float64 (n, 7), rows sum to 1.
     """
     count = -(-len(images) // ROWS_AT_ONCE) or 1
     ends = np.linspace(0, len(images), count + 1, dtype=int)  # even: two batch shapes are traced at most
@@ -159,18 +161,26 @@ def crop_shift(network):
 
 
 def views(images, tta, shift):
-    """The images of test-time augmentation: yields arrays like `images` (n, h, w), the unchanged ones first.
+    """The views of test-time augmentation: yields arrays like `images` (n, h, w), the unchanged ones first.
 
-    ten-crop: also shifted to the four corners by `shift` pixels, edges repeated, and all mirrored.
+    ten-crop: also shifted to the four corners by `shift` pixels; multi-scale: in each of SCALES, and shifted
+    by SCALED_SHIFT pixels. Edges are repeated; each view comes mirrored, too, except with tta none.
     """
-    height, width = images.shape[1:]
-    padded = np.pad(images, ((0, 0), (shift, shift), (shift, shift)), mode="edge")
-    corners = [(y, x) for y in (0, 2 * shift) for x in (0, 2 * shift)] if tta == "ten-crop" else []
-    for y, x in [(shift, shift), *corners]:
-        view = padded[:, y:y + height, x:x + width]
+    scales, shift = (SCALES, SCALED_SHIFT) if tta == "multi-scale" else ((1,), shift)
+    corners = itertools.product((-shift, shift), repeat=2) if tta in ("ten-crop", "multi-scale") else ()
+    for scale, (y, x) in itertools.product(scales, [(0, 0), *corners]):
+        view = images if (scale, y, x) == (1, 0, 0) else window(images, scale, y, x)
         yield view
         if tta != "none":
             yield view[:, :, ::-1]
+
+
+def window(images, scale, y, x):
+    """Images (n, h, w), enlarged about their centre, from (y, x) pixels below and to the right: float32."""
+    middle = (np.array(images.shape[1:]) - 1) / 2
+    start = middle - middle / scale + (y, x)
+    steps = (1, 1 / scale, 1 / scale)
+    return ndimage.affine_transform(images.astype(np.float32), steps, (0, *start), order=1, mode="nearest")
 
 
 def seen_in(faces, training):
