@@ -19,6 +19,7 @@ models/NAME.journal (Optuna's log) and figures/NAME_history.png, NAME_importance
 import argparse
 import collections
 import contextlib
+import shlex
 import warnings
 from functools import partial
 
@@ -145,7 +146,7 @@ def open_study(args, fixed):
     except (OSError, ImportError, ValueError, KeyError, SQLAlchemyError) as error:
         where = args.storage or files.relative_path(path)
         raise UserError(f"cannot use {where} as storage: {error}") from error
-    search = " ".join([f"--space {args.space}", *fixed])
+    search = shlex.join(["--space", args.space, *fixed])
     if study.user_attrs.setdefault("search", search) != search:
         raise UserError(f"the search {args.name} was begun with other options: {study.user_attrs['search']}; "
                         "give the same or choose another --name")
@@ -350,7 +351,7 @@ def write_results(study, args, fixed):
 
     best = best_options(study, args, fixed)
     effects, confirmed = value_effects(finished, space), confirmation(study, args, best)
-    command = " ".join(["python train_cnn.py", *best])
+    command = shlex.join(["python", "train_cnn.py", *best])
     print(f"Best: trial {study.best_trial.number}, {100 * study.best_value:.2f} %: {command}")
     print_effects(effects)
     if confirmed:

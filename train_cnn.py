@@ -17,6 +17,7 @@ seen it; each network has these files, as NAME-fold1 and so on. --resume continu
 import argparse
 import datetime
 import math
+import shlex
 import sys
 import time
 from contextlib import nullcontext
@@ -242,7 +243,7 @@ def make_card(args, final, run, argv):
     return {
         "name": args.name,
         "date": datetime.date.today().isoformat(),
-        "command": " ".join(["python", Path(sys.argv[0]).name, *arguments]),
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *arguments]),
         "network": final.name,
         "parameters": final.count_params(),
         "multiply_adds": structure.multiply_adds(final),
@@ -314,7 +315,8 @@ def cross_validate(args, build, argv):
     cards, written = [], []
     for fold, name in enumerate(fold_names(args), start=1):
         part = fold_args(args, fold, name)
-        card = models.read_card(output_paths(name)[0]) if args.resume else None
+        model_path = output_paths(name)[0]
+        card = models.read_card(model_path) if args.resume and model_path.exists() else None
         is_finished = card is not None and card["arguments"] == recipes.as_json(part) and (
             card["split"]["fingerprint"] == faces.fingerprint())
         if not is_finished:

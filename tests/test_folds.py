@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -65,11 +66,12 @@ def test_out_of_fold_accuracy_is_that_of_networks_that_have_not_seen_the_face(fa
 
     # What is finished is not trained again; a fold without its files is
     (models.MODELS / "cv-fold2.json").unlink()
+    (models.MODELS / "cv-fold3.h5").unlink()
     train, trained = train_cnn.train, []
     monkeypatch.setattr(train_cnn, "train",
                         lambda args, *rest: trained.append(args.name) or train(args, *rest))
     again = train_cnn.main([*argv, "--resume"])
-    assert trained == ["cv-fold2"] and again["metrics"] == card["metrics"]
+    assert trained == ["cv-fold2", "cv-fold3"] and again["metrics"] == card["metrics"]
     assert len(pd.read_csv(models.MODELS / "experiments.csv")) == 1
 
 
@@ -88,10 +90,12 @@ def test_a_fold_can_be_named_and_is_recovered_from_the_card(faces_file):
 def test_every_run_on_a_file_adds_its_row_and_keeps_those_before(faces_file):
     earlier = {"date": "2026-01-01", "name": "old, with comma", "seed": "007", "verdict": "pays"}
     pd.DataFrame([earlier]).to_csv(models.MODELS / "experiments.csv", index=False)
-    train_cnn.main([*SHORT, "--data", faces_file, "--name", "new", "--seed", "5"])
+    spaced = str(Path(faces_file).rename("my faces.csv"))
+    train_cnn.main([*SHORT, "--data", spaced, "--name", "new", "--seed", "5"])
     table = pd.read_csv(models.MODELS / "experiments.csv", dtype=str, keep_default_na=False)
     assert table.loc[0, ["name", "seed", "verdict"]].tolist() == ["old, with comma", "007", "pays"]
     card = json.loads((models.MODELS / "new.json").read_text())
+    assert "--data 'my faces.csv'" in card["command"] and table.command[1] == card["command"]
     assert table.loc[1, ["name", "seed", "network"]].tolist() == ["new", "5", "linear"]
     assert float(table.accuracy[1]) == card["metrics"]["validation_accuracy"]
     train_cnn.main([*SHORT, "--data", "sample", "--limit", "40", "--name", "drawn"])

@@ -183,16 +183,6 @@ def test_an_id_that_comes_twice_is_one_line_and_nothing_is_written_or_sent(made,
     assert not (tmp_path / "predictions.csv").exists()
 
 
-def test_an_output_never_replaces_the_data(made, monkeypatch, tmp_path):
-    monkeypatch.setattr(data, "CACHE", tmp_path / "cache")
-    monkeypatch.chdir(made)
-    before = {path: path.read_bytes() for path in made.iterdir()}
-    with pytest.raises(cli.UserError, match=r"test\.csv is read by this command") as error:
-        predict.main(["--model", "a.h5", "--data", "test.csv", "--out", "test.csv"])
-    assert "\n" not in str(error.value)
-    assert {path: path.read_bytes() for path in made.iterdir()} == before
-
-
 def test_the_homeworks_wrappers(made, suite):
     for name in ("hw3_train.sh", "hw3_test.sh"):
         (suite.folder / name).write_bytes((PROJECT / name).read_bytes())

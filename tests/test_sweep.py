@@ -117,7 +117,7 @@ def test_values_that_were_trained_are_not_trained_again(quick, monkeypatch):
 
 
 def test_a_killed_search_continues(quick, monkeypatch, capsys):
-    # A process killed inside a write leaves Optuna's lock of the journal, which the next one breaks after 30 s
+    # A process killed inside a write leaves the lock of Optuna's journal, which the next breaks after 30 s
     monkeypatch.setattr(optuna.storages.journal.JournalFileOpenLock.__init__, "__defaults__", (3,))
     argv = [*SHORT, "--trials", "3", "--no-prune"]
     copy_project(quick)

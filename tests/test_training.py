@@ -1,9 +1,8 @@
 """Training: resumed runs equal uninterrupted ones, bad runs stop, every option runs, formulas hold."""
 
 import json
+import re
 import shutil
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -418,7 +417,6 @@ def test_the_values_of_a_recipe_pass_the_checks_of_the_command_line(workspace, v
     (["--erase", "0.5"], "--erase has no effect without --augment"),
     (["--warmup", "0.1"], "--warmup has no effect with --schedule constant"),
     (["--network", "compact", "--l2", "0.1"], "belong to --network report"),
-    (["--name", "../evil"], "must be a plain file name"),
     (["--validation-labels", "labels.csv"], "without a file of faces for --validation; 0.1 is none"),
     (["--validation-labels", "labels.csv", "--folds", "2"], "no effect without a file of faces"),
 ])
@@ -478,14 +476,14 @@ def test_the_card_recovers_the_split_and_states_the_accuracy_of_the_file(workspa
     assert accuracy == pytest.approx(card["metrics"]["validation_accuracy"], abs=1e-4)
 
 
-def test_a_saved_model_loads_with_plain_keras_in_another_process(whole):
-    code = (f"import keras, numpy as np; m = keras.models.load_model({str(whole)!r});"
-            "p = m.predict(np.full((3, 48, 48, 1), 200, 'uint8'), verbose=0);"
-            "assert p.shape == (3, 7) and abs(p.sum(1) - 1).max() < 1e-5 and p.dtype == 'float32'")
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=whole.parent, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_saved_model_has_layers_of_keras_only_and_takes_whole_numbers(whole):
+    with h5py.File(whole) as file:
+        modules = re.findall(r'"module": "([^".]+)', file.attrs["model_config"])
+    assert len(modules) > 5 and set(modules) == {"keras"}  # plain Keras loads it
+    network = keras.models.load_model(whole)
+    probabilities = network.predict(np.full((3, 48, 48, 1), 200, "uint8"), verbose=0)
+    assert probabilities.shape == (3, 7) and probabilities.dtype == "float32"
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 # ---- mathematics -------------------------------------------------------------------------------------------

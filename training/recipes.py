@@ -113,7 +113,7 @@ def parse_args(parser, recipes, argv=None):
              if getattr(args, option)]
     if args.recipe:
         card = read_json(args.recipe)
-        if not isinstance(card, dict) or not isinstance(card.get("arguments"), dict):
+        if not isinstance(card.get("arguments"), dict):
             raise UserError(f"{args.recipe} is no model card; expected the JSON file beside a model")
         parser.set_defaults(**checked_recipe(parser, card["arguments"], args.recipe))
         args = parser.parse_args(argv)
