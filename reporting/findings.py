@@ -180,9 +180,10 @@ def has_highest(name, intervals):
 
 
 def has_most(name, counts):
-    """Whether `name` has the highest of {name: count}, by the binomial test against the highest other one."""
+    """Whether `name` has the highest of {name: count}, not all 0, by the binomial test against the highest
+    other one."""
     from scipy.stats import binomtest
 
     other = max(count for key, count in counts.items() if key != name)
-    is_significant = binomtest(counts[name], max(counts[name] + other, 1)).pvalue < SIGNIFICANCE
+    is_significant = binomtest(counts[name], counts[name] + other).pvalue < SIGNIFICANCE
     return decide(is_significant and counts[name] > other, is_significant)

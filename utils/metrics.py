@@ -138,7 +138,7 @@ def mcnemar(first, second):
 
     first, second: bool (n,), is each model right on a face? only_first_right, only_second_right: the number
     of faces that only one gets right (int); difference of the accuracies, first minus second, and p, the
-    probability of so unequal numbers by chance (float).
+    two-sided probability of numbers at least so unequal if both models are equally accurate (float).
     """
     a, b = int((first & ~second).sum()), int((second & ~first).sum())
     p = float(stats.binomtest(a, a + b).pvalue) if a + b else 1.0
