@@ -181,9 +181,11 @@ def has_highest(name, intervals):
 
 def has_most(name, counts):
     """Whether `name` has the highest of {name: count}, not all 0, by the binomial test against the highest
-    other one."""
+    other one; where that is higher, with Bonferroni's correction, since it is the highest of several."""
     from scipy.stats import binomtest
 
-    other = max(count for key, count in counts.items() if key != name)
-    is_significant = binomtest(counts[name], counts[name] + other).pvalue < SIGNIFICANCE
-    return decide(is_significant and counts[name] > other, is_significant)
+    others = [count for key, count in counts.items() if key != name]
+    p = binomtest(counts[name], counts[name] + max(others)).pvalue
+    if counts[name] > max(others):
+        return decide(p < SIGNIFICANCE, False)
+    return decide(False, p * len(others) < SIGNIFICANCE)

@@ -152,6 +152,7 @@ def test_verdicts_on_the_example():
     ({"confusion.attracts.class": "fear", "confusion.wrong_predictions.fear": 310}, "fear_attracts_same",
      "open"),
     ({"confusion.wrong_predictions.fear": 290}, "fear_attracts", "open"),
+    ({"confusion.wrong_predictions.fear": 251}, "fear_attracts", "open"),  # p is 0.04 before the correction
     ({"confusion.best.class": "sad", "confusion.recall.sad": [0.95, 0.9, 0.97]}, "largest_not_best", "holds"),
     ({"confusion.recall.sad": [0.83, 0.8, 0.86]}, "largest_not_best", "open"),
     ({"confusion.smallest_class.recall": [0.6, 0.5, 0.7]}, "smallest_not_bad", "holds"),
