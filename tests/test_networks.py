@@ -90,8 +90,7 @@ def test_every_network_takes_raw_faces_and_gives_probabilities(build):
     assert build().get_layer("logits").output.shape == (None, 7)
 
 
-@pytest.mark.parametrize("source", [networks.compact_cnn, networks.large_cnn, "fer2013-compact",
-                                    "fer2013-compact-distilled"])
+@pytest.mark.parametrize("source", [networks.compact_cnn, networks.large_cnn, "fer2013-compact"])
 def test_a_plain_call_is_inference(source):
     # It was not with CenterCrop, whose call() has training=True as default, which Keras 3.15 hands on
     network = keras.models.load_model(MODELS / f"{source}.h5") if isinstance(source, str) else source()
