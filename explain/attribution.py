@@ -282,7 +282,8 @@ def score_cam(model, images, weights, layer=None, fill="mean"):
         channels = np.moveaxis(models.predict(features, face[None])[0], -1, 0)
         maps = receptive_field.upsample(channels, field, face.shape)
         low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
-        varies = (high > low)[:, 0, 0]
+        # Of the channels themselves: upsampled, a constant one differs from the zeros of the margins
+        varies = (np.ptp(channels, axis=(1, 2)) > 0) & (high > low)[:, 0, 0]
         if varies.any():
             masks = (maps[varies] - low[varies]) / (high - low)[varies]
             shares = softmax(masked_scores(model, face, fills[i], masks, weight))
