@@ -17,7 +17,7 @@ from utils import cli, data, metrics, models, structure
 from utils.cli import UserError
 
 STEPS = 16  # points of a deletion or insertion curve after the first
-FAILS = 0.5  # a method whose maps stay as similar without the upper half explains nothing that was learnt
+FAILS = 0.5  # a method fails whose maps stay more similar than this without what the upper half has learnt
 STAGES = 12  # at most so many in a cascade; a deeper network has several layers in each
 
 
@@ -192,7 +192,7 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
 def upper_half(cascade):
     """For each method, by name: mean rank_correlation and ssim over the first half of a cascade's stages, and
-    whether it `fails`, its maps being the same by both.
+    whether it `fails`: whether both are above FAILS.
 
     Without the layers that decide on the class there is nothing left to explain, while any map changes with
     the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps of a network
