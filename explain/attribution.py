@@ -321,8 +321,9 @@ def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
 
 def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
     """`rise`: how the logit varies with a pixel's being seen through random masks of `cells` x `cells`, half
-    open; signed (Petsiuk et al. 2018). The mean score is taken off first, so a pixel that does not matter is
-    near zero."""
+    open; signed (after Petsiuk et al. 2018). Not their mean logit where the pixel is seen, but the slope of
+    the logit over the mask's value there (covariance by variance): near zero where a pixel does not matter.
+    """
     size = images.shape[1:]
     rng, random = np.random.default_rng([seed, 1]), np.empty((masks, *size), np.float32)
     for mask in random:

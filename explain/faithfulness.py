@@ -97,7 +97,8 @@ def area(curve):
 
 
 def sparseness(values):
-    """Gini index of each map (Chalasani et al. 2020): 0 all pixels alike, towards 1 few hold all; (n,)."""
+    """Gini index of each map (Chalasani et al. 2020), cut at zero: 0 all pixels alike, towards 1 few hold
+    all; (n,)."""
     flat = np.sort(np.maximum(values, 0).reshape(len(values), -1).astype(np.float64), axis=1)
     n, total = flat.shape[1], flat.sum(1)
     weighted = flat @ (2 * np.arange(1, n + 1) - n - 1)
@@ -141,7 +142,7 @@ def spearman(a, b):
 
 def ssim(a, b):
     """Structural similarity (Wang et al. 2004) of two sets of maps (n, h, w), each cut at zero and scaled to
-    a maximum of 1: float64 (n,)."""
+    a maximum of 1, in windows of 7 pixels (theirs: 11, for larger images): float64 (n,)."""
     cut = [np.maximum(maps, 0) for maps in (a, b)]
     scaled = [maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30) for maps in cut]
     tensors = [tf.constant(maps[..., None], tf.float32) for maps in scaled]
