@@ -6,12 +6,13 @@
     python filter_vis.py --parametrization pixel            the plain ascent of the homework
     python filter_vis.py --classes --adversarial --kernels  class images, smallest change of class, kernels
 
-Under each tile: the filter's number, the activation reached, its ratio to the largest activation on the data,
-and the share of the filter's variance over the data that the classes explain (eta squared), by which tiles
-are sorted. Writes figures/MODEL_filters_LAYER_OBJECTIVE_PARAMETRIZATION_SIGN_DATA.png with the 16 filters of
-the highest eta squared and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA_index-N.png and so on,
-other settings in the name, and a CSV of the numbers beside each. The ascent of 32 filters takes 3 s on two
-cores (benchmarks/README.md).
+Under each tile: the filter's number, the activation reached, its ratio to the most extreme activation on the
+data ("-" where no face goes beyond zero that way), and the share of the filter's variance over the data that
+the classes explain (eta squared), by which tiles are sorted. Writes figures/
+MODEL_filters_LAYER_OBJECTIVE_PARAMETRIZATION_SIGN_DATA.png with the 16 filters of the highest eta squared
+and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA_index-N.png and so on, other settings in the
+name, and a CSV of the numbers beside each. The ascent of 32 filters takes 3 s on two cores
+(benchmarks/README.md).
 """
 
 import dataclasses
@@ -214,7 +215,7 @@ def show_filters(study):
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
                      "rare": maximization.rare_filters(answers).sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
-                     "median of data": f"{table.times_data.median():.1f}x",
+                     "median of data": times_text(table.times_data.median()),
                      "median eta²": f"{np.median(eta[order]):.3f}" if is_labelled else "-"})
     if rows:
         tables["summary"] = pd.DataFrame(rows)
@@ -231,10 +232,15 @@ def field_text(study, layer):
     return "{1:.0f}x{0:.0f} px".format(*field.size)
 
 
+def times_text(times):
+    """A ratio to the data, "-" for NaN."""
+    return "-" if np.isnan(times) else f"{times:.1f}×"
+
+
 def climb(study, canvas, channels, signs, extremes, label):
     """Images of each channel (int, n) of a canvas by gradient ascent: an Ascent for each of `signs`, and a
     DataFrame, a row a sign and channel: filter, sign, activation, data_extreme (of `extremes`, {sign: float
-    (channels,)}) and times_data, their ratio."""
+    (channels,)}) and times_data, their ratio, NaN where the extreme is zero or has not the sign sought."""
     import pandas as pd
 
     from explain import activation_maximization as maximization
@@ -244,25 +250,31 @@ def climb(study, canvas, channels, signs, extremes, label):
     table = pd.concat(
         pd.DataFrame({"filter": channels, "sign": sign, "activation": ascent.activations,
                       "data_extreme": extremes[sign][channels]}) for sign, ascent in zip(signs, ascents))
-    extreme = table.data_extreme.where(table.data_extreme != 0)
+    extreme = table.data_extreme.where(table.sign.map(SIGNS) * table.data_extreme > 0)
     return ascents, table.assign(times_data=table.activation / extreme)
 
 
 def beyond_data(study, table):
     """Whether the images of `climb` excite filters more than the data do, in words, and why if not."""
-    args, sign = study.args, table.sign.map(SIGNS)
-    times = table.times_data.median()
-    below = table["filter"][sign * table.activation <= sign * table.data_extreme].astype(str)
-    text = (f"The median synthesised image reaches {times:.1f} times what the most extreme of "
-            f"{len(study.faces):,} faces does; ")
+    args, lacking, rows = study.args, table[table.times_data.isna()], table.dropna(subset="times_data")
+    side = " or ".join(lacking.sign.map({"max": "above", "min": "below"}).unique())
+    if rows.empty:
+        beyond = (lacking.sign.map(SIGNS) * lacking.activation > 0).sum()
+        return (f"None of {len(study.faces):,} faces reaches a value {side} zero here, so no ratio is given; "
+                f"{beyond} of {len(table)} synthesised images reach one.")
+    below = rows["filter"][rows.times_data <= 1].astype(str)
+    text = (f"The median synthesised image reaches {rows.times_data.median():.1f} times what the most "
+            f"extreme of {len(study.faces):,} faces does; ")
+    if len(lacking):
+        text += f"{len(lacking)} of {len(table)} have no ratio: no face goes {side} zero; "
     if below.empty:
-        return text + "each goes beyond every face."
+        return text + f"each{' other' * bool(len(lacking))} goes beyond every face."
     names = textwrap.shorten(", ".join(below.unique()), 60, placeholder=" ...")
     why = (f"{args.steps} steps are too few" if args.steps < 100 else
            "the penalties hold them back" if args.tv or args.l2 else
            "the ascent from noise ended on a lower peak" + (
                ", or smoothness and contrast hold it back" if args.parametrization == "fourier" else ""))
-    return text + f"{len(below)} of {len(table)} stay below the data ({names}): {why}."
+    return text + f"{len(below)} of {len(rows)} stay below the data ({names}): {why}."
 
 
 def show_maximized(study, layer, order, answers, eta, shown):
@@ -281,9 +293,9 @@ def show_maximized(study, layer, order, answers, eta, shown):
 
     captions, is_labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
-        reached, times = map("{:.3g}".format, rows.activation), map("{:.1f}".format, rows.times_data)
+        reached, times = map("{:.3g}".format, rows.activation), map(times_text, rows.times_data)
         share = f"  η² {eta[c]:.2f}" if is_labelled else ""
-        captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}×{share}")
+        captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}{share}")
     what = {"channel": "mean of its map", "neuron": "its middle unit"}[args.objective]
     key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the "
            f"{args.goal} of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
@@ -459,8 +471,8 @@ def show_kernels(study):
         f"of {len(tiles)} kernels, largest norm first", tiles[order, None],
         [f"#{i}: {tiles[i].min():.3g}\nto {tiles[i].max():.3g}" for i in order],
         f"In {(balance < 0.25).sum()} of {len(tiles)} kernels positive and negative weights nearly cancel: "
-        "these respond to contrast, such as edges, and not to brightness. In "
-        f"{(balance > 0.75).sum()} nearly all weights have one sign.",
+        "these respond to contrast, such as edges, and hardly to brightness. In "
+        f"{(balance > 0.75).sum()} nearly all the weight has one sign.",
         label="weight", cmap="RdBu_r", vmin=-limit, vmax=limit)
     filters, y, x = np.indices(tiles.shape).reshape(3, -1)
     return study.write("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()}, figures)

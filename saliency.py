@@ -339,12 +339,16 @@ def draw_sheet(args, grey, values, masked, table):
         panels.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
                         shrink=0.6, aspect=40, label="relative to each map's 99.5th percentile")
     method = args.method[0] if methods == 1 else f"{methods} methods"
-    target = {"predicted": "predicted class", "true": "true class",
-              "contrastive": "predicted class minus runner-up"}.get(args.target, f"class {args.target}")
     of_photo = "" if photo is None else f": {os.path.basename(photo.iloc[0])}"
-    figure.suptitle(f"Saliency of {args.model.stem}{of_photo}\n{method}, {target}", fontsize=10)
+    figure.suptitle(f"Saliency of {args.model.stem}{of_photo}\n{method}, {target_text(args)}", fontsize=10)
     add_conclusion(figure, conclusion_of_sheet(table))
     return figure
+
+
+def target_text(args):
+    """Whose logit the maps explain, in words."""
+    return {"predicted": "predicted class", "true": "true class",
+            "contrastive": "predicted class minus runner-up"}.get(args.target, f"class {args.target}")
 
 
 def draw_face(ax, face):
@@ -406,14 +410,14 @@ def evaluate_methods(args, model):
     print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
           "The area under the deletion curve should be low, under the insertion curve high; net is the\n"
           f"second minus the first, above that of {control}, the best control. Correlation and SSIM: of\n"
-          "maps before and after randomisation, mean over the upper half of its "
-          f"{cascade.redrawn_down_to.nunique()} stages; a method\nfails when both stay above "
+          f"maps before and after randomisation, mean over the first {len(grey[few])} faces and the upper\n"
+          f"half of {cascade.redrawn_down_to.nunique()} stages; a method fails when both are above "
           f"{faithfulness.FAILS:g}.\n"
           f"What the top {args.keep:g} % of the area keep of the probability is in the CSV.")
     print_evidence(table, control)
     fails = set(table.method[table.verdict.str.contains("fails")])
     evidence = draw_evidence(args, table, curves, control, fails, len(grey))
-    randomisation = draw_cascade(args, cascade, fails)
+    randomisation = draw_cascade(args, cascade, fails, len(grey[few]))
     return dict(zip(paths, (evidence, table, curves, randomisation, cascade)))
 
 
@@ -469,6 +473,8 @@ def draw_evidence(args, table, curves, control, fails, n):
 
 def conclusion_of_evidence(table, control):
     """Which methods to believe."""
+    from explain.faithfulness import FAILS
+
     methods = table[~table.verdict.str.contains("control")]
     passing, net = methods[methods.verdict == "passes"], f"net_above_{control}"
     text = "No method passes both tests: do not read these maps as what the network uses."
@@ -478,12 +484,15 @@ def conclusion_of_evidence(table, control):
                 f"the randomisation test; {best.method} is best, {best[net]:.2f} "
                 f"[{best[net + '_low']:.2f}, {best[net + '_high']:.2f}] above {control}.")
     is_failing = methods.verdict.str.contains("fails").any()
-    return text + (" † Fails the randomisation test: its maps hardly change when layers are re-initialised."
-                   * bool(is_failing))
+    return text + (" † Fails the randomisation test: while the upper half of the layers is re-initialised, "
+                   "rank correlation and SSIM of its maps with the former ones are both above "
+                   f"{FAILS:g} on average." * bool(is_failing))
 
 
-def draw_cascade(args, cascade, fails):
-    """Each method's rank correlation and structural similarity as layers are re-initialised from the top."""
+def draw_cascade(args, cascade, fails, n):
+    """Each method's rank correlation and structural similarity as layers are re-initialised from the top,
+    means over n faces."""
+    from explain.faithfulness import FAILS
     from utils.figures import WIDTH, add_conclusion, plt
 
     methods = cascade.groupby("method").rank_correlation.mean().sort_values(kind="stable").index
@@ -505,10 +514,10 @@ def draw_cascade(args, cascade, fails):
     figure.supxlabel("layers re-initialised, from the output down to", fontsize=9)
     figure.colorbar(image, ax=axes, label="100: unchanged map", aspect=30)
     figure.suptitle(f"Do the maps of {args.model.stem} change as its layers are re-initialised?\n"
-                    "(Adebayo et al. 2018)", fontsize=10)
-    add_conclusion(figure, "† With the upper half of the layers re-initialised these maps stay much the "
-                           "same: they do not show what was learnt." if fails else
-                           "Every method's maps change once the upper half of the layers is re-initialised.")
+                    f"(Adebayo et al. 2018); means over {n} faces", fontsize=10)
+    halves = f"{100 * FAILS:g}, averaged over the upper half of these stages"
+    add_conclusion(figure, f"† Both are above {halves}: what the layers had learnt decides little in these "
+                           "maps." if fails else f"No method has both above {halves}.")
     return figure
 
 
@@ -543,7 +552,7 @@ def average_maps(args, model):
     shares = (100 * table.filter(like="_third")).map("{:.0f}".format)
     text = table.assign(n=table.n.map("{:,}".format), **shares).rename(columns={"class": "true class"})
     cli.print_table(text.rename(columns=lambda name: name.replace("_third", " %")))
-    title = (f"Where {args.model.stem} looks: {method},\n"
+    title = (f"Where {args.model.stem} looks\n{method}, {target_text(args)}\n"
              f"mean of each true class, {len(grey):,} faces of {faces.source}")
     return dict(zip(paths, (draw_averages(mean_faces, averages, table, title), table)))
 

@@ -65,8 +65,8 @@ class Borders:
         return next((face for face in whole if self.is_turned(face)), None)
 
     def step_over(self, point, overshoot):
-        """The point nearest to the image beyond the nearest border as linearised at `point` (the paper's
-        equation 8)."""
+        """The point nearest to the image beyond the nearest border as linearised at `point`. The paper adds
+        its steps up, each from the point before; here the image itself is projected anew each time."""
         values, gradients = self.values(point), self.gradients(point)
         normals = (gradients - gradients[self.own]).astype(np.float64)
         lengths = np.linalg.norm(normals, axis=(1, 2))

@@ -282,7 +282,8 @@ def score_cam(model, images, weights, layer=None, fill="mean"):
         channels = np.moveaxis(models.predict(features, face[None])[0], -1, 0)
         maps = receptive_field.upsample(channels, field, face.shape)
         low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
-        varies = (high > low)[:, 0, 0]
+        # Of the channels themselves: upsampled, a constant one differs from the zeros of the margins
+        varies = (np.ptp(channels, axis=(1, 2)) > 0) & (high > low)[:, 0, 0]
         if varies.any():
             masks = (maps[varies] - low[varies]) / (high - low)[varies]
             shares = softmax(masked_scores(model, face, fills[i], masks, weight))
@@ -320,8 +321,9 @@ def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
 
 def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
     """`rise`: how the logit varies with a pixel's being seen through random masks of `cells` x `cells`, half
-    open; signed (Petsiuk et al. 2018). The mean score is taken off first, so a pixel that does not matter is
-    near zero."""
+    open; signed (after Petsiuk et al. 2018). Not their mean logit where the pixel is seen, but the slope of
+    the logit over the mask's value there (covariance by variance): near zero where a pixel does not matter.
+    """
     size = images.shape[1:]
     rng, random = np.random.default_rng([seed, 1]), np.empty((masks, *size), np.float32)
     for mask in random:

@@ -17,7 +17,7 @@ from utils import cli, data, metrics, models, structure
 from utils.cli import UserError
 
 STEPS = 16  # points of a deletion or insertion curve after the first
-FAILS = 0.5  # a method whose maps stay as similar without the upper half explains nothing that was learnt
+FAILS = 0.5  # a method fails whose maps stay more similar than this without what the upper half has learnt
 STAGES = 12  # at most so many in a cascade; a deeper network has several layers in each
 
 
@@ -97,7 +97,8 @@ def area(curve):
 
 
 def sparseness(values):
-    """Gini index of each map (Chalasani et al. 2020): 0 all pixels alike, towards 1 few hold all; (n,)."""
+    """Gini index of each map (Chalasani et al. 2020), cut at zero: 0 all pixels alike, towards 1 few hold
+    all; (n,)."""
     flat = np.sort(np.maximum(values, 0).reshape(len(values), -1).astype(np.float64), axis=1)
     n, total = flat.shape[1], flat.sum(1)
     weighted = flat @ (2 * np.arange(1, n + 1) - n - 1)
@@ -141,7 +142,7 @@ def spearman(a, b):
 
 def ssim(a, b):
     """Structural similarity (Wang et al. 2004) of two sets of maps (n, h, w), each cut at zero and scaled to
-    a maximum of 1: float64 (n,)."""
+    a maximum of 1, in windows of 7 pixels (theirs: 11, for larger images): float64 (n,)."""
     cut = [np.maximum(maps, 0) for maps in (a, b)]
     scaled = [maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30) for maps in cut]
     tensors = [tf.constant(maps[..., None], tf.float32) for maps in scaled]
@@ -192,7 +193,7 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
 def upper_half(cascade):
     """For each method, by name: mean rank_correlation and ssim over the first half of a cascade's stages, and
-    whether it `fails`, its maps being the same by both.
+    whether it `fails`: whether both are above FAILS.
 
     Without the layers that decide on the class there is nothing left to explain, while any map changes with
     the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps of a network

@@ -191,10 +191,26 @@ def test_score_cam_by_hand(logits):
     rows, columns = (receptive_field.interpolation(field, features.shape[axis], SIZE, axis)
                      for axis in (0, 1))
     stretched = np.einsum("ph,hwk,qw->kpq", rows, features, columns)
-    alive = [m for m in stretched if np.ptp(m) > 0]
+    alive = stretched[np.ptp(features, axis=(0, 1)) > 0]
     scores = score(logits, np.stack([FACES[0] * (m - m.min()) / np.ptp(m) for m in alive]), [0] * len(alive))
     weights = np.exp(scores) / np.exp(scores).sum()
     np.testing.assert_allclose(made[0], np.maximum(np.tensordot(weights, alive, 1), 0), rtol=1e-3, atol=1e-4)
+
+
+def test_a_constant_channel_has_no_weight_in_score_cam():
+    image = keras.Input((SIZE, SIZE, 1))
+    x = layers.Conv2D(2, 5, name="conv")(image)  # its map leaves out a margin of two pixels
+    model = keras.Model(image, layers.Dense(2, name="logits")(layers.GlobalAveragePooling2D()(x)))
+    brightness = np.stack([np.full((5, 5, 1), 1 / 25), np.zeros((5, 5, 1))], -1)
+    model.get_layer("conv").set_weights([brightness, np.array([0, 1.0])])
+    model.get_layer("logits").set_weights([np.eye(2), np.zeros(2)])
+    face = np.full((1, SIZE, SIZE), 60, np.float32)
+    face[0, 4:8, 6:10] = 255
+    made = attribution.attribute(model, face, np.array([0]), "score-cam", fill="black")
+    bright, constant = np.moveaxis(keras.Model(image, x).predict_on_batch(face[..., None]), -1, 0)
+    assert np.ptp(constant) == 0
+    field = receptive_field.trace(model)[1]["conv"].field
+    np.testing.assert_allclose(made, receptive_field.upsample(bright, field, (SIZE, SIZE)), rtol=1e-5)
 
 
 def test_cams_look_at_the_end_of_the_last_stage(logits):

@@ -113,6 +113,28 @@ def test_the_figure_says_which_filters_stay_below_the_data_and_why(folder):
     assert "1.5 times" in text and "1 of 3 stay below the data (8): " in text and "contrast" in text
     text = filter_vis.beyond_data(study, table[::2])
     assert "each goes beyond every face" in text
+    text = filter_vis.beyond_data(study, table.assign(data_extreme=[2, -1, -2], times_data=[2, np.nan, 1.5]))
+    assert "1.8 times" in text and "1 of 3 have no ratio: no face goes above zero; each other goes" in text
+
+
+def test_there_is_no_ratio_to_data_of_the_other_sign(folder, monkeypatch):
+    from types import SimpleNamespace
+
+    from explain import activation_maximization
+
+    study = SimpleNamespace(options={}, faces=range(40), args=SimpleNamespace())
+    monkeypatch.setattr(activation_maximization, "ascend", lambda *_, **__: SimpleNamespace(
+        activations=np.array([4.0, 2, -1])))
+    extremes = {"max": np.array([2.0, -4, 0]), "min": np.array([0.0, 1, 0])}
+    _, table = filter_vis.climb(study, None, np.arange(3), ["max", "min"], extremes, "")
+    np.testing.assert_array_equal(table.times_data, [2, *5 * [np.nan]])
+    text = filter_vis.beyond_data(study, table[3:])
+    assert text == ("None of 40 faces reaches a value below zero here, so no ratio is given; 1 of 3 "
+                    "synthesised images reach one.")
+    monkeypatch.undo()
+    tables = folder.run(*TINY, "--layer", "pool", "--sign", "min")  # a mean of what a ReLU lets through
+    assert tables["filters_pool"].times_data.isna().all()
+    assert list(tables["summary"]["median of data"]) == ["-"]
 
 
 def test_each_setting_has_figures_of_its_own(folder):

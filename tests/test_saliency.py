@@ -143,7 +143,8 @@ def test_evidence(folder, capsys):
     table = folder.run(*TINY, "--evaluate", 6, "--method", "gradient", "grad-cam", "guided-backprop",
                        "--seed", cli.LARGEST_INT)
     out = capsys.readouterr().out
-    assert "verdict" in out and max(map(len, out.partition("\nWrote")[0].splitlines())) <= 100
+    assert "verdict" in out and "mean over the first 6 faces" in out
+    assert max(map(len, out.partition("\nWrote")[0].splitlines())) <= 100
     assert set(table.method) == {"gradient", "grad-cam", "guided-backprop", *attribution.CONTROLS}
     name = f"tiny_saliency_evaluation_gradient_grad-cam_guided-backprop_sample_6_seed-{cli.LARGEST_INT}"
     written = folder.read(f"{name}.csv")
