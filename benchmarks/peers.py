@@ -5,7 +5,8 @@
 
 requirements-benchmarks.txt says how to install the packages; one that is missing is named and skipped. Of a
 package only the file with the weights is read (and, for PyTorch, the module that defines the network): its
-face detector is left out, because the faces are cut out already. Resizing and scaling are the package's own.
+face detector is left out, because the faces are cut out already. Resizing and scaling are those of its
+source. "Trained on" is what its documentation says; of ours, what the model card says.
 Accuracies have Wilson's 95 % interval; ms/face is at batch 64, on this machine, resizing and scaling
 included. With --tta our models come twice, without and with it. benchmarks/README.md has the results.
 """
@@ -52,9 +53,10 @@ def main():
 
     networks = []  # of each row: its first cells, the network, how to augment
     for path, network in zip(args.model, evaluation.load_networks(args.model)):
+        trained_on = (models.read_card(path) or {}).get("split", {}).get("data", "not stated")
         for tta in dict.fromkeys(("none", args.tta)):
             name = path.stem + f", {tta}" * (tta != "none")
-            networks.append(([name, "ours", "FER2013", f"{network.count_params():,}"], network, tta))
+            networks.append(([name, "ours", trained_on, f"{network.count_params():,}"], network, tta))
     for peer in PEERS:
         try:
             networks.append((*peer.load(), "none"))
