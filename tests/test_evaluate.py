@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 import evaluate
+from benchmarks import peers
 from tests.conftest import write_csv
 from tests.legible import text_sizes
 from tests.small_models import grey_level_model
@@ -168,3 +169,20 @@ def test_as_a_user_runs_it_on_the_validation_split_of_the_card(workspace, capsys
     written = {path.name for path in (workspace / "figures").iterdir()}
     assert written == {f"cnn_accuracy_validation.{kind}" for kind in ("png", "csv", "json")}
     assert list(models.read_card(model)["evaluations"]) == ["the validation split of built-in sample, none"]
+
+
+def test_a_network_of_another_package_answers_in_our_order_of_classes(monkeypatch, tmp_path):
+    (tmp_path / "some_peer").mkdir()
+
+    class Installed:
+        version = "1.2"
+        locate_file = staticmethod(tmp_path.joinpath)
+
+    monkeypatch.setattr(peers.importlib.metadata, "distribution", {"some-peer": Installed}.get)
+    theirs = ("anger", "disgust", "fear", "happy", "neutral", "sadness", "surprised")
+    peer = peers.Peer("net", "some-peer==1.0", "not stated", lambda folder: (
+        lambda batch: np.eye(7)[[4] * len(batch)], len(list(folder.parent.iterdir()))), theirs)
+    cells, network = peer.load()
+    assert cells == ["net", "some-peer 1.2", "not stated", "1"]
+    answers = evaluation.probabilities([network], np.zeros((3, 48, 48), np.uint8)).argmax(axis=1)
+    assert [data.CLASSES[answer] for answer in answers] == ["neutral"] * 3
