@@ -2,7 +2,6 @@
 
 import os
 
-import keras
 import numpy as np
 import torch
 from keras import layers
@@ -109,12 +108,3 @@ def trainer(model, images, labels, batch, bfloat16, compiled=False):
             optimizer.step()
 
     return epoch
-
-
-def difference(model, images):
-    """Largest difference of the logits of `model` and of its twin on uint8 images (n, 48, 48), a float."""
-    logits = keras.Model(model.inputs[0], model.get_layer("logits").output)
-    ours = np.asarray(logits(images[..., None].astype(np.float32), training=False))
-    with torch.no_grad():
-        theirs = Twin(model).eval()(torch.from_numpy(images[:, None]).float()).numpy()
-    return float(np.abs(ours - theirs).max())

@@ -91,11 +91,6 @@ def curves(model, images, targets, values, fill="blurred", seed=0):
     return deletion, insertion
 
 
-def area(curve):
-    """Area under curves over shares 0 to 1, trapezoidal: (n, points) -> (n,), in [0, 1] for probabilities."""
-    return ((curve[:, 1:] + curve[:, :-1]) / 2).mean(1)
-
-
 def sparseness(values):
     """Gini index of each map (Chalasani et al. 2020), cut at zero: 0 all pixels alike, towards 1 few hold
     all; (n,)."""
@@ -116,9 +111,10 @@ def evaluate(model, images, targets, values, share=0.2, seed=0):
     scores, means = [], []
     for method in cli.track(list(values), "deletion and insertion"):
         deletion, insertion = curves(model, images, targets, values[method], seed=seed)
+        areas = [np.trapezoid(curve, dx=1 / STEPS) for curve in (deletion, insertion)]
         before, after = probability_kept(model, images, targets, values[method], share, seed=seed)
         scores.append(pd.DataFrame({
-            "method": method, "deletion_area": area(deletion), "insertion_area": area(insertion),
+            "method": method, "deletion_area": areas[0], "insertion_area": areas[1],
             "drop": np.maximum(before - after, 0) / np.maximum(before, 1e-12),
             "increase": (after > before).astype(float), "sparseness": sparseness(values[method]),
             "blank": attribution.is_blank(values[method])}))
