@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -80,7 +81,7 @@ def runs(tmp_path_factory):
     try:
         while not checkpoint.exists():
             assert time.monotonic() < deadline and survivor.poll() is None
-            time.sleep(0.1)
+            time.sleep(0.01)
         dying.send_signal(signal.SIGKILL)
         died = time.monotonic()
         told = survivor.communicate(timeout=120)
@@ -121,6 +122,24 @@ def test_a_process_that_dies_ends_the_others_and_the_run_continues(runs):
     last = errors.splitlines()[-1]
     assert last.startswith("train_cnn.py: error: another process of this run has ended"), errors
     assert f"resuming after epoch {runs.done}" in runs.output and (runs.models / "dies.h5").exists()
+
+
+def test_an_error_on_one_device_is_not_kept_back_by_another_that_waits(monkeypatch):
+    """As on loss of a partner: device 0 waits for device 1, which has failed."""
+    released, start = threading.Event(), time.monotonic()
+
+    def fail():
+        raise ValueError("Gloo")
+
+    shards = [SimpleNamespace(data=SimpleNamespace(block_until_ready=ready))
+              for ready in (lambda: released.wait(20), fail)]
+    logs = {"loss": SimpleNamespace(addressable_shards=shards)}
+    monkeypatch.setattr(devices, "is_one_of_several", lambda: True)
+    monkeypatch.setattr("jax.local_device_count", lambda: 2)
+    with pytest.raises(ValueError, match="Gloo"):
+        devices.waiting_for_all(lambda state, iterator: (logs, state))(None, None)
+    assert time.monotonic() - start < 10
+    released.set()
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(runs):

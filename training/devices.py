@@ -6,6 +6,7 @@ KERAS_DISTRIBUTION_PROCESS_ID set, or as tasks of Slurm. Order, augmentation and
 whole batch in each process; process 0 alone writes files and prints.
 """
 
+import concurrent.futures
 import contextlib
 import os
 import re
@@ -78,6 +79,28 @@ def is_main():
     import jax
 
     return jax.process_index() == 0
+
+
+def waiting_for_all(step):
+    """A training step of Keras' fit (`train_function`) that waits until all devices of this process are done.
+
+    When a partner is lost, one device may fail while another waits for it; Keras alone asks only the first
+    device, until JAX aborts after 100 s.
+    """
+    if not is_one_of_several():
+        return step
+    import jax
+
+    threads = concurrent.futures.ThreadPoolExecutor(jax.local_device_count())
+
+    def wait(state, iterator):
+        logs, state = step(state, iterator)
+        waits = [threads.submit(shard.data.block_until_ready) for shard in logs["loss"].addressable_shards]
+        for done in concurrent.futures.as_completed(waits):
+            done.result()
+        return logs, state
+
+    return wait
 
 
 @contextlib.contextmanager
