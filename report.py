@@ -8,7 +8,7 @@
 
 Training the four networks on all of FER2013 took 21 minutes on two cores (the seconds in the released model
 cards). Writes figures/report.html (one file, to be opened in a browser), report.md and report.json, and the
-other scripts' figures in figures/report/. With --claims: figures/claims.json and claims.csv; each
+other scripts' figures in figures/report/. With --claims: models/claims.json and claims.csv; each
 configuration's result is kept in models/claims/, so that an interrupted run continues.
 """
 
@@ -67,8 +67,10 @@ def main(argv=None):
     logits = structure.logits_model(cnn)
     limit = evaluation.split_of(paths["cnn"])["limit"]
     trained_on = results.data_results(training, limit)
-    claims_path = models.FIGURES / "claims.json"
-    sweep, commands["sweep"], figures["sweep"] = find_sweep(args)
+    sweep, claims_again = (find_results(args, kind) for kind in ("sweep", "claims"))
+    commands |= {"sweep": sweep["search"]} if sweep else {}
+    commands |= {"claims": claims_again["command"]} if claims_again else {}
+    figures["sweep"] = sorted(models.FIGURES.glob(f"{sweep['name']}_*.png")) if sweep else []
     measured = {
         "data": trained_on,
         "evaluated": {"source": evaluated.source, "rows": len(evaluated),
@@ -79,7 +81,7 @@ def main(argv=None):
         "saliency": results.saliency_results(logits, evaluated, drawn["saliency"]),
         "filters": results.filter_results(drawn["filters"], min(args.limit or FILTER_FACES, len(training))),
         "sweep": sweep,
-        "claims": read_json(claims_path) if claims_path.exists() else None,
+        "claims": claims_again,
     }
 
     # ---- The page
@@ -165,16 +167,12 @@ def find_networks(args):
     return paths
 
 
-def find_sweep(args):
-    """What sweep.py found (dict, None without a search), its command and its figures."""
+def find_results(args, kind):
+    """The results of an earlier "sweep" or of --claims (dict), None without any."""
     from utils import models
 
-    name = "fer2013-sweep" if args.models == "released" else "sweep"
-    path = models.MODELS / f"{name}.json"
-    if not path.exists():
-        return None, "python sweep.py", []
-    sweep = read_json(path)
-    return sweep, sweep["search"], sorted(models.FIGURES.glob(f"{name}_*.png"))
+    path = models.MODELS / ("fer2013-" * (args.models == "released") + f"{kind}.json")
+    return read_json(path) if path.exists() else None
 
 
 def choose_faces(args, paths):

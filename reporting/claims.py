@@ -6,6 +6,7 @@ Each result is kept in models/claims/, so that an interrupted run continues.
 import hashlib
 import itertools
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ MARGIN = 0.01  # a gain of so much is help; about one standard error on a valida
 
 def output_paths():
     """The files that `rerun` writes: {path: first key or column}."""
-    return {models.FIGURES / "claims.json": "data", models.FIGURES / "claims.csv": "claim"}
+    return {models.MODELS / "claims.json": "command", models.MODELS / "claims.csv": "claim"}
 
 
 def rerun(options, test=None):
@@ -50,9 +51,13 @@ def rerun(options, test=None):
     cli.interruption.outer = ""
 
     score, rows = "validation" if test is None else "test", min(options.limit or len(faces), len(faces))
+    evaluated = f"the validation split of {faces.source}" if test is None else test.source
     claims = [test_claim(key, pd.DataFrame(runs), score) for key in ORIGINAL["claims"]]
-    result = {"data": faces.source, "fingerprint": fingerprints[0], "rows": rows, "limit": options.limit,
-              "seeds": options.seeds, "score": score, "test": None if test is None else test.source,
+    command = ["python", "report.py", "--claims", "--seeds", str(options.seeds),
+               *given(options, "limit", "epochs", "data", "test", "test_labels")]
+    result = {"command": shlex.join(command), "data": faces.source, "fingerprint": fingerprints[0],
+              "rows": rows, "limit": options.limit, "seeds": options.seeds, "score": score,
+              "evaluated": evaluated, "evaluated_rows": runs[0][f"{score}_rows"],
               "margin_points": 100 * MARGIN, "level": metrics.LEVEL, "runs": runs, "claims": claims}
     print(f"\n{score} accuracy, {options.seeds} seeds, {rows:,} faces of {relative_path(faces.source)}")
     cli.print_table(claim_table(result, options.language))

@@ -13,7 +13,7 @@ from utils.cli import UserError
 def given(args, *names):
     """Those of the options `names` that were given, to pass them on: a list of str."""
     return [text for name in names if getattr(args, name) is not None
-            for text in (f"--{name}", str(getattr(args, name)))]
+            for text in (f"--{name.replace('_', '-')}", str(getattr(args, name)))]
 
 
 def run_script(script, arguments, quiet=True):

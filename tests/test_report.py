@@ -245,8 +245,8 @@ def test_every_claim_is_tested_by_options_that_its_script_has(capsys):
 
 
 def options(**changes):
-    return SimpleNamespace(**{"data": Path("sample"), "limit": 50, "epochs": 1, "seeds": 2,
-                              "language": "en"} | changes)
+    return SimpleNamespace(**{"data": Path("sample"), "limit": 50, "epochs": 1, "seeds": 2, "test": None,
+                              "test_labels": None, "language": "en"} | changes)
 
 
 def test_interrupted_claims_continue(workspace, monkeypatch, capsys):
@@ -282,8 +282,8 @@ def test_interrupted_claims_continue(workspace, monkeypatch, capsys):
     assert len(found["runs"]) == len(first) == 2 * (1 + len(ORIGINAL["claims"]))
     verdicts = {claim["key"]: claim["verdict"] for claim in found["claims"]}
     assert verdicts["batch_320"] == "holds" and verdicts["oversampling"] == "fails"
-    table = pd.read_csv(workspace / "figures" / "claims.csv").set_index("claim")
-    assert json.loads((workspace / "figures" / "claims.json").read_text()) == found
+    table = pd.read_csv(workspace / "models" / "claims.csv").set_index("claim")
+    assert json.loads((workspace / "models" / "claims.json").read_text()) == found
     row = table.loc[ORIGINAL["claims"]["batch_160"]["en"]]
     assert row["mean"] - row["baseline_mean"] == pytest.approx(row["difference"])
     assert row["verdict"] == "holds"
