@@ -24,7 +24,6 @@ import numpy as np
 from utils import cli, data, files, models
 
 BEST = 16  # filters on a sheet that fits a page
-STRIP_FILTERS, STRIP_FRAMES = 8, 8
 SIGNS = {"max": 1, "min": -1}
 OUTSIDE_COLOR = "#BBDDF2"  # beyond the border of a face
 
@@ -76,7 +75,6 @@ def parse_args(argv):
     option("--steps", type=cli.number(int, 1), default=200, help="steps of gradient ascent")
     option("--seed", type=cli.number(int, 0), default=0,
            help="seed of the noise and the transforms")
-    option("--progress", choices=("strip", "gif"), help="also show the ascent on its way")
     option("--patches", type=cli.number(int, 1, 16), nargs="?", const=5, metavar="N",
            help="also the N (5) patches of the data that excite each filter most")
     only = parser.add_argument_group("instead of filters, unless --layer is given too")
@@ -88,8 +86,8 @@ def parse_args(argv):
     if args.parametrization != "pixel" and (args.tv or args.l2 or args.jitter):
         raise cli.UserError("--tv, --l2 and --jitter belong to --parametrization pixel")
     args.show_filters = args.layer is not None or not (args.classes or args.adversarial or args.kernels)
-    if (args.patches or args.progress) and not args.show_filters:
-        raise cli.UserError("--patches and --progress are about filters; give --layer too")
+    if args.patches and not args.show_filters:
+        raise cli.UserError("--patches is about filters; give --layer too")
     args.signs = list(SIGNS) if args.sign == "both" else [args.sign]
     args.goal = " and ".join(f"{sign}imum" for sign in args.signs)
     args.ascent = parser.changed(args, "tv", "l2", "jitter", "steps", "seed")
@@ -127,7 +125,7 @@ class Study:
         climb = f"{args.parametrization}_{args.sign}{measured}"
         one_face = f"{self.faces.name}_index-{args.index}"
         settings = {
-            "filters": f"{args.objective}_{climb}", "progress": f"{args.objective}_{climb}", "classes": climb,
+            "filters": f"{args.objective}_{climb}", "classes": climb,
             "patches": f"{args.patches}_{args.parametrization}{measured}", "outputs": one_face,
             "adversarial": one_face, "kernels": ""}[kind.partition("_")[0]]
         return models.FIGURES / f"{files.name_part(self.name, kind, settings)}{ending}"
@@ -177,10 +175,8 @@ def output_paths(study):
     first_columns = {f"{kind}_{layer}": "filter" for layer in study.layers for kind in kinds}
     first_columns |= {kind: first for kind, first in (("classes", "class"), ("adversarial", "method"),
                                                       ("kernels", "filter")) if getattr(args, kind)}
-    outputs = {study.path(kind, ending): first * (ending == ".csv")
-               for kind, first in first_columns.items() for ending in (".png", "_all.png", ".csv")}
-    ending = ".gif" if args.progress == "gif" else ".png"
-    return outputs | {study.path(f"progress_{layer}", ending): "" for layer in study.layers if args.progress}
+    return {study.path(kind, ending): first * (ending == ".csv")
+            for kind, first in first_columns.items() for ending in (".png", "_all.png", ".csv")}
 
 
 # ---- filters -----------------------------------------------------------------------------------------------
@@ -288,8 +284,6 @@ def show_maximized(study, layer, order, answers, eta, shown):
     ascents, table = climb(study, canvas, order, args.signs, extremes, layer)
     table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
                          seed=args.seed)
-    if args.progress:
-        show_progress(study, layer, order, canvas, ascents[0])
 
     captions, is_labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
@@ -356,40 +350,6 @@ def show_patches(study, layer, order, answers, shown):
         f"Each unit sees {field_text(study, layer)} (blue: outside the face). {beyond_data(study, reached)}",
         columns=2)
     return study.write(f"patches_{layer}", table, figures)
-
-
-def show_progress(study, layer, order, canvas, ascent):
-    """The ascent on its way: a strip of the first filters, or a GIF of all that stays on the last for two
-    seconds."""
-    from PIL import Image, ImageOps
-
-    from utils.figures import save_figure
-
-    frames, steps = canvas.crop(ascent.snapshots), ascent.steps
-    if study.args.progress == "strip":
-        times = np.arange(0, len(frames), -(-(len(frames) - 1) // STRIP_FRAMES) or 1)
-        cells = frames[times][:, :STRIP_FILTERS].swapaxes(0, 1).reshape(-1, 1, *frames.shape[2:])
-        captions = [f"#{c}, {steps[k]}" for c in order[:STRIP_FILTERS] for k in times]
-        way = np.abs(ascent.climb - ascent.climb[0])
-        early = steps[(np.median(way / np.maximum(way[-1], 1e-12), axis=1) >= 0.9).argmax()]
-        figure = draw_sheet(
-            f"{study.name}, {layer}: the ascent on its way ({study.args.objective} objective); #filter, step",
-            cells, captions, columns=len(times),
-            conclusion=f"After {early} of {steps[-1]} steps the median filter has reached 90 % of its final "
-                       "gain.")
-        study.written.append(save_figure(figure, study.path(f"progress_{layer}")))
-        return
-    _, n, height, width = frames.shape
-    columns, gap = min(n, 8), max(1, width // 8)
-    tiles = np.pad(frames, [(0, 0), (0, -n % columns), (0, gap), (0, gap)], constant_values=255)
-    tiles = tiles.astype(np.uint8).reshape(len(frames), -1, columns, height + gap, width + gap)
-    sheets = tiles.swapaxes(2, 3).reshape(len(frames), -1, columns * (width + gap))
-    first, *rest = [ImageOps.scale(Image.fromarray(sheet), max(1, 96 // height), Image.NEAREST)
-                    for sheet in sheets]
-    path = study.path(f"progress_{layer}", ".gif")
-    with files.replacing(path) as temporary:
-        first.save(temporary, save_all=True, append_images=rest, duration=[200] * len(rest) + [2000], loop=0)
-    study.written.append(path)
 
 
 # ---- classes, the smallest change, kernels -----------------------------------------------------------------

@@ -317,7 +317,7 @@ def cross_validate(args, build, argv):
         part = fold_args(args, fold, name)
         model_path = output_paths(name)[0]
         card = models.read_card(model_path) if args.resume and model_path.exists() else None
-        is_finished = card is not None and card["arguments"] == recipes.as_json(part) and (
+        is_finished = card is not None and card.get("arguments") == recipes.as_json(part) and (
             card["split"]["fingerprint"] == faces.fingerprint())
         if not is_finished:
             part.resume = args.resume and checkpoint_path(name).exists()

@@ -16,6 +16,7 @@ from utils import cli, files
 from utils.cli import UserError
 
 REPORT_CNN_PARAMETERS = 6_615_495
+COMPARED = {"network", "parameters", "seconds", "metrics", "split"}  # of the model cards
 
 
 def main(argv=None):
@@ -60,10 +61,11 @@ def find_cnn(path):
     candidates = [path] if path else [models.MODELS / "cnn.h5", models.RELEASED_CNN]
     for candidate in candidates:
         card = models.read_card(candidate)
-        if card and candidate.with_name(f"{candidate.stem}_history.csv").exists():
+        history_path = candidate.with_name(f"{candidate.stem}_history.csv")
+        if card and card.keys() >= COMPARED and history_path.exists():
             return candidate, card
     if path:
-        raise UserError(f"{path} has no model card or no _history.csv beside it; train it with train_cnn.py")
+        raise UserError(f"{path} lacks the model card or the _history.csv that train_cnn.py writes beside it")
     return None, None
 
 

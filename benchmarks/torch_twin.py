@@ -95,7 +95,7 @@ def trainer(model, images, labels, batch, bfloat16, compiled=False):
     twin = Twin(model).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3, fused=True)
     forward = torch.compile(twin) if compiled else twin
-    x, y = torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64))
+    x, y = torch.from_numpy(images[:, None].copy()), torch.from_numpy(labels.astype(np.int64))
 
     def epoch():
         for rows in torch.randperm(len(x))[:len(x) // batch * batch].split(batch):

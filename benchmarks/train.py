@@ -97,14 +97,19 @@ def plain_fit(network, images, labels, batch, policy):
 
 
 def ours(network, images, labels, batch, policy, augment=None):
+    """As train_cnn.py trains, with the report's Adam."""
+    import argparse
+
     import keras
 
+    from training import recipes
     from training.batches import Batches
-    from training.model import TrainingModel
+    from training.model import TrainingModel, make_optimizer
 
     model = TrainingModel(network)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, metrics=["accuracy"])
+    model.compile(make_optimizer(argparse.Namespace(**recipes.REPORT), 1), loss, metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
     batches = Batches(images, labels, batch, 0, augment).for_fit()
     return lambda: model.fit(batches, epochs=1, verbose=0, shuffle=False)
 

@@ -28,7 +28,7 @@ SCALE, DEGREES, SHIFT = 0.1, 7.0, 4.0  # the random transforms of a 48 px canvas
 NOISE = 0.02 * RANGE  # standard deviation of the noise added at each step
 LEAK = 0.01  # slope below zero in the channel objective while it is climbed: silent units have a gradient too
 LEAST_CANVAS = 24  # pixels: room for a texture to repeat, where the receptive field is smaller still
-SNAPSHOT = 20  # steps between two snapshots
+BETWEEN_MEASURES = 20  # steps
 
 
 # ---- canvas and objective ----------------------------------------------------------------------------------
@@ -200,15 +200,11 @@ def transform_params(rng, steps, n, size, parametrization):
 
 @dataclasses.dataclass
 class Ascent:
-    """Results of gradient ascent: images float32 (n, h, w), 0-255, the activation (n,) that each reaches, and
-    snapshots float32 (k, n, h, w) on the way with their activations `climb` (k, n), taken after `steps` (k,)
-    steps; each image is its best snapshot."""
+    """Results of gradient ascent: images float32 (n, h, w), 0-255, each the best of those measured on its
+    way, and the activation (n,) that it reaches."""
 
     images: np.ndarray
     activations: np.ndarray
-    snapshots: np.ndarray
-    climb: np.ndarray
-    steps: list
 
 
 def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, label="ascent", batch_size=None):
@@ -224,20 +220,21 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
     climb, measure = compiled_ascent(place, parametrization, sign, seed)
     start = parametrization.start(np.random.default_rng(seed), count, place.size)
     moves = transform_params(np.random.default_rng([seed, 1]), steps, count, place.size, parametrization)
-    marks = [*range(0, steps, SNAPSHOT), steps]
+    marks = [*range(0, steps, BETWEEN_MEASURES), steps]
     parts = []
     for begin in range(0, count, batch_size):
         rows = np.arange(begin, begin + batch_size).clip(max=count - 1)  # one shape: one graph
         chosen, state = tf.constant(channels[rows]), tf.constant(start[rows])
-        mean, square, snapshots = tf.zeros_like(state), tf.zeros_like(state), [measure(state, chosen)]
+        mean, square, (images, reached) = tf.zeros_like(state), tf.zeros_like(state), measure(state, chosen)
         for first, last in cli.track(list(itertools.pairwise(marks)), label):
             state, mean, square = climb(tf.constant(first), tf.constant(last), state, mean, square, chosen,
                                         moves[:, rows])
-            snapshots.append(measure(state, chosen))
-        parts.append([np.stack(column)[:, :count - begin] for column in zip(*snapshots)])
-    snapshots, reached = (np.concatenate(column, 1) for column in zip(*parts))
-    best = len(reached) - 1 - (sign * reached)[::-1].argmax(0), np.arange(count)  # of equals, the last
-    return Ascent(snapshots[best], reached[best], snapshots, reached, marks)
+            later, value = measure(state, chosen)
+            is_better = sign * value >= sign * reached
+            images = tf.where(is_better[:, None, None], later, images)
+            reached = tf.where(is_better, value, reached)
+        parts.append([array[:count - begin] for array in (images, reached)])
+    return Ascent(*map(np.concatenate, zip(*parts)))
 
 
 def compiled_ascent(place, parametrization, sign, seed):

@@ -53,10 +53,10 @@ def climb(model, name, objective="channel", channels=(0, 1, 2), sign=1, **option
     return maximization.ascend(canvas, channels, sign, **{"steps": 60} | options), canvas
 
 
-def score(canvas, images, channel, objective="channel"):
+def score(canvas, images, channel, objective="channel", sign=1):
     features = canvas.network(images[..., None])
-    return maximization.activation(features, np.full(len(images), channel, np.int32), objective,
-                                   unit=canvas.unit).numpy()
+    return sign * maximization.activation(features, np.full(len(images), channel, np.int32), objective, sign,
+                                          canvas.unit).numpy()
 
 
 @pytest.mark.parametrize(("objective", "layer"), [("channel", "relu1"), ("neuron", "conv2")])
@@ -66,7 +66,7 @@ def test_ascent_beats_the_best_of_many_random_images(objective, layer):
     best = np.array([score(canvas, noise, channel, objective).max() for channel in range(3)])
     assert (ascent.activations > best).all() and (ascent.activations - best).max() > 0.3 * np.abs(best).max()
     assert ascent.images.min() >= 0 and ascent.images.max() <= 255
-    assert ascent.images.dtype == np.float32 and ascent.snapshots.shape == (6, *ascent.images.shape)
+    assert ascent.images.dtype == np.float32 and ascent.images.shape == (3, *canvas.size)
 
 
 def test_a_planted_edge_is_recovered():
@@ -101,9 +101,9 @@ def test_the_seed_decides():
 
 
 def test_batches_bound_memory_and_do_not_change_the_start():
-    whole, _ = climb(network(), "relu1", steps=1)
-    parts, _ = climb(network(), "relu1", steps=1, batch_size=2)
-    np.testing.assert_allclose(whole.snapshots[0], parts.snapshots[0], atol=1e-3)
+    whole, _ = climb(network(), "relu1", steps=0)
+    parts, _ = climb(network(), "relu1", steps=0, batch_size=2)
+    np.testing.assert_allclose(whole.images, parts.images, atol=1e-3)
     assert parts.images.shape == whole.images.shape and parts.activations.shape == (3,)
 
 
@@ -121,8 +121,8 @@ def test_a_relu_that_noise_leaves_at_zero_still_climbs():
     model = network()
     kernel, bias = model.get_layer("conv1").get_weights()
     model.get_layer("conv1").set_weights([kernel, bias - 0.9])
-    ascent, canvas = climb(model, "relu1", "neuron")
-    assert (ascent.activations > score(canvas, ascent.snapshots[0], 0, "neuron").min()).all()
+    start, ascent = (climb(model, "relu1", "neuron", steps=steps)[0] for steps in (0, 60))
+    assert (ascent.activations > start.activations).all()
 
 
 def test_a_filter_that_nearly_nothing_excites_is_started():
@@ -138,14 +138,31 @@ def test_a_filter_that_nearly_nothing_excites_is_started():
     np.testing.assert_allclose(ascent.activations[1], np.maximum(values, 0).mean(), rtol=1e-3)
 
 
-def test_the_best_snapshot_is_kept(monkeypatch):
-    monkeypatch.setattr(maximization, "SNAPSHOT", 5)
-    ascent, canvas = climb(network(), "relu1", steps=100)
-    reached = np.array([[score(canvas, snapshot[i:i + 1], i)[0] for i in range(3)]
-                        for snapshot in ascent.snapshots])
-    np.testing.assert_allclose(ascent.activations, reached.max(0), rtol=1e-4)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_best_image_on_the_way_is_kept(monkeypatch, sign):
+    measured, compiled = [], maximization.compiled_ascent
+
+    def recording(*arguments):
+        climb, measure = compiled(*arguments)
+
+        def measure_and_record(*state):
+            measured.append([np.asarray(array) for array in measure(*state)])
+            return measured[-1]
+
+        return climb, measure_and_record
+
+    monkeypatch.setattr(maximization, "BETWEEN_MEASURES", 5)
+    monkeypatch.setattr(maximization, "compiled_ascent", recording)
+    ascent, canvas = climb(network(), "relu1", sign=sign, steps=100)
+    images, values = map(np.stack, zip(*measured))
+    assert len(values) == 21
+    best = (sign * values).max(0)
+    np.testing.assert_array_equal(sign * ascent.activations, best)
     for i in range(3):
-        np.testing.assert_array_equal(ascent.images[i], ascent.snapshots[reached[:, i].argmax(), i])
+        equals = images[sign * values[:, i] == best[i], i]
+        assert (ascent.images[i] == equals).all((1, 2)).any()
+        np.testing.assert_allclose(score(canvas, ascent.images[i:i + 1], i, sign=sign)[0],
+                                   ascent.activations[i], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

@@ -37,12 +37,12 @@ def folder(tmp_path_factory):
         yield folder
 
 
-def test_filters_outputs_patches_and_progress(folder, capsys):
-    tables = folder.run(*TINY, "--sign", "both", "--patches", 2, "--progress", "strip", "--index", 3)
+def test_filters_outputs_and_patches(folder, capsys):
+    tables = folder.run(*TINY, "--sign", "both", "--patches", 2, "--index", 3)
     out = capsys.readouterr().out
     climbed = "channel_fourier_both_steps-3_sample_limit-40"
     names = {f"tiny_{kind}.png" for layer in ("conv1", "relu2") for kind in (
-        f"filters_{layer}_{climbed}", f"progress_{layer}_{climbed}", f"outputs_{layer}_sample_index-3",
+        f"filters_{layer}_{climbed}", f"outputs_{layer}_sample_index-3",
         f"patches_{layer}_2_fourier_steps-3_sample_limit-40")}
     assert names <= set(folder.files()) and all(name in out for name in names)
     assert "active on under 1 % of the images" in out
@@ -57,11 +57,11 @@ def test_filters_outputs_patches_and_progress(folder, capsys):
     assert len(best) == 8 and float(best.activation.iloc[0]) >= float(best.activation.iloc[1])
 
 
-def test_gif_pixels_and_neurons(folder):
+def test_pixels_and_neurons(folder):
     tables = folder.run(*TINY, "--layer", "conv1", "--objective", "neuron", "--parametrization", "pixel",
-                        "--tv", 0.2, "--l2", 0.1, "--jitter", 1, "--progress", "gif")
-    name = "tiny_progress_conv1_neuron_pixel_max_tv-0.2_l2-0.1_jitter-1_steps-3_sample_limit-40.gif"
-    assert Image.open(folder.folder / "figures" / name).n_frames == 2
+                        "--tv", 0.2, "--l2", 0.1, "--jitter", 1)
+    name = "tiny_filters_conv1_neuron_pixel_max_tv-0.2_l2-0.1_jitter-1_steps-3_sample_limit-40.png"
+    assert name in folder.files()
     assert set(tables["filters_conv1"].objective) == {"neuron"}
 
 
@@ -175,8 +175,7 @@ def test_an_output_never_replaces_another_file(folder, capsys):
     (["--layer", "flatten"], "layer flatten gives no maps; choose from"),
     (["--index", "3500"], "--index 3500 is out of range; built-in sample has training images 0 to 3499"),
     (["--tv", "1"], "belong to --parametrization pixel"),
-    (["--classes", "--patches"], "--patches and --progress are about filters; give --layer too"),
-    (["--kernels", "--progress", "gif"], "--patches and --progress are about filters"),
+    (["--classes", "--patches"], "--patches is about filters; give --layer too"),
     (["--model", "models/flat.keras"], "no convolution"),
     (["--model", "models/flat.keras", "--kernels"], "no convolution"),
     (["--model", "missing.h5"], "missing.h5 does not exist"),

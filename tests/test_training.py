@@ -357,6 +357,16 @@ def test_every_network_trains_on_jax_without_tensorflow(suite, monkeypatch, caps
     assert "CNN minus DNN" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("card", [None, {"name": "of another project"}])
+def test_a_cnn_without_our_card_is_not_compared_with(tmp_path, card):
+    path = tmp_path / "cnn.h5"
+    path.with_name("cnn_history.csv").write_text("epoch\n1\n")
+    if card:
+        path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match="lacks the model card or the"):
+        train_dnn.find_cnn(path)
+
+
 def test_every_network_that_can_be_chosen_has_its_builder():
     for name in recipes.CNNS:
         assert getattr(networks, f"{name}_cnn")().name == f"{name}_cnn"
