@@ -45,7 +45,7 @@ def rerun(options, test=None):
         runs.append(run)
         accuracies = [f"{kind} {100 * run[kind]:5.2f} %" for kind in ("validation", "test")
                       if run[kind] is not None]
-        origin = "earlier result" if run["from_cache"] else f"{run['seconds']:.0f} s"
+        origin = "earlier result" if run.pop("from_cache") else f"{run['seconds']:.0f} s"
         line = f"{len(runs):3d}/{count}  seed {seed}  {command:<36}"
         print(line, *accuracies, origin, sep="  ", flush=True)
     cli.interruption.outer = ""

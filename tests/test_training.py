@@ -425,6 +425,7 @@ def test_the_values_of_a_recipe_pass_the_checks_of_the_command_line(workspace, v
 
 @pytest.mark.parametrize(("options", "expected"), [
     (["--erase", "0.5"], "--erase has no effect without --augment"),
+    (["--temperature", "3"], "--temperature has no effect without --distill"),
     (["--warmup", "0.1"], "--warmup has no effect with --schedule constant"),
     (["--network", "compact", "--l2", "0.1"], "belong to --network report"),
     (["--validation-labels", "labels.csv"], "without a file of faces for --validation; 0.1 is none"),

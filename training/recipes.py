@@ -28,7 +28,9 @@ LARGE = COMPACT | {"epochs": 150, "batch_size": 256, "learning_rate": 0.2, "warm
 CNNS = {"report": REPORT, "compact": COMPACT, "large": LARGE}
 DNNS = {"matched": MATCHED, "report": REPORT}
 NOT_IN_A_RECIPE = ("data", "classes", "name", "resume", "recipe", "folds", "help")  # where, not how
-NEEDS_AUGMENT = ("rotation", "scale", "shift", "light", "erase")
+DISTILLATION = {"distill_weight": 0.7, "temperature": 2.0}
+NEEDED = {**dict.fromkeys(("rotation", "scale", "shift", "light", "erase"), "augment"), "mix_until": "mix",
+          **dict.fromkeys(DISTILLATION, "distill")}  # what an option has no effect without
 
 
 def add_arguments(parser, recipes, name):
@@ -100,24 +102,22 @@ def add_arguments(parser, recipes, name):
     recipe.add_argument("--mix-until", type=share, help="share of the epochs after which no batch is mixed")
     recipe.add_argument("--distill", type=Path, nargs="+", metavar="TEACHER.h5",
                         help="learn also from the outputs of these models, one teacher per step, in turn")
-    recipe.add_argument("--distill-weight", type=share, default=0.7,
-                        help="share of the loss that follows the teachers")
-    recipe.add_argument("--temperature", type=number(float, 0, open_low=True), default=2.0,
+    recipe.add_argument("--distill-weight", type=share, help="share of the loss that follows the teachers")
+    recipe.add_argument("--temperature", type=number(float, 0, open_low=True),
                         help="softmax temperature of teachers and student")
 
 
 def parse_args(parser, recipes, argv=None):
     """Parse the command line; what is left open comes from --recipe, then from the network's recipe."""
     args = parser.parse_args(argv)
-    given = [option for option in (*NEEDS_AUGMENT, "warmup", "mix_until", "validation_labels")
-             if getattr(args, option)]
+    given = [option for option in (*NEEDED, "warmup", "validation_labels") if getattr(args, option)]
     if args.recipe:
         card = read_json(args.recipe)
         if not isinstance(card.get("arguments"), dict):
             raise UserError(f"{args.recipe} is no model card; expected the JSON file beside a model")
         parser.set_defaults(**checked_recipe(parser, card["arguments"], args.recipe))
         args = parser.parse_args(argv)
-    for option, value in recipes[args.network].items():
+    for option, value in (recipes[args.network] | DISTILLATION).items():
         if getattr(args, option) is None:
             setattr(args, option, value)
     check(args, given)
@@ -155,13 +155,12 @@ def check(args, given):
     """Raise UserError for a wrong name and for options `given` that have no effect beside the others."""
     if not re.fullmatch(r"[\w-][\w.-]*", args.name):
         raise UserError(f"--name {args.name!r} must be a plain file name of letters, digits, '-', '_', '.'")
-    without_effect = [] if args.augment else [option for option in given if option in NEEDS_AUGMENT]
-    if without_effect:
-        raise UserError(f"--{without_effect[0]} has no effect without --augment; give both")
+    for option in given:
+        needed = NEEDED.get(option)
+        if needed and not getattr(args, needed):
+            raise UserError(f"--{option.replace('_', '-')} has no effect without --{needed}; give both")
     if args.schedule == "constant" and "warmup" in given:
         raise UserError("--warmup has no effect with --schedule constant; choose --schedule cosine")
-    if not args.mix and "mix_until" in given:
-        raise UserError("--mix-until has no effect without --mix; give both")
     if "validation_labels" in given and not os.path.exists(args.validation):
         raise UserError("--validation-labels has no effect without a file of faces for --validation; "
                         f"{args.validation} is none")
