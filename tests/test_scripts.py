@@ -200,7 +200,9 @@ def test_a_run_may_not_overwrite_the_model_that_it_starts_from(workspace):
 
 
 def test_a_dnn_may_not_overwrite_the_cnn_that_it_is_compared_with(workspace):
-    files.write_json("models/cnn.json", {"name": "cnn", "network": "small", "parameters": 200_000})
+    card = {"name": "cnn", "network": "small", "parameters": 200_000, "seconds": 1, "metrics": {},
+            "split": {}}
+    files.write_json("models/cnn.json", card)
     Path("models/cnn_history.csv").write_text("epoch\n1\n")
     Path("models/cnn.h5").write_bytes(b"\x89HDF")
     before = contents()
