@@ -59,7 +59,8 @@ def rerun(options, test=None):
               "rows": rows, "limit": options.limit, "seeds": options.seeds, "score": score,
               "evaluated": evaluated, "evaluated_rows": runs[0][f"{score}_rows"],
               "margin_points": 100 * MARGIN, "level": metrics.LEVEL, "runs": runs, "claims": claims}
-    print(f"\n{score} accuracy, {options.seeds} seeds, {rows:,} faces of {relative_path(faces.source)}")
+    print(f"\n{score} accuracy, {options.seeds} seeds, {rows:,} faces of {relative_path(faces.source)}; "
+          f"{BASELINE} as it is: {100 * claims[0]['baseline_mean']:.1f} %")
     cli.print_table(claim_table(result, options.language))
     json_path, table_path = output_paths()
     write_json(json_path, result)

@@ -88,8 +88,7 @@ def claim_table(claims, language):
 
     return translated([{
         "claim": ORIGINAL["claims"][claim["key"]][language], "changed": claim["configuration"],
-        "score": spread(claim["mean"], claim["sd"]), "baseline": claim["baseline"],
-        "baseline_score": spread(claim["baseline_mean"], claim["baseline_sd"]),
+        "score": spread(claim["mean"], claim["sd"]),
         "difference": percent([claim["difference"], claim["low"], claim["high"]], "+.1f"),
         "verdict": WORDS["badges"][claim["verdict"]][language],
     } for claim in claims["claims"]], language)
