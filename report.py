@@ -68,9 +68,11 @@ def main(argv=None):
     limit = evaluation.split_of(paths["cnn"])["limit"]
     trained_on = results.data_results(training, limit)
     sweep, claims_again = (find_results(args, kind) for kind in ("sweep", "claims"))
-    commands |= {"sweep": sweep["search"]} if sweep else {}
-    commands |= {"claims": claims_again["command"]} if claims_again else {}
-    figures["sweep"] = sorted(models.FIGURES.glob(f"{sweep['name']}_*.png")) if sweep else []
+    if sweep:
+        commands["sweep"] = sweep["search"]
+        figures["sweep"] = sorted(models.FIGURES.glob(f"{sweep['name']}_*.png"))
+    if claims_again:
+        commands["claims"] = claims_again["command"]
     measured = {
         "data": trained_on,
         "evaluated": {"source": evaluated.source, "rows": len(evaluated),

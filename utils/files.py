@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 GENERATOR = "FER2013 Keras suite"  # a comment at the top of every page that we write
 BEGINNINGS = {  # patterns of what we write; a JSON is a model card where a script does not say otherwise
     ".h5": rb"\x89HDF", ".keras": rb"PK", ".onnx": rb"\x08[\x03-\x20]", ".tflite": rb"(?s:....)TFL3",
-    ".xml": rb"<\?xml[^>]*>\s*<net ", ".png": rb"\x89PNG", ".gif": rb"GIF8", ".json": rb'\W*name"',
+    ".xml": rb"<\?xml[^>]*>\s*<net ", ".png": rb"\x89PNG", ".json": rb'\W*name"',
     ".mp4": rb"[\s\S]{4}ftyp",
     ".html": rb"<!DOCTYPE html>\s+<!-- %b" % GENERATOR.encode(), ".md": rb"\s*<!-- %b" % GENERATOR.encode()}
 
@@ -67,7 +67,7 @@ def check_output(path, first=""):
 
 def is_input(path):
     """Whether the command reads the existing file `path`: under any name, or as a picture in a folder."""
-    is_picture = path.suffix in (".png", ".gif")
+    is_picture = path.suffix == ".png"
     return any(path.samefile(source) or (is_picture and path.parent.samefile(source))
                for source in cli.inputs if os.path.exists(source))
 
