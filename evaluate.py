@@ -76,7 +76,8 @@ def main(argv=None):
         paths, args.data, args.labels, args.usage, args.training_data, args.classes)
     new = None  # bool (n,), the faces that --without-duplicates-of leaves
     if args.without_duplicates_of:
-        new = ~evaluation.seen_in(faces, data.load_faces(args.without_duplicates_of))
+        known = args.without_duplicates_of
+        new = ~evaluation.seen_in(faces, data.load_faces(known, args.classes if known.is_dir() else None))
         if not new.any():
             raise UserError(f"every face of {faces.source} occurs in {args.without_duplicates_of}; "
                             "choose other data")

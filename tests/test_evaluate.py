@@ -1,11 +1,13 @@
 """evaluate.py end to end on models whose every answer is known, and what a user can get wrong."""
 
 import csv
+import itertools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import evaluate
 from benchmarks import peers
@@ -68,6 +70,17 @@ def test_two_models_an_ensemble_and_duplicates(made, call, tmp_path):
     report = json.loads((tmp_path / "m.json").read_text())
     assert report["tta"] == "flip" and report["models"][0]["without_duplicates"]["rows"] == 21
     assert set(report["models"][0]["ms_per_image"]) == {"1", "64"}
+
+
+def test_classes_name_the_digits_of_both_folders(made, call, tmp_path):
+    for folder, greys in (("own", (0, 1, 2)), ("known", (1,))):
+        for code, grey in itertools.product((0, 3), greys):
+            path = tmp_path / folder / str(code) / f"{grey}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (48, 48), 36 * code + grey).save(path)
+    _, out = call("--model", made / "right.h5", "--data", tmp_path / "own", "--classes", "angry,happy",
+                  "--without-duplicates-of", tmp_path / "known", "--out", tmp_path / "m.png")
+    assert "6 faces" in out and "4 of them not in" in out
 
 
 def test_faces_are_read_in_parts(made, tmp_path, monkeypatch):

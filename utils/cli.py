@@ -41,7 +41,6 @@ class Parser(argparse.ArgumentParser):
                 inputs.extend(path for path in paths if isinstance(path, Path))
         return parsed
 
-
     def changed(self, args, *options):
         """Those of `options` that are not at their defaults, for a file name: "_keep-10_fill-black"."""
         values = {option: getattr(args, option) for option in options}
