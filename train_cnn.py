@@ -3,7 +3,7 @@
     python train_cnn.py                                    the report's CNN: 10 epochs, batch 80, Adam;
                                                            9 min on two cores, 57 % on PublicTest
     python train_cnn.py --oversample                       the same on classes evened out by augmented copies
-    python train_cnn.py --network compact --name compact   our best network for two CPU cores: 91 min, 69 %
+    python train_cnn.py --network compact --name compact   our best network for two CPU cores: 33 min, 68 %
                                                            when trained on all Training faces
     python train_cnn.py --folds 5 --name folds             five networks: the accuracy on all faces, see below
 
