@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from training import augmentation, devices
-from utils import machine, models
+from training import machine
+from utils import models
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
 

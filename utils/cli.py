@@ -5,25 +5,25 @@ Nothing here imports NumPy or Keras, so `--help` answers at once.
 
 import argparse
 import contextlib
-import functools
 import io
 import logging
 import math
 import os
 import signal
-import subprocess
 import sys
-import threading
 from pathlib import Path
 
 LARGEST_INT = 2 ** 31 - 1  # half of what NumPy and Keras take as a seed: seeds are added to
-OUTPUT_OPTIONS = ("out", "json")  # all other options that take a path name inputs
+OUTPUT_OPTIONS = ("out", "out_folder")  # all other options that take a path name inputs
 
 inputs = []  # paths that the command reads, which utils.files never overwrites
 
 
 class UserError(Exception):
     """A mistake of the user. Its message is one line: what is wrong, where, what is expected."""
+
+
+# ---- options -----------------------------------------------------------------------------------------------
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def changed(self, args, *options):
-        """Those of `options` that are not at their defaults, for a file name: "_keep-10_fill-black"."""
+        """Those of `options` that are not at their defaults, for a file name: "_area-10_fill-black"."""
         values = {option: getattr(args, option) for option in options}
         return "".join(f"_{option}-{value:g}" if isinstance(value, float) else f"_{option}-{value}"
                        for option, value in values.items() if value != self.get_default(option))
@@ -77,10 +77,18 @@ def number(kind, low, high=math.inf, open_low=False):
     return parse
 
 
-def add_classes(parser):
-    """The option --classes of the scripts that need the labels of --data."""
-    parser.add_argument("--classes", type=names, metavar="NAME,NAME,...",
-                        help="classes of a --data folder whose class folders are digits, in their order")
+def data_path(text):
+    """An argparse type for --data: a Path. `sample` means the built-in faces, `./sample` a file or folder."""
+    path = Path(text)
+    return path if text == "sample" or str(path) != "sample" else path.absolute()
+
+
+def add_out_folder(parser):
+    """The option --out-folder of the scripts that draw."""
+    from utils.files import FIGURES
+
+    parser.add_argument("--out-folder", type=Path, metavar="FOLDER", default=FIGURES,
+                        help="where figures and tables are written (default: figures/)")
 
 
 def add_tta(parser):
@@ -106,7 +114,6 @@ def add_evaluation_data(parser,
     data: help of --data
     """
     parser.add_argument("--data", type=data_path, help=data)
-    add_classes(parser)
     parser.add_argument("--labels", type=Path, metavar="ID_LABEL.csv",
                         help="id,label CSV for a --data without labels")
     parser.add_argument("--usage", help="only the rows of this Usage, e.g. PublicTest")
@@ -123,159 +130,72 @@ def data_name(args):
     return parts + [args.tta] * (args.tta != "none")
 
 
-def data_path(text):
-    """An argparse type for --data: a Path. `sample` means the built-in faces, `./sample` a file or folder."""
-    path = Path(text)
-    return path if text == "sample" or str(path) != "sample" else path.absolute()
-
-
-def names(text):
-    """An argparse type: `happy,sad` as a list of str."""
-    return [name.strip().lower() for name in text.split(",")]
-
-
 # ---- start and end of a script -----------------------------------------------------------------------------
 
 
-class Interruption:
-    """Ctrl-C and SIGTERM: remove what is half-written, print one line and end the process at once.
-
-    Both signals are blocked and a thread waits for them: it acts while TensorFlow or NumPy compute, too, and
-    nothing is raised in their midst, which corrupted TensorFlow's memory ("free(): invalid next size"). Files
-    under a final name are whole at every moment, so there is nothing to wait for. `how_to_continue` is what
-    the user should know then; `outer`, where it is set, is printed instead.
-    """
-
-    def __init__(self):
-        self.how_to_continue, self.outer = "the same command starts again", ""
-        self.undo = []  # functions that remove what is half-done
-
-    def listen(self, script):
-        self.script, self.stderr = script, os.dup(2)  # a copy, because start_keras mutes the original
-        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-            threading.Thread(target=lambda: self.end(signal.sigwait(numbers)), daemon=True).start()
-        else:  # Windows
-            for number in numbers:
-                signal.signal(number, lambda number, frame: self.end(number))
-
-    @contextlib.contextmanager
-    def undoing(self, step):
-        """Have `step()` called if the process is interrupted inside the block."""
-        self.undo.append(step)
-        try:
-            yield
-        finally:
-            self.undo.remove(step)
-
-    def end(self, number):
-        """Print in one line how to continue, and end with the exit status that shells expect of a signal."""
-        text = "; ".join(part for part in ("stopped", self.outer or self.how_to_continue) if part)
-        show_cursor = "\x1b[?25h" if os.isatty(self.stderr) else ""  # a progress bar hides it
-        with contextlib.suppress(OSError):
-            null = os.open(os.devnull, os.O_WRONLY)
-            for stream in (1, 2):  # what the main thread still prints would follow the line
-                os.dup2(null, stream)
-            os.write(self.stderr, f"{show_cursor}\n{self.script}: {text}\n".encode())
-        for step in list(self.undo):
-            with contextlib.suppress(OSError):
-                step()
-        os._exit(128 + number)
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a script as Ctrl-C does."""
 
 
-interruption = Interruption()
-
-
-class Output(io.TextIOWrapper):
-    """A standard stream that takes any text and passes it on line by line.
-
-    It goes silent when its reader leaves (`script | head -1`), so that the files still get written.
-    """
-
-    def __init__(self, stream):
-        super().__init__(encoding=stream.encoding, errors="backslashreplace", line_buffering=True,
-                         write_through=stream.write_through, buffer=stream.detach())
-
-    def write(self, text):
-        try:
-            return super().write(text)
-        except OSError as error:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
-            if isinstance(error, BrokenPipeError):
-                return len(text)
-            raise UserError(f"cannot write to standard output: {error.strerror}") from error
+def terminate(number, frame):
+    raise Terminated
 
 
 def run(main):
-    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143."""
+    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143.
+
+    Files under a final name are whole at every moment (`files.replacing`), so there is nothing to wait for.
+    The notes of a KeyboardInterrupt say how to continue.
+    """
     script = os.path.basename(sys.argv[0])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a screenful when it is imported
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # TensorFlow uses oneDNN by itself only from AVX-512 VNNI on; with AVX2 it is slower without (benchmarks/)
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    sys.stdout, sys.stderr = (stream and Output(stream) for stream in (sys.stdout, sys.stderr))
-    interruption.listen(script)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
     try:
         main()
-        print(end="", flush=True)
+    except BrokenPipeError:  # `script | head -1`: nobody reads on
+        os._exit(128 + 13)
     except (UserError, OSError) as error:
-        if getattr(error, "filename", "") is None:
-            raise  # of our own making; one with a name is the user's file
-        text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        text = " ".join(filter(None, [getattr(error, "filename", None) and f"{error.filename}:",
+                                      getattr(error, "strerror", None) or str(error)]))
         print(f"{script}: error: {' '.join(text.split())}", file=sys.stderr)
         sys.exit(2)
-
-
-def call(command, timeout=None, **options):
-    """`subprocess.run(command, text=True)`, whose child is ended when we are; `options` are Popen's."""
-    with subprocess.Popen(command, text=True, **options) as child, interruption.undoing(child.kill):
-        try:
-            output, errors = child.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            raise
-    return subprocess.CompletedProcess(command, child.returncode, output, errors)
-
-
-@contextlib.contextmanager
-def muted(*streams):
-    """A block in which nothing appears on the `streams` (1: stdout, 2: stderr), whatever library writes."""
-    def flush():
-        for stream in streams:
-            (sys.stdout, sys.stderr)[stream - 1].flush()
-
-    flush()
-    copies, null = {stream: os.dup(stream) for stream in streams}, os.open(os.devnull, os.O_WRONLY)
-    try:
-        for stream in streams:
-            os.dup2(null, stream)
-        yield
-    finally:
-        flush()
-        for stream, copy in copies.items():
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(null)
+    except KeyboardInterrupt as stop:
+        text = "; ".join(["stopped", *getattr(stop, "__notes__", ["the same command starts again"])])
+        with contextlib.suppress(OSError):
+            print(f"\n{script}: {text}", file=sys.stderr, flush=True)
+        os._exit(143 if isinstance(stop, Terminated) else 130)  # without waiting for TensorFlow's threads
 
 
 def start_keras():
-    """Import Keras and its backend with stderr muted; TensorFlow writes there."""
+    """Import Keras and its backend with stderr closed meanwhile, where TensorFlow writes."""
+    sys.stderr.flush()
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
-        with muted(2):
-            import keras
+        import keras
 
-            keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
-            if keras.backend.backend() != "tensorflow":
-                from keras.src.utils import module_utils
+        keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
+        if keras.backend.backend() != "tensorflow":
+            from keras.src.utils import module_utils
 
-                module_utils.tensorflow._available = False  # or Keras imports it, too, which takes seconds
-            logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
+            module_utils.tensorflow._available = False  # or Keras imports it, too, which takes seconds
+        logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND")
         advice = f"KERAS_BACKEND is {backend}, use tensorflow or jax" if backend else (
             "install requirements.txt, or activate the environment that has it")
         raise UserError(f"Keras does not start: {error}; {advice}") from error
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(null)
 
 
 # ---- tables and progress bars ------------------------------------------------------------------------------
@@ -299,18 +219,20 @@ def print_table(frame):
     print("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
 
 
-@functools.cache
-def stderr_console():
-    from rich.console import Console
+def print_written(paths):
+    """Print the files that a script wrote, one path a line."""
+    from utils.files import relative_path
 
-    return Console(stderr=True)
+    for path in paths:
+        print(f"Wrote {relative_path(path)}")
 
 
 def progress_bar():
     """A `rich.progress.Progress` on stderr, hidden without a terminal; for use in a `with`."""
+    from rich.console import Console
     from rich.progress import Progress
 
-    return Progress(console=stderr_console(), transient=True, disable=not sys.stderr.isatty())
+    return Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def track(items, description):

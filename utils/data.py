@@ -120,7 +120,7 @@ class Rows:
         return np.asarray(self[:], dtype)
 
 
-def find_data(path=None, classes=None, labels_from=None):
+def find_data(path=None, labels_from=None):
     """The faces to train on: `path`, else the first known file in data/, else the built-in sample.
 
     labels_from: a file of FER+ votes for these faces (see `with_votes`), or None
@@ -132,16 +132,16 @@ def find_data(path=None, classes=None, labels_from=None):
         if path == SAMPLE:
             print("No data/train.csv found: using faces drawn by a program (the built-in sample). "
                   f"Real faces: {KAGGLE}")
-    faces = load_faces(path, classes)
+    faces = load_faces(path)
     return with_votes(faces, labels_from) if labels_from else faces
 
 
-def load_faces(path, classes=None):
+def load_faces(path):
     """Read faces from a CSV, plain or compressed, an image folder or, for "sample", the generator.
 
     CSV dialects (header case and spaces ignored): `label,feature`; `id,feature`; `emotion,pixels,Usage`;
     `emotion, Usage, pixels`; `emotion,pixels`; `pixels`. A parsed CSV is cached; the cache notices a changed
-    file. Folders: see `read_folder`, which alone takes `classes`. Returns Faces. Raises UserError, one line
+    file. Folders: see `read_folder`. Returns Faces. Raises UserError, one line
     with file and row, on anything that is not such data.
     """
     if str(path) == SAMPLE:  # a folder of this name comes as an absolute path from cli.data_path
@@ -150,9 +150,7 @@ def load_faces(path, classes=None):
         return Faces(*sample_faces(), source="built-in sample")
     path = Path(path)
     if os.path.isdir(path):
-        return read_folder(path, classes)
-    if classes is not None:
-        raise UserError(f"{path} is no image folder; --classes names class folders that are called by digits")
+        return read_folder(path)
     try:
         entry = cache_entry(path)
     except (OSError, ValueError) as error:
@@ -164,13 +162,13 @@ def load_faces(path, classes=None):
     return faces
 
 
-def load_labelled(path, labels=None, classes=None):
+def load_labelled(path, labels=None):
     """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV.
 
     Faces whose id the label file lacks are left out, and a printed line counts them. Raises UserError when
     none is left.
     """
-    faces = load_faces(path, classes)
+    faces = load_faces(path)
     if labels is not None:
         faces.labels = load_labels(labels, np.arange(len(faces)) if faces.ids is None else faces.ids)
         missing = int(np.sum(faces.labels < 0))
@@ -322,17 +320,16 @@ def whole_number(text, highest):
 # ---- folders -----------------------------------------------------------------------------------------------
 
 
-def read_folder(path, classes=None):
+def read_folder(path):
     """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER.
 
-    classes: names for class folders that are digits, in their order, because data sets number differently
     Images in other folders are left out, and a printed line counts them. Raises UserError.
     """
     source = relative_path(path)
     files = sorted(file for file in path.rglob("*")
                    if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     places = [("", "", *file.relative_to(path).parts)[-3:-1] for file in files]  # (split, class)
-    codes = folder_codes({folder for _, folder in places}, classes, source)
+    codes = folder_codes({folder for _, folder in places}, source)
     usage = np.array([USAGE_OF_FOLDER.get(split.lower(), "") for split, _ in places])
     has_splits = (usage != "").any()
     labels = np.array([codes[folder] for _, folder in places], np.int64)
@@ -349,17 +346,12 @@ def read_folder(path, classes=None):
     return Faces(images, labels[rows], usage=usage[rows] if has_splits else None, source=source)
 
 
-def folder_codes(names, classes, source):
-    """{name of a folder: its class code, -1 where it is no class}; see `read_folder` for `classes`."""
-    digits = sorted((name for name in names if re.fullmatch("[0-9]{1,3}", name)), key=int)
-    if digits and classes is None:
+def folder_codes(names, source):
+    """{name of a folder: its class code, -1 where it is no class}. Raises UserError for digits."""
+    if digits := sorted((name for name in names if re.fullmatch("[0-9]{1,3}", name)), key=int):
         raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
-                        "differently; rename them to happy and so on, or give their names in their order "
-                        "where there is an option --classes NAME,NAME,...")
-    if len(digits) != len(classes or ()):
-        raise UserError(f"{source} has {len(digits)} class folders of digits; --classes names {len(classes)}")
-    given = dict(zip(digits, classes or ()))
-    return {name: CLASS_CODES.get(str(given.get(name, name)).strip().lower(), -1) for name in names}
+                        "differently; rename them to happy and so on")
+    return {name: CLASS_CODES.get(name.strip().lower(), -1) for name in names}
 
 
 def read_image(path):
@@ -533,11 +525,10 @@ def training_part(faces):
     return part
 
 
-def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, classes=None,
-               labels_from=None):
+def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, labels_from=None):
     """Load the faces to train on and those to validate on.
 
-    path, classes, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those the
+    path, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those the
         first `limit`
     validation: a share of them from 0 to below 1 (str or float; see `split`), one of k folds ("1/5"; see
         `folds`), a Usage of the same file, or a labelled file, whose labels may be in a second one,
@@ -545,7 +536,7 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
     Returns (training Faces, validation Faces, dict that describes the split for the model card).
     Raises UserError.
     """
-    everything = find_data(path, classes, labels_from)
+    everything = find_data(path, labels_from)
     if everything.labels is None:
         raise UserError(f"{everything.source} has no labels to train on; expected a column label or emotion")
     faces = training_part(everything)
@@ -568,9 +559,8 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
             raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")
         training, held_out = faces, everything.take(everything.usage == validation)
     else:
-        of_folder = classes if os.path.isdir(validation) else None
-        training, held_out = faces, load_labelled(validation, validation_labels, of_folder)
+        training, held_out = faces, load_labelled(validation, validation_labels)
     description = {"data": faces.source, "fingerprint": faces.fingerprint(), "rows": len(faces),
                    "validation": validation, "seed": seed, "training_rows": len(training),
-                   "validation_rows": len(held_out)} | ({"classes": list(classes)} if classes else {})
+                   "validation_rows": len(held_out)}
     return training, held_out, description

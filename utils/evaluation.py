@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from utils import cli, data, exported, models
+from utils import cli, data, models
 from utils.cli import UserError
 from utils.files import PROJECT
 from utils.metrics import to_probabilities
@@ -25,7 +25,7 @@ SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal
 # ---- faces -------------------------------------------------------------------------------------------------
 
 
-def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data=None, classes=None):
+def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data=None):
     """The labelled faces to evaluate the models at `paths` on; the options of `cli.add_evaluation_data`.
 
     Returns Faces; their `source` describes them. Without `source` and `usage`: the validation split on which
@@ -41,7 +41,7 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
                 raise UserError(f"{path} was trained on another split than {paths[0]} and may have seen "
                                 "these faces; name faces that neither has seen with --data")
         return validation_faces(paths[0], training_data)
-    faces = data.load_labelled(source, labels, classes) if source else data.find_data(classes=classes)
+    faces = data.load_labelled(source, labels) if source else data.find_data()
     if faces.labels is None:
         raise UserError(f"{faces.source} has no labels; name labelled faces with --data")
     usages = set() if faces.usage is None else set(faces.usage)
@@ -82,8 +82,7 @@ def validation_faces(model_path, training_data=None):
         training_data = next(filter(os.path.exists, places), None)
     validation = str(split["validation"])
     _, faces, used = data.load_split(training_data, validation, split["seed"], split["limit"],
-                                     split["validation_labels"], split.get("classes"),
-                                     split["labels_from"])
+                                     split["validation_labels"], split["labels_from"])
     if used["fingerprint"] != split["fingerprint"]:
         raise UserError(f"{used['data']} ({used['rows']:,} faces) is not the data that {model_path} was "
                         f"trained on ({split['data']}, {split.get('rows', '?')} faces); name that with "
@@ -102,10 +101,8 @@ def validation_faces(model_path, training_data=None):
 
 
 def load_networks(paths):
-    """Load models of the seven expressions: a list of keras.Model or, of an `.onnx` or `.tflite` file that
-    exists, exported.ExportedModel. Raises UserError for any other model."""
-    networks = [exported.load(path) if Path(path).suffix in exported.SUFFIXES and Path(path).is_file()
-                else models.load(path) for path in paths]
+    """Load models of the seven expressions: a list of keras.Model. Raises UserError for any other model."""
+    networks = [models.load(path) for path in paths]
     for path, network in zip(paths, networks):
         if network.output_shape[-1] != len(data.CLASSES):
             raise UserError(f"{path} has {network.output_shape[-1]} classes; expected the "
@@ -150,8 +147,8 @@ def predict_views(network, images, tta="none"):
 def crop_shift(network):
     """The pixels of a 48x48 face by which ten-crop shifts: what the network's crop cuts off each side.
 
-    A network that sees the centre 40x40 then sees the four corners (4); one without such a layer, and an
-    exported file, gets DEFAULT_SHIFT.
+    A network that sees the centre 40x40 then sees the four corners (4); one without such a layer gets
+    DEFAULT_SHIFT.
     """
     size, kinds = network.input_shape[1], (keras.layers.Cropping2D, keras.layers.CenterCrop)
     crop = next((layer for layer in network.layers if isinstance(layer, kinds)), None)

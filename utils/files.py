@@ -1,7 +1,7 @@
-"""Whole files or none, and never over anything but an earlier output of the same kind.
+"""Whole files or none, and never over an input.
 
-Every output is written beside its final name, flushed to disk and then renamed. What a command reads,
-devices, folders and files of another kind are refused, whatever their name or spelling.
+Every output is written beside its final name, flushed to disk and then renamed. What a command reads, devices
+and folders are refused as outputs, whatever their name or spelling.
 """
 
 import contextlib
@@ -14,55 +14,34 @@ import stat
 from pathlib import Path
 
 from utils import cli
-from utils.cli import UserError, interruption
+from utils.cli import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
-GENERATOR = "FER2013 Keras suite"  # a comment at the top of every page that we write
-BEGINNINGS = {  # patterns of what we write; a JSON is a model card where a script does not say otherwise
-    ".h5": rb"\x89HDF", ".keras": rb"PK", ".onnx": rb"\x08[\x03-\x20]", ".tflite": rb"(?s:....)TFL3",
-    ".xml": rb"<\?xml[^>]*>\s*<net ", ".png": rb"\x89PNG", ".json": rb'\W*name"',
-    ".mp4": rb"[\s\S]{4}ftyp",
-    ".html": rb"<!DOCTYPE html>\s+<!-- %b" % GENERATOR.encode(), ".md": rb"\s*<!-- %b" % GENERATOR.encode()}
+MODELS = PROJECT / "models"
+FIGURES = PROJECT / "figures"
 
 
-# ---- what may be overwritten -------------------------------------------------------------------------------
+# ---- writing -----------------------------------------------------------------------------------------------
 
 
-def check_outputs(outputs):
+def check_outputs(paths):
     """Refuse outputs that would destroy something else; for scripts to call before slow work starts.
 
-    outputs: all paths that the command will write, or {path: the first words there, where its suffix does not
-    tell: columns of a CSV such as "id,label", the first key of a JSON that is no model card}. Raises
-    UserError when one is a folder or device, is write-protected, is read by this command, or exists and
-    begins differently.
+    Raises UserError when one of the paths is a folder or device, is write-protected or is read by this
+    command.
     """
-    for path in outputs:
-        check_output(Path(path), outputs[path] if isinstance(outputs, dict) else "")
-
-
-def check_output(path, first=""):
-    """The same for one path and its first words."""
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device or pipe"
-        raise UserError(f"cannot write {path}: it is {kind}; choose another name")
-    if not mode & stat.S_IWUSR:  # renaming a file over it would not ask
-        raise UserError(f"cannot write {path}: it is write-protected; choose another name")
-    if is_input(path):
-        raise UserError(f"{path} is read by this command, which would overwrite it; choose another name")
-    beginning = BEGINNINGS.get(path.suffix.lower(), b"")
-    if first:
-        beginning = rb"\W*%b\b" % re.escape(first.encode())
-    with open(path, "rb") as file:
-        head = file.read(1000)
-    if head and not re.match(beginning, head):
-        raise UserError(f"{path} exists and is not an earlier output of this kind; choose another name, or "
-                        "move that file away")
+    for path in map(Path, paths):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
+        problem = ("it is a folder" if stat.S_ISDIR(mode) else "it is a device or pipe"
+                   if not stat.S_ISREG(mode) else "it is write-protected" if not mode & stat.S_IWUSR
+                   else "this command reads it" if is_input(path) else "")  # a rename would not ask
+        if problem:
+            raise UserError(f"cannot write {path}: {problem}; choose another name")
 
 
 def is_input(path):
@@ -72,11 +51,8 @@ def is_input(path):
                for source in cli.inputs if os.path.exists(source))
 
 
-# ---- writing -----------------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
-def replacing(path, first=""):
+def replacing(path):
     """Yield a temporary path in the folder of `path`; move it to `path` when the block ends without an error.
 
     The temporary name keeps the suffix, so writers that choose a format by suffix (Keras, matplotlib) work.
@@ -85,15 +61,14 @@ def replacing(path, first=""):
     full.
     """
     path = Path(path)
-    check_output(path, first)
+    check_outputs([path])
     temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with interruption.undoing(temporary.unlink):
-            yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file)
-            os.replace(temporary, path)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file)
+        os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         raise UserError(f"cannot write {path}: {reason}; free some space or choose a folder you may write"
@@ -103,20 +78,20 @@ def replacing(path, first=""):
             temporary.unlink(missing_ok=True)
 
 
-def write_text(path, text, first=""):
+def write_text(path, text):
     """Write `text` (str) to `path` as UTF-8, as a whole file or not at all."""
-    with replacing(path, first) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path, value):
     """Write the dict `value` as indented JSON, as a whole file or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", first=next(iter(value), ""))
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_table(path, frame):
     """Write a pandas DataFrame without its index as CSV, as a whole file or not at all."""
-    with replacing(path, first=str(frame.columns[0])) as temporary:
+    with replacing(path) as temporary:
         frame.to_csv(temporary, index=False, lineterminator="\n", errors="backslashreplace")
 
 
@@ -133,9 +108,6 @@ def read_json(path):
     return value
 
 
-# ---- locks and names ---------------------------------------------------------------------------------------
-
-
 @contextlib.contextmanager
 def locked(path, refusal, timeout=0):
     """Hold the lock file `path` during the block, after waiting for it at most `timeout` seconds.
@@ -145,21 +117,23 @@ def locked(path, refusal, timeout=0):
     """
     import filelock
 
+    lock = filelock.FileLock(path, timeout=timeout)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path, timeout=timeout)
         lock.acquire()
     except filelock.Timeout as error:
         raise UserError(refusal) from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     try:
-        with interruption.undoing(path.unlink):
-            yield
+        yield
     finally:
         with contextlib.suppress(OSError):  # Windows keeps an open file; it does no harm
             path.unlink()
         lock.release()
+
+
+# ---- names -------------------------------------------------------------------------------------------------
 
 
 def name_part(*words):
@@ -167,6 +141,16 @@ def name_part(*words):
     checksum keeps it different from others."""
     text = "_".join(re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words if word)
     return text if len(text) <= 100 else f"{text[:90]}-{hashlib.sha1(text.encode()).hexdigest()[:8]}"
+
+
+def model_name(path):
+    """The name of a model in the names of its figures: its path without suffix, from models/ or from the
+    current folder on, so that two models of one name have figures of their own: `teachers-compact`."""
+    path = Path(path).absolute().with_suffix("")
+    for folder in (MODELS, Path.cwd()):
+        if path.is_relative_to(folder):
+            return name_part(str(path.relative_to(folder)))
+    return name_part(str(path))
 
 
 def relative_path(path):

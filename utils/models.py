@@ -7,10 +7,8 @@ import numpy as np
 
 from utils.cli import UserError
 from utils.data import CLASSES
-from utils.files import PROJECT, read_json, relative_path, replacing
+from utils.files import MODELS, read_json, relative_path, replacing
 
-MODELS = PROJECT / "models"
-FIGURES = PROJECT / "figures"
 RELEASED_CNN = MODELS / "fer2013-report-cnn.h5"
 OUTPUT_BYTES = 1 << 29  # of one layer's output for one batch in `predict`
 
@@ -67,15 +65,12 @@ def load(path):
     UserError when the file is missing, is no model, needs custom code, holds weights that are not finite, or
     has another number of inputs or dimensions.
     """
-    from utils import exported, model_safety
+    from utils import model_safety
 
     path = Path(path)
     if not path.is_file():
         released = ", ".join(sorted(relative_path(p) for p in MODELS.glob("*.h5"))) or "none yet"
         raise UserError(f"model {path} does not exist; at hand: {released}")
-    if path.suffix in exported.SUFFIXES:
-        raise UserError(f"{path} is an exported file, which only evaluate.py, predict.py and "
-                        "plot_confusion.py read; expected the .h5 or .keras that it was made from")
     model = model_safety.load(path)
     inputs, outputs = ([tensor.shape for tensor in tensors] for tensors in (model.inputs, model.outputs))
     if [len(shape) for shape in inputs] != [4]:
@@ -191,13 +186,11 @@ def predict(model, images, batch_size=256):
 
     A batch is smaller than `batch_size` where the model's largest layer would take more than half a gigabyte.
     """
-    from utils import exported, structure
+    from utils import structure
 
     if not len(images):
         return np.zeros((0, model.output_shape[-1]), np.float32)
-    size = min(batch_size, len(images))
-    if not isinstance(model, exported.ExportedModel):
-        size = min(size, max(1, OUTPUT_BYTES // (4 * structure.largest_output(model))))
+    size = min(batch_size, len(images), max(1, OUTPUT_BYTES // (4 * structure.largest_output(model))))
     outputs = []
     for start in range(0, len(images), size):
         rows = np.arange(start, start + size) % len(images)  # one shape, so that the graph is traced once
