@@ -1,6 +1,10 @@
-"""Shared by the tests: the project on the path, quiet TensorFlow, and a private copy of the suite to run
-scripts in."""
+"""Shared by the tests: the project on the path, quiet TensorFlow, and two sandboxes for scripts.
 
+`call` calls a script in this process, in an empty project folder: call("predict", "--data", path). `suite` is
+a copy of the scripts, which run as a user's processes do.
+"""
+
+import contextlib
 import importlib
 import os
 import shutil
@@ -11,12 +15,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the scripts do
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
-PACKAGES = ("utils", "training", "explain", "reporting")
+PACKAGES = ("utils", "training", "explain", "photos", "reporting")
+COLUMN = min((210 - 2 * 16) / 25.4, 700 / 96)  # inches of a figure: in A4 within its margins, and in 700 px
+SMALLEST = 7  # points of text there
 JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # of a process
 
 
@@ -61,6 +69,56 @@ class Suite:
     def files(self):
         paths = [*(self.folder / "models").iterdir(), *(self.folder / "figures").iterdir()]
         return sorted(str(path.relative_to(self.folder)) for path in paths)
+
+
+class Caller:
+    """Calls scripts in this process, in a project folder of their own: `call("predict", "--data", path)`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, script, *arguments):
+        """What main() of a script returns."""
+        return importlib.import_module(script).main([str(argument) for argument in arguments])
+
+    def error(self, capsys, script, *arguments):
+        """The one line that a mistake ends with; nothing may have been written."""
+        from utils.cli import UserError
+
+        before = self.files()
+        with pytest.raises((UserError, SystemExit)) as caught:
+            self(script, *arguments)
+        assert self.files() == before
+        text = str(caught.value) if caught.type is UserError else capsys.readouterr().err.splitlines()[-1]
+        assert len(text.splitlines()) == 1
+        return text
+
+    def files(self, folder="figures"):
+        return sorted(path.name for path in (self.folder / folder).iterdir())
+
+
+@contextlib.contextmanager
+def sandbox(folder):
+    """A block in which `folder` is the project: yields a Caller. Figures must have readable text there."""
+    savefig = Figure.savefig
+
+    def save_readable(figure, path, **options):
+        width = figure.get_tightbbox().width + 0.2  # with savefig.pad_inches on both sides
+        for text in figure.findobj(Text):
+            shown = text.get_fontsize() * min(1, COLUMN / width)
+            assert not text.get_text().strip() or not text.get_visible() or shown >= SMALLEST, (path, text)
+        return savefig(figure, path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save_readable)
+        yield Caller(move_project(folder, patch))
+
+
+@pytest.fixture
+def call(tmp_path):
+    """A `Caller` in an empty project folder."""
+    with sandbox(tmp_path) as caller:
+        yield caller
 
 
 @pytest.fixture
@@ -108,7 +166,6 @@ def write_csv(path, images, pixels="feature", **columns):
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch):
-    """An empty project folder for scripts that are called in this process: `predict.main([...])`; returns its
-    path."""
-    return move_project(tmp_path, monkeypatch)
+def workspace(call):
+    """The empty project folder of `call`; its path."""
+    return call.folder
