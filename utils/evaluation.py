@@ -125,7 +125,7 @@ def probabilities(networks, images, tta="none"):
     return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
 
 
-def surest_answers(probabilities, faces):
+def surest_predictions(probabilities, faces):
     """A model's answers to labelled Faces, the surest first, identical images of one label once.
 
     probabilities: (n, 7). Returns a DataFrame: row (of the face), true, predicted (codes), confidence (0-1).
