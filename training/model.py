@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
-from training import augmentation, devices, machine
-from utils import models
+from training import augmentation, devices
+from utils import machine, models
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import keras
 import pandas as pd
 
-from training import callbacks, devices, figures, machine
+from training import callbacks, devices, figures
 from training.augmentation import Augmentation
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision, start_from
 from training.recipes import TrainingOptions
-from utils import cli, data, files, models, structure
+from utils import cli, data, files, machine, models, structure
 from utils.cli import UserError
 from utils.evaluation import probabilities
 
