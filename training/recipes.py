@@ -64,10 +64,29 @@ class TrainingOptions(Recipe):
 
     def as_json(self):
         """What decides the result, as JSON-ready values, for the model card."""
-        values = {option: value for option, value in sorted(vars(self).items())
-                  if option not in ("data", "name", "resume", "out_folder")}
-        return {option: [str(path) for path in value] if isinstance(value, tuple)
-                else str(value) if isinstance(value, Path) else value for option, value in values.items()}
+        def plain(value):
+            return [*map(str, value)] if isinstance(value, tuple) else (
+                str(value) if isinstance(value, Path) else value)
+
+        return {option: plain(value) for option, value in sorted(vars(self).items())
+                if option not in ("data", "name", "resume", "out_folder")}
+
+    def arguments(self, recipes):
+        """The command line, a list of str, that gives these options but for name and folder.
+
+        recipes: CNNS or DNNS
+        """
+        usual = vars(TrainingOptions(**vars(recipes[self.network]))) | {"network": next(iter(recipes))}
+        words = []
+        for option, value in vars(self).items():
+            if option in ("name", "out_folder") or value == usual[option]:
+                continue
+            flag = f"--{option.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                words += [flag, *map(str, value if isinstance(value, tuple) else [value])]
+        return words
 
 
 REPORT = Recipe()
