@@ -52,8 +52,7 @@ def main(argv=None):
     outputs = [args.out_folder / f"{name}{suffix}" for suffix in (".png", ".csv", ".json")]
     files.check_outputs(outputs)
     cli.start_keras()
-    from training import machine
-    from utils import evaluation, figures, metrics, structure
+    from utils import evaluation, figures, machine, metrics, structure
 
     # ---- Models and faces
     networks = evaluation.load_networks(paths)

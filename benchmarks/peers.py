@@ -69,7 +69,9 @@ def main():
     times = forward_times([network for _, network, _ in networks], faces.images)
     rows = []
     for (cells, network, tta), ms in zip(networks, times):
-        right = evaluation.probabilities([network], faces.images, tta).argmax(axis=1) == faces.labels
+        predicted = (network.probabilities(faces.images) if isinstance(network, PeerNetwork)
+                     else evaluation.probabilities([network], faces.images, tta))
+        right = predicted.argmax(axis=1) == faces.labels
         scores = [metrics.percent([right[subset].mean(), *metrics.wilson(right[subset].sum(), subset.sum())])
                   for subset in subsets.values()]
         rows.append([*cells, *scores, f"{ms[str(BATCHES[-1])] * FORWARD_PASSES[tta]:.2f}"])
@@ -104,12 +106,17 @@ class Peer:
 
 @dataclasses.dataclass
 class PeerNetwork:
-    """What the project's functions use of a keras.Model."""
+    """What `evaluate.forward_times` uses of a keras.Model, and its probabilities."""
 
     predict_on_batch: Callable
     input_shape: tuple = (None, 48, 48, 1)
-    output_shape: tuple = (None, 7)
-    layers: tuple = ()  # none to look into
+
+    def probabilities(self, images):
+        """Class probabilities, float64 (n, 7), of faces, uint8 (n, 48, 48)."""
+        from utils.metrics import to_probabilities
+
+        parts = np.array_split(np.float32(images)[..., None], -(-len(images) // 256))
+        return to_probabilities(np.concatenate([self.predict_on_batch(part) for part in parts]))
 
 
 # ---- the packages: what each does with a face before its network ------------------------------------------
