@@ -34,10 +34,10 @@ def made(call, monkeypatch):
 
 
 def test_two_models_an_ensemble_and_duplicates(made, capsys):
-    known = made.folder / "train.csv"  # the header and the first face of each class
-    known.write_text("".join((made.folder / "faces.csv").read_text().splitlines(keepends=True)[:8]))
+    lines = (made.folder / "faces.csv").read_text().splitlines(keepends=True)
+    (made.folder / "train.csv").write_text("".join(lines[:8]))  # the header and the first face of each class
     table = made("evaluate", "--model", "models/right.h5", "models/swaps.h5", "--ensemble", "--tta", "flip",
-                 "--data", "faces.csv", "--without-duplicates-of", known)
+                 "--data", "faces.csv", "--without-duplicates-of", "train.csv")
     name = "right_swaps_accuracy_ensemble_faces_flip_without-duplicates"
     assert made.files() == [f"{name}.{kind}" for kind in ("csv", "json", "png")]
     assert table.attrs["figures"] == [str(made.folder / f"figures/{name}.png")]
@@ -51,7 +51,7 @@ def test_two_models_an_ensemble_and_duplicates(made, capsys):
     assert summary["tta"] == "flip" and summary["models"][0]["without_duplicates"]["rows"] == 21
     assert set(summary["models"][0]["ms_per_image"]) == {"1", "64"}
     out = capsys.readouterr().out
-    assert "28 faces" in out and "21 of them not in" in out and max(map(len, out.splitlines())) <= 100
+    assert "28 faces" in out and "21 of them not in" in out and max(map(len, out.splitlines())) <= 100, out
 
 
 def test_models_of_one_name_do_not_replace_each_others_figures(made):

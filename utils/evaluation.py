@@ -96,8 +96,8 @@ def validation_faces(model_path, training_data=None):
 
 def seen_in(faces, training):
     """Which faces occur byte for byte among the training faces (rows of Usage Training if any): bool (n,)."""
-    known = data.image_digests(data.training_part(training).images)
-    return np.isin(data.image_digests(faces.images), known)
+    known = data.image_bytes(data.training_part(training).images)
+    return np.isin(data.image_bytes(faces.images), known)
 
 
 # ---- predictions -------------------------------------------------------------------------------------------
