@@ -199,13 +199,9 @@ def conclude_matrix(recall, pairs):
     """The best and the worst class and the most frequent confusion; recall: {class: [value, low, high]}."""
     known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
     best, worst = (choose(known, key=lambda name: known[name][0]) for choose in (max, min))
-
-    def rate(name):
-        return "{name} ({} %, 95 % interval {} to {} %)".format(*map(whole_percent, known[name]), name=name)
-
-    classes = f"Recognised best is {rate(best)}, worst {rate(worst)}" if best != worst else (
-        rate(best).capitalize())
-    return f"{classes}. {pairs[0]['text'] if pairs else NO_PAIR}"
+    best, worst = ("{} ({} %, 95 % interval {} to {} %)".format(name, *map(whole_percent, known[name]))
+                   for name in (best, worst))
+    return f"Recognised best is {best}, worst {worst}. {pairs[0]['text'] if pairs else NO_PAIR}"
 
 
 def draw_comparison(probabilities, labels, comparison, source):
