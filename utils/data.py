@@ -166,8 +166,8 @@ def load_labels(path, ids):
     """
     import pandas as pd
 
-    converters = {"id": CONVERTERS["id"], "label": CONVERTERS["label"]}
-    table = pd.DataFrame(read_columns(path, converters, list(converters)))
+    converters = {name: CONVERTERS[name] for name in ("id", "label")}
+    table = pd.DataFrame(read_columns(path, converters, [*converters]))
     labels = table.drop_duplicates(["id", "label"])
     repeated = labels.id[labels.id.duplicated()]
     if len(repeated):
@@ -184,8 +184,8 @@ def with_votes(faces, path):
     class with the most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not
     count; faces without any other are left out, and a printed line counts them. Raises UserError.
     """
-    columns = ["usage", *VOTES]
-    table = read_columns(path, {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, NUMBER_OF_VOTES)}, columns)
+    converters = {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, NUMBER_OF_VOTES)}
+    table = read_columns(path, converters, [*converters])
     if faces.usage is None and len(faces) == np.sum(table["usage"] == "Training"):
         table = {name: array[table["usage"] == "Training"] for name, array in table.items()}
     if len(table["usage"]) != len(faces):
@@ -323,8 +323,8 @@ def convert_usage(fields):
 
 
 def whole_numbers(highest, problem):
-    """A converter of fields such as `7`, `007` or `7.0` to int64 (n,). It raises ValueError(problem), which is
-    about `{}`, for the first that is no whole number from 0 to `highest`."""
+    """A converter of fields such as `7`, `007` or `7.0` to int64 (n,). It raises ValueError(problem), where
+    `{}` stands for the field, for the first that is no whole number from 0 to `highest`."""
     @functools.lru_cache(4096)
     def number(text):
         match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text.strip())  # int() also takes 7_0 and other digits
