@@ -21,7 +21,7 @@ def main(argv=None):
     import pandas as pd
     import tensorflow as tf
 
-    from utils import machine
+    from training import machine
 
     rows = []
     for precision in ("bfloat16", "float32") if machine.has_native_bfloat16() else ("float32",):

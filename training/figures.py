@@ -5,7 +5,6 @@ from collections import Counter
 import pandas as pd
 from matplotlib.patches import FancyBboxPatch
 
-from utils import models
 from utils.figures import COLORS, WIDTH, add_conclusion, plt, save_figure
 
 LAYER_COLORS = {
@@ -20,14 +19,6 @@ TEXT_AT = {"layer": 0.07, "kind": 1.4, "output": -0.85, "parameters": -0.07}  # 
 LONGEST = {"layer": 18, "kind": 54}  # letters; a longer text is cut
 RISE = 0.02  # of the validation loss, from which a run counts as overfitted
 MOST_ROWS = 20  # of single layers; a deeper network has several layers in a row
-
-
-def training_figures(card):
-    """Draw figures/NAME_architecture.png and figures/NAME_curves.png of a finished run."""
-    name = card["name"]
-    draw_architecture(models.load(models.MODELS / f"{name}.h5"), models.FIGURES / f"{name}_architecture.png")
-    history = pd.read_csv(models.MODELS / f"{name}_history.csv")
-    draw_curves({name: history}, models.FIGURES / f"{name}_curves.png", card)
 
 
 # ---- curves ------------------------------------------------------------------------------------------------

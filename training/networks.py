@@ -5,8 +5,8 @@ in, rescaled inside; class probabilities (n, 7) out; the layer before the softma
 layer classes below exist for training only: `utils.structure.flat_copy` replaces them by the stock layers
 with the same weights.
 
-A network of your own is a function NAME_cnn here and a recipe in training/recipes.py; then --network NAME
-trains it.
+A network of your own is a function here, its name in CNNS at the end, and a recipe in training/recipes.py;
+then --network NAME trains it.
 """
 
 import math
@@ -275,3 +275,22 @@ class DropConnectDense(layers.Dense):
 
     def get_config(self):
         return super().get_config() | {"dropconnect": self.drop.rate}
+
+
+# ---- the networks by the name that --network gives them ----------------------------------------------------
+
+CNNS = {"report": report_cnn, "compact": compact_cnn, "large": large_cnn}
+
+
+def build_cnn(options):
+    """The CNN that `options` (training.recipes.TrainingOptions) ask for, with new weights."""
+    if options.network == "report":
+        return report_cnn(options.dropout, options.l2, options.dropconnect, options.extra_conv)
+    return CNNS[options.network](options.dropout)
+
+
+def build_dnn(options, parameters):
+    """The DNN that they ask for; the matched one has about as many `parameters` (int)."""
+    if options.network == "report":
+        return report_dnn(options.dropout, options.l2, options.dropconnect)
+    return matched_dnn(parameters, options.dropout, options.l2, options.dropconnect)
