@@ -60,7 +60,8 @@ def main(argv=None):
                for section, command in scripts.items()}
     confusion, saliency, filters = map(run_script, scripts.values())
     figures |= {"confusion": confusion["figures"], "saliency": saliency.attrs["figures"],
-                "filters": filters["summary"].attrs["figures"] if "summary" in filters else []}
+                "filters": [path for table in filters.values() if isinstance(table, pd.DataFrame)
+                            for path in table.attrs.get("figures", ())]}
     commands = {role: network["command"] for role, network in networks.items()} | {
         section: shlex.join(["python", *command]) for section, command in scripts.items()}
 
@@ -141,7 +142,7 @@ def find_networks(args, folder):
     runs = {}
     for role, (own, released, script) in NETWORKS.items():
         name = released if args.models == "released" else own
-        runs[role] = RunFiles(name, figures=folder)
+        runs[role] = RunFiles.of(name, folder)
         if runs[role].model.exists() and runs[role].card.exists():
             continue
         if args.models == "released":

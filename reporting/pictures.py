@@ -16,7 +16,7 @@ from reporting.text import label
 from training.figures import plot_curves
 from utils import metrics, models, structure
 from utils.data import CLASSES
-from utils.evaluation import surest_answers
+from utils.evaluation import surest_predictions
 from utils.figures import COLORS, plt
 
 OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
@@ -126,8 +126,8 @@ def filter_pictures(model, tables, faces):
 
     model: keras.Model without nested models; tables: what filter_vis.py returned; faces: the training faces.
     """
-    _, nodes = receptive_field.trace(model)
     layers = tables["summary"]["layer"] if "summary" in tables else ()
+    fields = receptive_field.fields(model)
     image, pictures = models.prepare(faces.images[[HOMEWORK_IMAGE]], model), {}
     for layer in layers:
         part = keras.Model(model.inputs[0], model.get_layer(layer).output)
@@ -137,7 +137,7 @@ def filter_pictures(model, tables, faces):
         patches = {name: [] for name in table["filter"]}
         for row in tables[f"patches_{layer}"].itertuples():
             face = models.prepare(faces.images[[row.index]], model)[0, ..., 0]
-            patch = receptive_field.patch(face, nodes[layer].field, (row.y, row.x))
+            patch = receptive_field.patch(face, fields[layer], (row.y, row.x))
             patches[row.filter].append(patch_png(patch))
         pictures[layer] = [
             {"filter": int(row.filter), "times": f"{row.times_data:.1f}", "eta": f"{row.eta_squared:.2f}",
@@ -161,7 +161,7 @@ def confusion_cells(probabilities, faces):
     """
     counts = metrics.confusion(faces.labels, probabilities.argmax(axis=1)).tolist()
     cells = {}
-    for (true, predicted), surest in surest_answers(probabilities, faces).groupby(["true", "predicted"]):
+    for (true, predicted), surest in surest_predictions(probabilities, faces).groupby(["true", "predicted"]):
         shown = surest.head(FACES_IN_A_CELL)
         cells[f"{true}-{predicted}"] = {
             "count": counts[true][predicted], "strip": to_png(np.hstack(faces.images[shown["row"]])),

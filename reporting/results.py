@@ -140,7 +140,7 @@ def filter_results(tables, faces):
 def gradient_maps(logits, images):
     """Faces as the network sees them (n, h, w), the classes it predicts (n,) and saliency maps (n, h, w)."""
     grey = models.prepare(images, logits)[..., 0]
-    codes = faithfulness.probabilities(logits, grey).argmax(1)
+    codes = models.predict(logits, grey).argmax(1)
     maps = attribution.attribute(logits, grey, codes, "gradient")
     return grey, codes, attribution.strength(maps, "gradient")
 
