@@ -268,6 +268,17 @@ def test_a_damaged_history_is_one_line(released, text):
         results.read_network(released[0])
 
 
+# ---- the page ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_escapes_what_comes_from_outside_and_names_every_section(tmp_path, language):
+    html = report_example.html(tmp_path, language)
+    assert "<a&b>" not in html and "&lt;a&amp;b&gt;" in html and "A &lt;figure&gt; &amp; its label" in html
+    for text in (*WORDS["verdicts"].values(), ORIGINAL["claims"]["l2"], WORDS["labels"]["sweep"]):
+        assert text[language] in html
+
+
 # ---- the script --------------------------------------------------------------------------------------------
 
 
@@ -311,7 +322,7 @@ def test_the_whole_page_says_what_was_measured_and_has_every_figure(call, monkey
     faces = data.load_faces("sample").take(slice(0, 140))
     write_csv(call.folder / "faces.csv", faces.images, label=faces.labels)
     monkeypatch.setattr(report, "run_script", lambda command: scripts.run_script(
-        command + ["--steps", "8"] * (command[0] == "filter_vis.py")))
+        command + ["--steps", "2"] * (command[0] == "filter_vis.py")))
     contents = call("report", "--models", "released", "--data", "faces.csv", "--limit", "60",
                     "--out-folder", "pages")
     pages, measured = call.folder / "pages", contents["results"]
