@@ -39,9 +39,7 @@ def fields(text):
 
 def check_sentence(found, values):
     """Each field of a sentence is filled with the result that it names."""
-    words = [WORDS["sentences"][found["key"]], WORDS["original"].get(found["key"].removesuffix("_same"), {})]
-    named = [name for word in words for name, _ in fields(word.get("en", ""))]
-    assert len(found["values"]) == len(set(named)) and "{" not in found["text"] + found["original"]
+    assert "{" not in found["text"] + found["original"]
     for path, value in found["values"].items():
         assert at(values, path) == value, path
 
