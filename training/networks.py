@@ -93,14 +93,10 @@ def report_dnn(dropout=None, l2=0.0, dropconnect=0.0):
 
 def matched_width(parameters):
     """Width of a plain DNN (48*48 -> two equal layers -> 7) of about `parameters` parameters."""
-    inputs, outputs = SIZE * SIZE, len(CLASSES)
-    b, c = inputs + outputs + 2, outputs - parameters
-    exact = (-b + math.sqrt(b * b - 4 * c)) / 2
-
     def count(width):
-        return inputs * width + width * width + 2 * width + outputs * (width + 1)
+        return SIZE * SIZE * width + width * width + 2 * width + len(CLASSES) * (width + 1)
 
-    return min((math.floor(exact), math.ceil(exact)), key=lambda width: abs(count(width) - parameters))
+    return min(range(1, math.isqrt(parameters) + 2), key=lambda width: abs(count(width) - parameters))
 
 
 def matched_dnn(parameters, dropout=None, l2=0.0, dropconnect=0.0):

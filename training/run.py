@@ -83,13 +83,13 @@ class Run:
     evaluation: callbacks.EvaluateAverages
     started: float = dataclasses.field(default_factory=time.monotonic)
 
-    def fit(self, extra_callbacks=(), epochs_done=0):
+    def fit(self, extra_callbacks=(), epochs_done=0, verbose=0):
         """Keras' own fit(), from the epoch after `epochs_done`; what happens after each is a callback."""
         self.model.fit(self.batches.for_fit(), epochs=self.options.epochs, initial_epoch=epochs_done,
-                       verbose=0, shuffle=False, callbacks=[self.evaluation, *extra_callbacks])
+                       verbose=verbose, shuffle=False, callbacks=[self.evaluation, *extra_callbacks])
 
     def fit_with_checkpoints(self):
-        """The same with progress lines and a checkpoint after each epoch, from which --resume goes on."""
+        """The same with Keras' progress lines and a checkpoint after each epoch, for --resume."""
         checkpoint = callbacks.Checkpoint(
             self.files.checkpoint, self.evaluation,
             callbacks.run_key(self.options, self.policy, self.faces, self.validation))
@@ -102,9 +102,7 @@ class Run:
               f"{resuming}")
         try:
             if done < self.options.epochs:
-                with cli.progress_bar() as bar:
-                    progress = callbacks.ProgressLines(bar, self.evaluation, len(self.batches))
-                    self.fit([progress, checkpoint], done)
+                self.fit([checkpoint], done, verbose=1 if sys.stdout.isatty() else 2)
         except KeyboardInterrupt as stop:
             stop.add_note(checkpoint.how_to_continue)
             raise
