@@ -7,20 +7,22 @@
     python saliency.py --mean-maps --method grad-cam    where it looks for each class, when right and wrong
 
 Methods: gradient, gradient-x-input, smoothgrad, squaregrad, vargrad, integrated-gradients, guided-backprop,
-grad-cam, grad-cam++, layer-cam, hires-cam and, slow because they ask the network hundreds of times an image,
-score-cam, occlusion, rise. The masked face keeps the pixels with the largest values of its map (--keep) that
+grad-cam, grad-cam++, layer-cam, hires-cam and, slow because they ask the network hundreds of times per image,
+score-cam, occlusion, rise. The masked face keeps the pixels with the largest values of its map (--area) that
 are above zero; the others become the face's mean grey (--fill).
 
 Writes figures/MODEL_saliency_METHOD_DATA_index-N.png, other settings in the name, and a CSV with the numbers
-beside each. --images finds the faces as predict.py does and makes one figure a photo: the photo with its
+beside each. --images finds the faces as predict.py does and makes one figure per photo: the photo with its
 faces in squares, and each face with the detector's score, its prediction and its maps. Any Keras classifier
 with one image input will do. A sheet takes seconds, --evaluate minutes.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from utils import cli, data, files, models
 from utils.cli import UserError
@@ -28,32 +30,30 @@ from utils.cli import UserError
 PHOTO_FACES = 8  # of a photo
 PHOTO_SIDE = 1200  # pixels of the photo in the figure
 PHOTO_HEIGHT = 2.6  # inches of the photo above its faces
-FACES_RANDOMISED = 24  # the cascade makes every map again after every stage
+FACES_RANDOMIZED = 24  # the cascade makes every map again after every stage
 CLEARLY = 0.05  # of probability, by which a masked face beats those of the controls
 FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
 CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
-BARE = {"xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False}  # until drawn on
+HIDDEN = {"xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1, "visible": False}  # until drawn on
 
 
 def main(argv=None):
     """Returns the (first) table that is written, a DataFrame; its attrs["figures"] are the figures' paths."""
-    args = parse_args(argv)
+    args, changed = parse_args(argv)
     cli.start_keras()
     from utils.figures import write_results
 
-    model = load_model(args)
-    if "guided-backprop" in args.method:
-        print("Warning: guided-backprop shows the edges of the face whatever the network has learnt\n"
-              "(Adebayo et al. 2018): --evaluate tells whether it does so here")
+    study = load_study(args, changed)
     mode = evaluate_methods if args.evaluate else average_maps if args.mean_maps else explain_faces
-    results = mode(args, model)
+    results = mode(study)
     table = write_results(results)
-    print("Wrote " + ", ".join(map(files.relative_path, results)))
+    cli.print_written(results)
     return table
 
 
 def parse_args(argv):
+    """The options, and those of their values that are not at the default, for file names."""
     parser = cli.Parser(__doc__)
     option = parser.add_argument
     option("--model", type=Path, help=".h5 or .keras (default: models/cnn.h5, else the released one)")
@@ -66,7 +66,7 @@ def parse_args(argv):
     which.add_argument("--per-class", type=cli.number(int, 1, 10), metavar="N",
                        help="the first N images of each class")
     which.add_argument("--images", type=Path, nargs="+", metavar="PHOTO",
-                       help="photos, or folders of photos, with people: a figure each")
+                       help="photos, or folders of photos, with people: one figure each")
     which.add_argument("--evaluate", type=cli.number(int, 2), nargs="?", const=100, metavar="N",
                        help="test the methods on N validation images (100 if not given)")
     which.add_argument("--mean-maps", action="store_true",
@@ -76,7 +76,7 @@ def parse_args(argv):
            help="of those above, or all (default: gradient; with --evaluate all but the slow ones)")
     option("--target", default="predicted", metavar="predicted|true|contrastive|CLASS",
            help="whose logit is explained; contrastive: the largest minus the runner-up")
-    option("--keep", type=cli.number(float, 0, 100, open_low=True), default=20.0, metavar="PERCENT",
+    option("--area", type=cli.number(float, 0, 100, open_low=True), default=20.0, metavar="PERCENT",
            help="share of the area that the masked face keeps")
     option("--fill", choices=("mean", "black", "blurred"), default="mean",
            help="what replaces the rest; --evaluate always takes the mean for it, and blurred faces for "
@@ -87,180 +87,194 @@ def parse_args(argv):
     option("--samples", type=cli.number(int, 1), default=32,
            help="noisy copies for smoothgrad, squaregrad and vargrad")
     option("--seed", type=cli.number(int, 0), default=0, help="seed of noise, masks, controls and intervals")
+    cli.add_out_folder(parser)
     args = parser.parse_args(argv)
-    args.settings = parser.changed(args, "target", "keep", "fill", "layer", "baseline", "samples", "seed")
-    args.options = {option: getattr(args, option) for option in ("seed", "samples", "baseline", "layer")}
     if not args.images and (args.cropped or args.max_faces):
         raise UserError("--cropped and --max-faces belong to --images")
-    if args.images and (args.data or args.classes):
-        raise UserError("--images takes its faces from photos; leave out --data and --classes")
+    if args.images and args.data:
+        raise UserError("--images takes its faces from photos; leave out --data")
     if (args.labels or args.usage or args.training_data) and not (args.evaluate or args.mean_maps):
         raise UserError("--labels, --usage and --training-data belong to --evaluate and --mean-maps")
-    return args
+    return args, parser.changed(args, "target", "area", "fill", "layer", "baseline", "samples", "seed")
 
 
 # ---- the network and the faces -----------------------------------------------------------------------------
 
 
-def load_model(args):
-    """The model of logits; args.model becomes its path, args.method the methods to use.
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A network and how it is explained.
 
-    Methods that do not suit the network are left out, unless the user named them: UserError.
+    args, changed: as `parse_args` returns them; path: of the model; model: keras.Model of logits; methods:
+    names in `attribution.METHODS`.
     """
-    from explain import attribution
+
+    args: object
+    changed: str
+    path: Path
+    model: object
+    methods: list
+
+    @property
+    def name(self):
+        """Of the model, in titles and file names."""
+        return files.model_name(self.path)
+
+    @property
+    def method_name(self):
+        """The methods as they were asked for, in file names."""
+        return "_".join(self.args.method or ["fast" if self.args.evaluate else "gradient"])
+
+    @property
+    def options(self):
+        """Of the methods; see `attribution.attribute_all`."""
+        return {option: getattr(self.args, option) for option in ("seed", "samples", "baseline", "layer")}
+
+    @property
+    def target(self):
+        """Whose logit the maps explain, in words."""
+        return {"predicted": "predicted class", "true": "true class",
+                "contrastive": "predicted class minus runner-up"}.get(
+                    self.args.target, f"class {self.args.target}")
+
+    def outputs(self, what, *endings):
+        """FOLDER/MODEL_saliency_WHAT, settings, ending: a list of Path. Raises UserError where one may not be
+        overwritten."""
+        name = files.name_part(self.name, "saliency", what) + files.name_part(self.changed)
+        paths = [self.args.out_folder / f"{name}{ending}" for ending in endings]
+        files.check_outputs(paths)
+        return paths
+
+
+def load_study(args, changed):
+    """The network and the methods that the options name. Raises UserError for a target, a layer or a method
+    that does not exist."""
+    from explain import attribution, receptive_field
     from utils import structure
 
-    default = [method for method in attribution.METHODS if method not in attribution.SLOW]
-    methods = list(dict.fromkeys(args.method or (default if args.evaluate else ["gradient"])))
-    args.method_name = "_".join(args.method or ["fast" if args.evaluate else "gradient"])
-    if unknown := [method for method in methods if method not in (*attribution.METHODS, "all")]:
-        raise UserError(f"--method: invalid choice: {unknown[0]!r} (choose from "
-                        f"{', '.join(attribution.METHODS)}, all)")
-    are_named = args.method and "all" not in methods
-    methods = list(attribution.METHODS) if "all" in methods else methods
-    if args.mean_maps and len(methods) > 1:
-        raise UserError("--mean-maps draws one method; name one with --method")
-    args.model = args.model or models.default_model()
-    model = structure.logits_model(models.load(args.model))
+    path = args.model or models.default_model()
+    model = structure.logits_model(models.load(path))
     targets = ["predicted", "true", "contrastive", *models.class_names(model)]
     if args.target not in targets:
         raise UserError(f"--target {args.target!r} is none of {', '.join(targets)}")
-    attribution.traced(model)  # refuses layers without a gradient
+    receptive_field.fields(model)  # refuses layers without a gradient
     if args.layer:
         attribution.cam_layer(model, args.layer)
-    args.method = []
+    methods = choose_methods(model, args)
+    if "guided-backprop" in methods:
+        print("Warning: guided-backprop shows the edges of the face whatever the network has learnt\n"
+              "(Adebayo et al. 2018): --evaluate tells whether it does so here")
+    return Study(args, changed, path, model, methods)
+
+
+def choose_methods(model, args):
+    """The methods to use: those that are named or else the default ones, without those that do not suit the
+    network. Raises UserError for one that does not exist, or is named and does not suit."""
+    from explain import attribution
+
+    if unknown := set(args.method or []) - {*attribution.METHODS, "all"}:
+        raise UserError(f"--method: invalid choice: {unknown.pop()!r} (choose from "
+                        f"{', '.join(attribution.METHODS)}, all)")
+    is_named = bool(args.method) and "all" not in args.method
+    methods = list(attribution.METHODS)
+    if not args.method:
+        methods = [name for name in methods if name not in attribution.SLOW] if args.evaluate else methods[:1]
+    elif is_named:
+        methods = list(dict.fromkeys(args.method))
+    if args.mean_maps and len(methods) > 1:
+        raise UserError("--mean-maps draws one method; name one with --method")
+    left_out = []
     for method in methods:
         try:
             attribution.check(model, method)
-            args.method.append(method)
         except UserError:
-            if are_named:
+            if is_named:
                 raise
-    if left_out := [method for method in methods if method not in args.method]:
-        print(f"Left out, as {args.model} has no convolution or no ReLU: {', '.join(left_out)}")
-    return model
+            left_out.append(method)
+    if left_out:
+        print(f"Left out, as the model has no convolution or no ReLU: {', '.join(left_out)}")
+    return [method for method in methods if method not in left_out]
 
 
-def chosen_faces(args, model):
-    """The faces that --index or --per-class name: Faces; a DataFrame, a row a face, with the caption `image`;
-    the figures to write, {path: rows of its faces}; and the path of the CSV."""
-    import pandas as pd
+def chosen_faces(study):
+    """The faces that --index or --per-class name: Faces; a DataFrame, one row per face, with the caption
+    `image`; the figures to write, {path: rows of its faces}; and the path of the CSV."""
+    from explain import subjects
 
-    from explain import faithfulness
-
-    faces, rows = faithfulness.training_faces(model, args.data, args.index, args.classes)
+    per_class, methods = study.args.per_class, len(study.methods)
+    faces, rows = subjects.training_faces(study.model, study.args.data, study.args.index)
     which = "index-" + "-".join(map(str, rows))
-    if args.per_class:
+    if per_class:
         if faces.labels is None:
             raise UserError(f"{faces.source} has no labels for --per-class; choose images with --index")
-        rows = np.concatenate([np.flatnonzero(faces.labels == code)[:args.per_class]
+        rows = np.concatenate([np.flatnonzero(faces.labels == code)[:per_class]
                                for code in range(len(data.CLASSES))])
-        which = f"per-class-{args.per_class}"
+        which = f"per-class-{per_class}"
     # A page of A4 holds six lines: of two faces by one method, or of a face and the maps of four methods
-    faces_on_a_page = 12 if len(args.method) == 1 else max(1, 6 // -(-(1 + len(args.method)) // 5))
+    faces_on_a_page = 12 if methods == 1 else max(1, 6 // -(-(1 + methods) // 5))
     pages = np.array_split(np.arange(len(rows)), -(-len(rows) // faces_on_a_page))
     endings = [f"_page-{number}.png" for number in range(1, len(pages) + 1)] if len(pages) > 1 else [".png"]
-    *figures, csv_path = output_paths(args, f"{args.method_name}_{faces.name}_{which}",
-                                      dict.fromkeys(endings, "") | {".csv": "image"})
-    about = pd.DataFrame({"image": [f"index {row}" for row in rows]})
-    return faces.take(rows), about, dict(zip(figures, pages)), csv_path
+    *figures, csv_path = study.outputs(f"{study.method_name}_{faces.name}_{which}", *endings, ".csv")
+    captions = pd.DataFrame({"image": [f"index {row}" for row in rows]})
+    return faces.take(rows), captions, dict(zip(figures, pages)), csv_path
 
 
-def photo_faces(args, _):
-    """The same of --images, a figure a photo; the DataFrame has also the photo's path and what
-    `photos.load_faces` tells of each face."""
-    from utils import photos
+def photo_faces(study):
+    """The same of --images, one figure per photo; the DataFrame has also the photo's path and what
+    `photos.faces.load_faces` tells of each face."""
+    from photos import faces as photos
 
-    found = photos.find_photos(args.images)
-    csv_path, = output_paths(args, f"{args.method_name}_photos", {".csv": "image"})
+    args, found = study.args, photos.find_photos(study.args.images)
+    csv_path, = study.outputs(f"{study.method_name}_photos", ".csv")
     figures = photos.figure_paths(found, csv_path.stem)
+    figures = {photo: args.out_folder / path.name for photo, path in figures.items()}
     files.check_outputs(figures.values())
-    about, images = photos.load_faces(found, args.cropped, args.max_faces or PHOTO_FACES)
-    about = about.rename(columns={"image": "photo"})
-    about.insert(0, "image", about["photo"].map(os.path.basename) + ", face " + about["face"].astype(str))
-    sheets = {figures[photo]: rows.index for photo, rows in about.groupby("photo", sort=False)}
-    return data.Faces(images, source="--images"), about, sheets, csv_path
+    table, images = photos.load_faces(found, args.cropped, args.max_faces or PHOTO_FACES)
+    table = table.rename(columns={"image": "photo"})
+    table.insert(0, "image", table["photo"].map(os.path.basename) + ", face " + table["face"].astype(str))
+    sheets = {figures[photo]: rows.index for photo, rows in table.groupby("photo", sort=False)}
+    return data.Faces(images, source="--images"), table, sheets, csv_path
 
 
-def validation_faces(args):
-    """The labelled faces to measure on, in random order."""
+def validation_faces(args, path):
+    """The labelled faces to measure the model at `path` on, in random order."""
     from utils import evaluation
 
-    faces = evaluation.faces_to_evaluate([args.model], args.data, args.labels, args.usage,
-                                         args.training_data, args.classes)
+    faces = evaluation.faces_to_evaluate([path], args.data, args.labels, args.usage, args.training_data)
     return faces.take(np.random.default_rng([args.seed, 4]).permutation(len(faces)))
 
 
-def make_maps(args, model, faces, controls=()):
-    """Faces as the network sees them, what it answers, and maps of what of that is explained.
-
-    Returns grey float32 (n, h, w), 0-255; targets as `attribution.attribute` takes them; codes int (n,) of
-    the classes whose probability is measured; a DataFrame: true ("" if not labelled), predicted, target, and
-    p_predicted and p_whole, the probabilities of the last two; and {method or control: how much each pixel
-    matters (n, h, w)}.
-    """
-    import pandas as pd
-    from scipy.special import softmax
-
+def make_maps(study, subjects, controls=()):
+    """How much each pixel of `explain.subjects.Subjects` matters: {method or control: float32 (n, h, w)}."""
     from explain import attribution
 
-    classes, labels = np.array(models.class_names(model)), faces.labels
-    if labels is not None and labels.max() >= len(classes):
-        labels = None
-    if labels is None and (args.target == "true" or args.mean_maps):
-        have = "no labels" if faces.labels is None else f"{faces.labels.max() + 1} classes"
-        raise UserError(f"{faces.source} has {have} and {args.model} tells {len(classes)} apart; "
-                        "--target true and --mean-maps need labels of the model's classes")
-    grey = models.prepare(faces.images, model)[..., 0]
-    logits = models.predict(model, grey)
-    p, predicted = softmax(logits.astype(float), axis=1), logits.argmax(1)
-    codes = targets = predicted
-    if args.target == "true":
-        codes = targets = labels
-    elif args.target == "contrastive":
-        targets = attribution.contrastive(logits)
-    elif args.target != "predicted":
-        codes = targets = np.full(len(grey), list(classes).index(args.target))
-    about = pd.DataFrame({"true": "" if labels is None else classes[labels], "predicted": classes[predicted],
-                          "target": classes[codes], "p_predicted": p.max(1),
-                          "p_whole": p[np.arange(len(p)), codes]})
-    about.target += " - runner-up" * (args.target == "contrastive")
-    maps = attribution.attribute_all(model, grey, targets, [*args.method, *controls], **args.options)
-    values = {method: attribution.strength(each, method) for method, each in maps.items()}
-    return grey, targets, codes, about, values
-
-
-def output_paths(args, what, endings):
-    """figures/MODEL_saliency_WHAT, settings, ending. Raises UserError where one may not be overwritten.
-
-    endings: {ending: first column of a CSV, else ""}
-    """
-    name = files.name_part(args.model.stem, "saliency", what) + files.name_part(args.settings)
-    outputs = {models.FIGURES / f"{name}{ending}": first for ending, first in endings.items()}
-    files.check_outputs(outputs)
-    return list(outputs)
+    maps = attribution.attribute_all(study.model, subjects.grey, subjects.targets,
+                                     [*study.methods, *controls], **study.options)
+    return {method: attribution.strength(each, method) for method, each in maps.items()}
 
 
 # ---- maps of single faces ----------------------------------------------------------------------------------
 
 
-def explain_faces(args, model):
+def explain_faces(study):
     """Maps of the chosen faces, and how much of the probability the most salient area keeps: {path: figure or
     DataFrame}."""
-    import pandas as pd
+    from explain import attribution, faithfulness
+    from explain.subjects import choose_targets
 
-    from explain import attribution
-
-    faces, about, sheets, csv_path = (photo_faces if args.images else chosen_faces)(args, model)
-    grey, targets, codes, answers, values = make_maps(args, model, faces, ["random", "edges"])
+    args = study.args
+    faces, captions, sheets, csv_path = photo_faces(study) if args.images else chosen_faces(study)
+    subjects = choose_targets(study.model, faces, args.target)
+    values = make_maps(study, subjects, ["random", "edges"])
     masked, tables = {}, []
-    for method in args.method:  # the pixels that a map ranks first stay as they are, the rest is filled
-        masked[method], kept = keep_most_salient(args, model, grey, codes, values, method)
-        tables.append(about.join(answers).assign(method=method, **kept, map_max=values[method].max((1, 2)),
-                                                 blank=attribution.is_blank(values[method])))
+    for method in study.methods:
+        masked[method], kept = keep_most_salient(study, subjects, values, method)
+        tables.append(captions.join(subjects.table).assign(
+            method=method, **kept, sparseness=faithfulness.sparseness(values[method]),
+            map_max=values[method].max((1, 2)), blank=attribution.is_blank(values[method])))
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
 
-    print(f"p: probability of the target, of the whole face and with the top {args.keep:g} % of the map kept "
+    print(f"p: probability of the target, of the whole face and with the top {args.area:g} % of the map kept "
           f"where it is above\nzero, the rest {args.fill}; random, edges: with as much area of these kept")
     numbers = {"p_whole": "p whole", "p_kept": "kept", "p_kept_random": "random", "p_kept_edges": "edges",
                "area_kept": "area"}
@@ -268,42 +282,47 @@ def explain_faces(args, model):
     text[list(numbers.values())] = table[list(numbers)].map("{:.3f}".format)
     text[""] = table.blank.map({True: "blank", False: ""})
     cli.print_table(text)
-    if "integrated-gradients" in args.method:
-        missed = attribution.completeness_error(model, grey, targets, values["integrated-gradients"],
-                                                args.baseline)
+    if "integrated-gradients" in study.methods:
+        missed = attribution.completeness_error(study.model, subjects.grey, subjects.targets,
+                                                values["integrated-gradients"], args.baseline)
         print(f"Integrated gradients, {args.baseline} baseline: sums miss the difference of the logits by "
               f"{missed.mean():.3g} on average, {missed.max():.3g} at most")
-    drawn = {path: draw_sheet(args, grey, values, masked, table.loc[rows]) for path, rows in sheets.items()}
+    drawn = {path: draw_sheet(study, subjects.grey, values, masked, table.loc[rows])
+             for path, rows in sheets.items()}
     return {**drawn, csv_path: table}
 
 
-def keep_most_salient(args, model, grey, codes, values, method):
-    """Faces (n, h, w) with nothing but what a map marks, and columns of the table about them: of the map, and
-    of as much area of the controls."""
+def keep_most_salient(study, subjects, values, method):
+    """Faces (n, h, w) with nothing but what a map ranks first, the rest filled; and columns of the table: the
+    area kept and what probability it keeps, and as much area of the controls."""
     from explain import faithfulness
 
-    share, kept = args.keep / 100, {}
-    for name, column in ((method, "p_kept"), ("random", "p_kept_random"), ("edges", "p_kept_edges")):
-        keep = faithfulness.most_salient(values[name], share, args.seed)
-        faces = faithfulness.masked(grey, keep, args.fill)
-        p = faithfulness.probabilities(model, faces)[np.arange(len(grey)), codes]
-        kept[column] = p.astype(float)
-        if name == method:
-            masked, share = faces, keep.mean((1, 2))
-    return masked, {"area_kept": share, "sparseness": faithfulness.sparseness(values[method]), **kept}
+    def keep(name, share):
+        pixels = faithfulness.most_salient(values[name], share, study.args.seed)
+        faces = faithfulness.masked(subjects.grey, pixels, study.args.fill)
+        p = faithfulness.probabilities(study.model, faces)[np.arange(len(faces)), subjects.codes]
+        return faces, p.astype(float), pixels.mean((1, 2))
+
+    faces, p, area = keep(method, study.args.area / 100)
+    return faces, {"area_kept": area, "p_kept": p, "p_kept_random": keep("random", area)[1],
+                   "p_kept_edges": keep("edges", area)[1]}
 
 
-def draw_sheet(args, grey, values, masked, table):
-    """A block of panels for each face: the face, its map by each method and, of a single method, the masked
-    face; above them the photo that the faces come from, if any."""
+def draw_sheet(study, grey, values, masked, table):
+    """Panels of each face: the face, its map by each method and, of a single method, the masked face; above
+    them the photo that the faces come from, if any.
+
+        one method, more than three faces         several methods
+        face map masked | face map masked         face map map map map
+        face map masked | face map masked         map  map map
+    """
     from explain.attribution import METHODS
-    from utils import photos
+    from photos import faces as photos
     from utils.figures import WIDTH, add_conclusion, draw_boxes, plt
 
-    n, methods, photo = table.index.nunique(), len(args.method), table.get("photo")
-    columns = 3 if methods == 1 else min(1 + methods, 5)
-    lines, across = -(-(1 + methods) // columns), 2 if methods == 1 and n > 3 else 1  # of a block; blocks
-    down = -(-n // across)
+    n, methods, photo = table.index.nunique(), len(study.methods), table.get("photo")
+    columns, across = (3, 2 if n > 3 else 1) if methods == 1 else (min(1 + methods, 5), 1)  # of a face; faces
+    lines, down = -(-(1 + methods) // columns), -(-n // across)
     height = (WIDTH / columns / across + (0.6 if methods == 1 else 0.3)) * lines * down + 0.6
     figure = panels = plt.figure(figsize=(WIDTH, height + PHOTO_HEIGHT * (photo is not None)),
                                  layout="constrained")
@@ -311,8 +330,8 @@ def draw_sheet(args, grey, values, masked, table):
         above, panels = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
         picture, scale = photos.shrink(photos.read_photo(photo.iloc[0]), PHOTO_SIDE)
         draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
-    axes = panels.subplots(lines * down, (columns + 1) * across - 1, squeeze=False, subplot_kw=BARE,
-                           width_ratios=([*columns * [1], 0.12] * across)[:-1])  # a gap between blocks
+    axes = panels.subplots(lines * down, (columns + 1) * across - 1, squeeze=False, subplot_kw=HIDDEN,
+                           width_ratios=([*columns * [1], 0.12] * across)[:-1])  # a gap between two faces
     for position, (i, rows) in enumerate(table.groupby(level=0)):
         top, left = lines * (position % down), (columns + 1) * (position // down)
         original, *others = axes[top:top + lines, left:left + columns].flat
@@ -321,11 +340,7 @@ def draw_sheet(args, grey, values, masked, table):
             ax.set_title(row.method, fontsize=7.5)
         draw_face(original, grey[i])
         original.set_title(row.image if photo is None else f"face {row.face}", fontsize=7.5)
-        text = [f"predicted:\n{row.predicted} {row.p_predicted:.2f}"]
-        text += [f"true: {row.true}"] if row.true else []
-        if photo is not None and not np.isnan(row.score):
-            text += [f"score {row.score:.2f}" + f", tilt {row.tilt:.0f}°" * bool(row.tilt)]
-        original.set_xlabel("\n".join(text), fontsize=7)
+        original.set_xlabel(face_text(row), fontsize=7)
         others[0].set_xlabel(f"for\n{row.target}", fontsize=7)
         if methods == 1:
             draw_face(others[1], masked[row.method][i])
@@ -338,17 +353,21 @@ def draw_sheet(args, grey, values, masked, table):
     else:
         panels.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
                         shrink=0.6, aspect=40, label="relative to each map's 99.5th percentile")
-    method = args.method[0] if methods == 1 else f"{methods} methods"
+    method = study.methods[0] if methods == 1 else f"{methods} methods"
     of_photo = "" if photo is None else f": {os.path.basename(photo.iloc[0])}"
-    figure.suptitle(f"Saliency of {args.model.stem}{of_photo}\n{method}, {target_text(args)}", fontsize=10)
+    figure.suptitle(f"Saliency of {study.name}{of_photo}\n{method}, {study.target}", fontsize=10)
     add_conclusion(figure, conclusion_of_sheet(table))
     return figure
 
 
-def target_text(args):
-    """Whose logit the maps explain, in words."""
-    return {"predicted": "predicted class", "true": "true class",
-            "contrastive": "predicted class minus runner-up"}.get(args.target, f"class {args.target}")
+def face_text(row):
+    """What is known of a face, a row of the table: its prediction, its label, the detector's score."""
+    lines = [f"predicted:\n{row.predicted} {row.p_predicted:.2f}"]
+    if row.true:
+        lines.append(f"true: {row.true}")
+    if not np.isnan(getattr(row, "score", np.nan)):
+        lines.append(f"score {row.score:.2f}" + f", tilt {row.tilt:.0f}°" * bool(row.tilt))
+    return "\n".join(lines)
 
 
 def draw_face(ax, face):
@@ -392,50 +411,53 @@ def conclusion_of_sheet(table):
 # ---- evidence ----------------------------------------------------------------------------------------------
 
 
-def evaluate_methods(args, model):
+def evaluate_methods(study):
     """Test the methods: two figures and, first, a table with intervals and verdicts; likewise by path."""
     from explain import attribution, faithfulness
+    from explain.subjects import choose_targets
 
-    faces, few = validation_faces(args).take(slice(args.evaluate)), slice(FACES_RANDOMISED)
-    paths = output_paths(args, f"evaluation_{args.method_name}_{faces.name}_{args.evaluate}", {
-        ".png": "", ".csv": "method", "_curves.csv": "method",
-        "_randomisation.png": "", "_randomisation.csv": "method"})
+    args, few = study.args, slice(FACES_RANDOMIZED)
+    faces = validation_faces(args, study.path).take(slice(args.evaluate))
+    paths = study.outputs(f"evaluation_{study.method_name}_{faces.name}_{args.evaluate}", ".png", ".csv",
+                          "_curves.csv", "_randomisation.png", "_randomisation.csv")
     if len(faces) < 2:
         raise UserError(f"{faces.source} has {len(faces)} faces; expected at least 2")
-    grey, targets, codes, _, values = make_maps(args, model, faces, attribution.CONTROLS)
-    scores, curves = faithfulness.evaluate(model, grey, codes, values, args.keep / 100, args.seed)
-    cascade = faithfulness.cascade(model, grey[few], targets[few], args.method, **args.options)
+    subjects = choose_targets(study.model, faces, args.target)
+    values, grey = make_maps(study, subjects, attribution.CONTROLS), subjects.grey
+    scores, curves = faithfulness.evaluate(study.model, grey, subjects.codes, values, args.area / 100,
+                                           args.seed)
+    cascade = faithfulness.cascade(study.model, grey[few], subjects.targets[few], study.methods,
+                                   **study.options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
     print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
           "The area under the deletion curve should be low, under the insertion curve high; net is the\n"
           f"second minus the first, above that of {control}, the best control. Correlation and SSIM: of\n"
           f"maps before and after randomisation, mean over the first {len(grey[few])} faces and the upper\n"
-          f"half of {cascade.redrawn_down_to.nunique()} stages; a method fails when both are above "
+          f"half of {cascade.randomized_down_to.nunique()} stages; a method fails when both are above "
           f"{faithfulness.FAILS:g}.\n"
-          f"What the top {args.keep:g} % of the area keep of the probability is in the CSV.")
+          f"What the top {args.area:g} % of the area keep of the probability is in the CSV.")
     print_evidence(table, control)
     fails = set(table.method[table.verdict.str.contains("fails")])
-    evidence = draw_evidence(args, table, curves, control, fails, len(grey))
-    randomisation = draw_cascade(args, cascade, fails, len(grey[few]))
+    evidence = draw_evidence(study.name, table, curves, control, fails, len(grey))
+    randomisation = draw_cascade(study.name, cascade, fails, len(grey[few]))
     return dict(zip(paths, (evidence, table, curves, randomisation, cascade)))
 
 
 def print_evidence(table, control):
     """The table in at most 100 columns."""
-    text = table[["method"]].copy()
-    for name, key in (("delete", "deletion_area"), ("insert", "insertion_area")):
-        text[name] = table[key].map("{:.3f}".format)
     net = f"net_above_{control}"
-    text[f"net above {control}"] = ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers)
-                                    for numbers in table[[net, f"{net}_low", f"{net}_high"]].to_numpy()]
-    text[["corr.", "SSIM", "verdict"]] = table[["rank_correlation", "ssim", "verdict"]]
-    cli.print_table(text)
+    cli.print_table(pd.DataFrame({
+        "method": table.method, "delete": table.deletion_area.map("{:.3f}".format),
+        "insert": table.insertion_area.map("{:.3f}".format),
+        f"net above {control}": ["{:+.2f} [{:+.2f}, {:+.2f}]".format(*numbers)
+                                 for numbers in table[[net, f"{net}_low", f"{net}_high"]].to_numpy()],
+        "corr.": table.rank_correlation, "SSIM": table.ssim, "verdict": table.verdict}))
     for row in table[table.blank > 0].itertuples():
         print(f"{row.method}: {row.blank} of the maps are blank")
 
 
-def draw_evidence(args, table, curves, control, fails, n):
+def draw_evidence(name, table, curves, control, fails, n):
     """Deletion and insertion curves, each family's best bold, above the areas under them with intervals."""
     from explain.attribution import CONTROLS, METHODS
     from utils.figures import COLORS, WIDTH, add_conclusion, plt
@@ -465,7 +487,7 @@ def draw_evidence(args, table, curves, control, fails, n):
     axes[1, 0].invert_yaxis()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
                   title="thick: the best method of each family, and the controls")
-    figure.suptitle(f"Do the maps of {args.model.stem} find what the network uses?\n"
+    figure.suptitle(f"Do the maps of {name} find what the network uses?\n"
                     f"{n} faces, 95 % intervals", fontsize=10)
     add_conclusion(figure, conclusion_of_evidence(table, control))
     return figure
@@ -489,19 +511,19 @@ def conclusion_of_evidence(table, control):
                    f"{FAILS:g} on average." * bool(is_failing))
 
 
-def draw_cascade(args, cascade, fails, n):
+def draw_cascade(name, cascade, fails, n):
     """Each method's rank correlation and structural similarity as layers are re-initialised from the top,
     means over n faces."""
     from explain.faithfulness import FAILS
     from utils.figures import WIDTH, add_conclusion, plt
 
     methods = cascade.groupby("method").rank_correlation.mean().sort_values(kind="stable").index
-    stages = cascade.redrawn_down_to.unique()
+    stages = cascade.randomized_down_to.unique()
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2 + 0.27 * len(methods)), layout="constrained",
                                 sharey=True)
     titles = {"rank_correlation": "100 × rank correlation of |map|", "ssim": "100 × structural similarity"}
     for ax, (key, title) in zip(axes, titles.items()):
-        grid = 100 * cascade.pivot(index="method", columns="redrawn_down_to", values=key).loc[methods, stages]
+        grid = 100 * cascade.pivot(index="method", columns="randomized_down_to", values=key).loc[methods, stages]
         image = ax.imshow(grid, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         for (y, x), value in np.ndenumerate(grid):
             ax.text(x, y, round(value), ha="center", va="center", fontsize=7,
@@ -513,7 +535,7 @@ def draw_cascade(args, cascade, fails, n):
     axes[0].set_yticks(range(len(methods)), [method + " †" * (method in fails) for method in methods])
     figure.supxlabel("layers re-initialised, from the output down to", fontsize=9)
     figure.colorbar(image, ax=axes, label="100: unchanged map", aspect=30)
-    figure.suptitle(f"Do the maps of {args.model.stem} change as its layers are re-initialised?\n"
+    figure.suptitle(f"Do the maps of {name} change as its layers are re-initialised?\n"
                     f"(Adebayo et al. 2018); means over {n} faces", fontsize=10)
     halves = f"{100 * FAILS:g}, averaged over the upper half of these stages"
     add_conclusion(figure, f"† Both are above {halves}: what the layers had learnt decides little in these "
@@ -524,19 +546,21 @@ def draw_cascade(args, cascade, fails, n):
 # ---- mean maps ---------------------------------------------------------------------------------------------
 
 
-def average_maps(args, model):
+def average_maps(study):
     """The mean map of each true class, and of its rightly and wrongly classified faces; likewise by path."""
-    import pandas as pd
+    from explain.subjects import choose_targets
 
-    faces, method = validation_faces(args), args.method[0]
-    paths = output_paths(args, f"mean_{method}_{faces.name}", {".png": "", ".csv": "class"})
-    grey, _, _, about, values = make_maps(args, model, faces)
+    faces, method = validation_faces(study.args, study.path), study.methods[0]
+    paths = study.outputs(f"mean_{method}_{faces.name}", ".png", ".csv")
+    subjects = choose_targets(study.model, faces, study.args.target, needs_labels=True)
+    grey, about = subjects.grey, subjects.table
+    values = make_maps(study, subjects)
     values = np.maximum(values[method], 0)
     mean = values.mean((1, 2), keepdims=True)
     values /= np.where(mean > 0, mean, 1)  # every face counts alike, however steep its logit
     visible, right = mean.ravel() > 0, about.predicted == about.true
     mean_faces, averages, rows = {}, {}, []
-    for name in [name for name in models.class_names(model) if name in set(about.true)]:
+    for name in [name for name in models.class_names(study.model) if name in set(about.true)]:
         mean_faces[name] = grey[about.true == name].mean(0)
         own = visible & (about.true == name)
         for group, members in (("all", own), ("right", own & right), ("wrong", own & ~right)):
@@ -552,7 +576,7 @@ def average_maps(args, model):
     shares = (100 * table.filter(like="_third")).map("{:.0f}".format)
     text = table.assign(n=table.n.map("{:,}".format), **shares).rename(columns={"class": "true class"})
     cli.print_table(text.rename(columns=lambda name: name.replace("_third", " %")))
-    title = (f"Where {args.model.stem} looks\n{method}, {target_text(args)}\n"
+    title = (f"Where {study.name} looks\n{method}, {study.target}\n"
              f"mean of each true class, {len(grey):,} faces of {faces.source}")
     return dict(zip(paths, (draw_averages(mean_faces, averages, table, title), table)))
 
@@ -564,7 +588,7 @@ def draw_averages(mean_faces, averages, table, title):
     counts, groups = table.set_index(["class", "faces"]).n, ("all", "right", "wrong")
     top = np.percentile(list(averages.values()), 99.5) if averages else 1.0
     colors = plt.cm.ScalarMappable(plt.Normalize(0, top), "inferno")
-    figure, axes = plt.subplots(4, len(mean_faces), layout="constrained", squeeze=False, subplot_kw=BARE,
+    figure, axes = plt.subplots(4, len(mean_faces), layout="constrained", squeeze=False, subplot_kw=HIDDEN,
                                 figsize=(WIDTH, 1.1 + 4 * WIDTH / (len(mean_faces) + 0.9)))
     for column, (name, face) in zip(axes.T, mean_faces.items()):
         draw_face(column[0], face)
