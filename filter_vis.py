@@ -90,7 +90,7 @@ class Study:
     args, changed: as `parse_args` returns them; name: of the model, in titles and file names; model: a
     keras.Model without nested models; fields: {layer: `receptive_field.Field`}; layers: names of those to
     show; faces: `data.Faces` that filters are measured on; index, caption, face: the training face whose
-    outputs are shown, as the network sees it, grey float32 (h, w); signs: of the ascents, keys of SIGNS; options: of
+    outputs are shown, as the network sees it, grey float32 (h, w); signs: of the ascents; options: of
     `activation_maximization.ascend`; written: paths, in order.
     """
 
@@ -145,7 +145,7 @@ def load_study(args, changed):
         layers = list(dict.fromkeys(args.layer or receptive_field.stage_ends(model)))
     for name in layers:
         if name not in fields:
-            raise cli.UserError(f"there is no layer {name} with feature maps; choose from {', '.join(fields)}")
+            raise cli.UserError(f"no layer {name!r} with feature maps; choose from {', '.join(fields)}")
     faces, (index,) = subjects.training_faces(structure.logits_model(model), args.data,
                                               None if args.index is None else [args.index])
     label = "" if faces.labels is None else f" ({data.CLASSES[faces.labels[index]]})"

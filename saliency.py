@@ -105,37 +105,23 @@ def parse_args(argv):
 class Study:
     """A network and how it is explained.
 
-    args, changed: as `parse_args` returns them; path: of the model; model: keras.Model of logits; methods:
-    names in `attribution.METHODS`.
+    args, changed: as `parse_args` returns them; path: of the model; name: of the model, in titles and file
+    names; model: keras.Model of logits; methods: names in `attribution.METHODS`; options: of these, see
+    `attribution.attribute_all`.
     """
 
     args: object
     changed: str
     path: Path
+    name: str
     model: object
     methods: list
-
-    @property
-    def name(self):
-        """Of the model, in titles and file names."""
-        return files.model_name(self.path)
+    options: dict
 
     @property
     def method_name(self):
         """The methods as they were asked for, in file names."""
         return "_".join(self.args.method or ["fast" if self.args.evaluate else "gradient"])
-
-    @property
-    def options(self):
-        """Of the methods; see `attribution.attribute_all`."""
-        return {option: getattr(self.args, option) for option in ("seed", "samples", "baseline", "layer")}
-
-    @property
-    def target(self):
-        """Whose logit the maps explain, in words."""
-        return {"predicted": "predicted class", "true": "true class",
-                "contrastive": "predicted class minus runner-up"}.get(
-                    self.args.target, f"class {self.args.target}")
 
     def outputs(self, what, *endings):
         """FOLDER/MODEL_saliency_WHAT, settings, ending: a list of Path. Raises UserError where one may not be
@@ -164,7 +150,8 @@ def load_study(args, changed):
     if "guided-backprop" in methods:
         print("Warning: guided-backprop shows the edges of the face whatever the network has learnt\n"
               "(Adebayo et al. 2018): --evaluate tells whether it does so here")
-    return Study(args, changed, path, model, methods)
+    options = {option: getattr(args, option) for option in ("seed", "samples", "baseline", "layer")}
+    return Study(args, changed, path, files.model_name(path), model, methods, options)
 
 
 def choose_methods(model, args):
@@ -270,8 +257,8 @@ def explain_faces(study):
     for method in study.methods:
         masked[method], kept = keep_most_salient(study, subjects, values, method)
         tables.append(captions.join(subjects.table).assign(
-            method=method, **kept, sparseness=faithfulness.sparseness(values[method]),
-            map_max=values[method].max((1, 2)), blank=attribution.is_blank(values[method])))
+            method=method, **kept, map_max=values[method].max((1, 2)),
+            blank=attribution.is_blank(values[method])))
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
 
     print(f"p: probability of the target, of the whole face and with the top {args.area:g} % of the map kept "
@@ -304,37 +291,36 @@ def keep_most_salient(study, subjects, values, method):
         return faces, p.astype(float), pixels.mean((1, 2))
 
     faces, p, area = keep(method, study.args.area / 100)
-    return faces, {"area_kept": area, "p_kept": p, "p_kept_random": keep("random", area)[1],
-                   "p_kept_edges": keep("edges", area)[1]}
+    return faces, {"area_kept": area, "sparseness": faithfulness.sparseness(values[method]), "p_kept": p,
+                   "p_kept_random": keep("random", area)[1], "p_kept_edges": keep("edges", area)[1]}
 
 
 def draw_sheet(study, grey, values, masked, table):
-    """Panels of each face: the face, its map by each method and, of a single method, the masked face; above
-    them the photo that the faces come from, if any.
+    """The face, its map by each method and, of a single method, the masked face; above them the photo that
+    the faces come from, if any. A face starts a new line, unless two by a single method share it:
 
-        one method, more than three faces         several methods
-        face map masked | face map masked         face map map map map
-        face map masked | face map masked         map  map map
+        face map masked face map masked         face map map map map
+        face map masked face map masked         map  map map
     """
     from explain.attribution import METHODS
     from photos import faces as photos
     from utils.figures import WIDTH, add_conclusion, draw_boxes, plt
 
     n, methods, photo = table.index.nunique(), len(study.methods), table.get("photo")
-    columns, across = (3, 2 if n > 3 else 1) if methods == 1 else (min(1 + methods, 5), 1)  # of a face; faces
-    lines, down = -(-(1 + methods) // columns), -(-n // across)
-    height = (WIDTH / columns / across + (0.6 if methods == 1 else 0.3)) * lines * down + 0.6
-    figure = panels = plt.figure(figsize=(WIDTH, height + PHOTO_HEIGHT * (photo is not None)),
-                                 layout="constrained")
+    columns, panels = (3 if n == 1 else 6), 3  # of the sheet, of a face
+    if methods > 1:
+        columns = min(1 + methods, 5)
+        panels = -(-(1 + methods) // columns) * columns
+    lines = -(-n * panels // columns)
+    height = (WIDTH / columns + (0.6 if methods == 1 else 0.3)) * lines + 0.6
+    figure = below = plt.figure(figsize=(WIDTH, height + PHOTO_HEIGHT * (photo is not None)),
+                                layout="constrained")
     if photo is not None:
-        above, panels = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
+        above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
         picture, scale = photos.shrink(photos.read_photo(photo.iloc[0]), PHOTO_SIDE)
         draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
-    axes = panels.subplots(lines * down, (columns + 1) * across - 1, squeeze=False, subplot_kw=HIDDEN,
-                           width_ratios=([*columns * [1], 0.12] * across)[:-1])  # a gap between two faces
-    for position, (i, rows) in enumerate(table.groupby(level=0)):
-        top, left = lines * (position % down), (columns + 1) * (position // down)
-        original, *others = axes[top:top + lines, left:left + columns].flat
+    axes = below.subplots(lines, columns, squeeze=False, subplot_kw=HIDDEN)
+    for (original, *others), (i, rows) in zip(axes.reshape(-1, panels), table.groupby(level=0)):
         for ax, row in zip(others, rows.itertuples()):
             image = draw_map(ax, values[row.method][i], row.blank)
             ax.set_title(row.method, fontsize=7.5)
@@ -349,13 +335,13 @@ def draw_sheet(study, grey, values, masked, table):
                                  f"random {row.p_kept_random:.2f},\nedges {row.p_kept_edges:.2f}", fontsize=7)
     figure.get_layout_engine().set(hspace=0.06, h_pad=0.08)
     if methods == n == 1:
-        panels.colorbar(image, ax=others[0], extend="max", label=METHODS[row.method].unit)
+        below.colorbar(image, ax=others[0], extend="max", label=METHODS[row.method].unit)
     else:
-        panels.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
-                        shrink=0.6, aspect=40, label="relative to each map's 99.5th percentile")
+        below.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
+                       shrink=0.6, aspect=40, label="relative to each map's 99.5th percentile")
     method = study.methods[0] if methods == 1 else f"{methods} methods"
     of_photo = "" if photo is None else f": {os.path.basename(photo.iloc[0])}"
-    figure.suptitle(f"Saliency of {study.name}{of_photo}\n{method}, {study.target}", fontsize=10)
+    figure.suptitle(f"Saliency of {study.name}{of_photo}\n{method}, target: {study.args.target}", fontsize=10)
     add_conclusion(figure, conclusion_of_sheet(table))
     return figure
 
@@ -389,37 +375,30 @@ def conclusion_of_sheet(table):
     """What the masked faces say about the maps."""
     columns = ["p_kept", "p_kept_random", "p_kept_edges", "p_whole", "area_kept"]
     means, faces = table.groupby("method")[columns].mean(), table.index.nunique()
-    best, several = means.p_kept.idxmax(), len(means) > 1
+    best = means.p_kept.idxmax()
     kept, random, edges, whole, area = means.loc[best]
-    compared = means if several else table
+    compared, what = (means, "methods") if len(means) > 1 else (table, "faces")
     wins = (compared.p_kept - compared[["p_kept_random", "p_kept_edges"]].max(axis=1) >= CLEARLY).sum()
-    if several:
-        verdict = f"It does best; {wins} of {len(means)} methods do better than both by {CLEARLY:g} or more."
-    elif faces > 1:
-        verdict = f"For {wins} of {faces} faces the map does better than both by {CLEARLY:g} or more."
-    else:
-        verdict = (f"That is {'' if wins else 'not '}better than both by {CLEARLY:g} or more, so the map "
-                   f"{'shows' if wins else 'is no better guide to'} what the network uses here.")
-    if "guided-backprop" in means.index:
-        verdict += " Guided-backprop shows edges whatever was learnt (Adebayo et al. 2018)."
-    the = "On average the" if faces > 1 else "The"
-    return (f"{the} {100 * area:.0f} % of the area that {best} marks keep the probability at {kept:.2f} "
-            f"(whole face: {whole:.2f}); the same area of random pixels gives {random:.2f}, of the strongest "
-            f"edges {edges:.2f}. {verdict}")
+    share = f"For {wins} of {len(compared)} {what} the map does" if len(table) > 1 else (
+        f"That is{'' if wins else ' not'}")
+    return (f"{'On average the' if faces > 1 else 'The'} {100 * area:.0f} % of the area that {best} marks "
+            f"keep the probability at {kept:.2f} (whole face: {whole:.2f}); the same area of random pixels "
+            f"gives {random:.2f}, of the strongest edges {edges:.2f}. {share} better than both by {CLEARLY:g} "
+            "or more.")
 
 
 # ---- evidence ----------------------------------------------------------------------------------------------
 
 
 def evaluate_methods(study):
-    """Test the methods: two figures and, first, a table with intervals and verdicts; likewise by path."""
+    """Test the methods: a figure and, first, a table with intervals and verdicts; likewise by path."""
     from explain import attribution, faithfulness
     from explain.subjects import choose_targets
 
     args, few = study.args, slice(FACES_RANDOMIZED)
     faces = validation_faces(args, study.path).take(slice(args.evaluate))
     paths = study.outputs(f"evaluation_{study.method_name}_{faces.name}_{args.evaluate}", ".png", ".csv",
-                          "_curves.csv", "_randomisation.png", "_randomisation.csv")
+                          "_curves.csv", "_randomisation.csv")
     if len(faces) < 2:
         raise UserError(f"{faces.source} has {len(faces)} faces; expected at least 2")
     subjects = choose_targets(study.model, faces, args.target)
@@ -438,10 +417,9 @@ def evaluate_methods(study):
           f"{faithfulness.FAILS:g}.\n"
           f"What the top {args.area:g} % of the area keep of the probability is in the CSV.")
     print_evidence(table, control)
-    fails = set(table.method[table.verdict.str.contains("fails")])
-    evidence = draw_evidence(study.name, table, curves, control, fails, len(grey))
-    randomisation = draw_cascade(study.name, cascade, fails, len(grey[few]))
-    return dict(zip(paths, (evidence, table, curves, randomisation, cascade)))
+    title = f"Which maps of {study.name} show what it uses?\n{len(grey)} faces, 95 % intervals"
+    figure = draw_evidence(title, table, curves, control)
+    return dict(zip(paths, (figure, table, curves, cascade)))
 
 
 def print_evidence(table, control):
@@ -457,38 +435,41 @@ def print_evidence(table, control):
         print(f"{row.method}: {row.blank} of the maps are blank")
 
 
-def draw_evidence(name, table, curves, control, fails, n):
-    """Deletion and insertion curves, each family's best bold, above the areas under them with intervals."""
+def draw_evidence(title, table, curves, control):
+    """Deletion and insertion curves, and what the two verdicts of each method rest on, with intervals."""
     from explain.attribution import CONTROLS, METHODS
+    from explain.faithfulness import FAILS
     from utils.figures import COLORS, WIDTH, add_conclusion, plt
 
     family = table.method.map(lambda method: (METHODS | CONTROLS)[method].family)
-    colors = family.map(FAMILY_COLORS).map(COLORS)
-    bold = {*table.method[~family.duplicated()], *CONTROLS}  # the table is sorted
-    height = 0.2 * len(table) + 0.4
+    colors, height = family.map(FAMILY_COLORS).map(COLORS), 0.2 * len(table) + 0.4
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, 3.8 + height), layout="constrained", sharey="row",
                                 height_ratios=[2.6, height])
-    for kind, aim, (above, below) in zip(("deletion", "insertion"), ("low", "high"), axes.T):
-        for method, color in zip(table.method, colors):
+    for ax, kind, what, aim in zip(axes[0], ("deletion", "insertion"), ("removed", "shown"), ("low", "high")):
+        for method, color, name in zip(table.method, colors, family.mask(family.duplicated(), "_")):
             curve = curves[curves.method == method]
-            above.plot(100 * curve.share_of_area, curve[kind], CONTROL_STYLES.get(method, "-"), color=color,
-                       **({"lw": 1.8, "label": method} if method in bold else {"lw": 0.7, "alpha": 0.5}))
-        area, low, high = (table[f"{kind}_area{end}"] for end in ("", "_low", "_high"))
-        below.hlines(table.index, low, high, colors=colors)
-        below.scatter(area, table.index, s=16, c=colors)
-        above.set(xlabel=f"most salient area {'removed' if aim == 'low' else 'shown'} (%)", ylim=(0, 1),
-                  title=f"{kind.capitalize()} ({aim} is good)")
-        below.set(xlabel=f"area under the {kind} curve")
+            ax.plot(100 * curve.share_of_area, curve[kind], CONTROL_STYLES.get(method, "-"), color=color,
+                    lw=1.2, label=method if method in CONTROLS else name)
+        ax.set(xlabel=f"most salient area {what} (%)", ylim=(0, 1),
+               title=f"{kind.capitalize()} ({aim} is good)")
+    axes[0, 0].set_ylabel("mean probability of the class")
+    net = f"net_above_{control}"
+    axes[1, 0].hlines(table.index, table[f"{net}_low"], table[f"{net}_high"], colors=colors)
+    axes[1, 0].scatter(table[net], table.index, s=16, c=colors)
+    axes[1, 0].axvline(0, color="black", lw=0.8)
+    axes[1, 0].set(xlabel=f"insertion minus deletion area, above {control}", yticks=table.index)
+    axes[1, 0].set_yticklabels(table.method)
+    axes[1, 0].invert_yaxis()
+    for key, marker in (("rank_correlation", "o"), ("ssim", "s")):
+        axes[1, 1].scatter(pd.to_numeric(table[key], errors="coerce"), table.index, s=16, c=colors,
+                           marker=marker)  # controls have none
+    axes[1, 1].axvline(FAILS, color="black", lw=0.8)
+    axes[1, 1].set(xlabel="similarity after randomisation\n(● rank correlation, ■ SSIM)", xlim=(-0.05, 1))
     for ax in axes.flat:
         ax.grid(True)
         ax.set_axisbelow(True)
-    axes[0, 0].set_ylabel("mean probability of the class")
-    axes[1, 0].set_yticks(table.index, [method + " †" * (method in fails) for method in table.method])
-    axes[1, 0].invert_yaxis()
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4,
-                  title="thick: the best method of each family, and the controls")
-    figure.suptitle(f"Do the maps of {name} find what the network uses?\n"
-                    f"{n} faces, 95 % intervals", fontsize=10)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    figure.suptitle(title, fontsize=10)
     add_conclusion(figure, conclusion_of_evidence(table, control))
     return figure
 
@@ -497,50 +478,17 @@ def conclusion_of_evidence(table, control):
     """Which methods to believe."""
     from explain.faithfulness import FAILS
 
-    methods = table[~table.verdict.str.contains("control")]
+    methods = table[table.verdict != "control"]
     passing, net = methods[methods.verdict == "passes"], f"net_above_{control}"
     text = "No method passes both tests: do not read these maps as what the network uses."
     if len(passing):
         best = passing.iloc[0]
-        text = (f"{len(passing)} of {len(methods)} methods score above the best control ({control}) and pass "
-                f"the randomisation test; {best.method} is best, {best[net]:.2f} "
+        text = (f"{len(passing)} of {len(methods)} methods score above the best control ({control}) and "
+                f"change with what was learnt; {best.method} is best, {best[net]:.2f} "
                 f"[{best[net + '_low']:.2f}, {best[net + '_high']:.2f}] above {control}.")
-    is_failing = methods.verdict.str.contains("fails").any()
-    return text + (" † Fails the randomisation test: while the upper half of the layers is re-initialised, "
-                   "rank correlation and SSIM of its maps with the former ones are both above "
-                   f"{FAILS:g} on average." * bool(is_failing))
-
-
-def draw_cascade(name, cascade, fails, n):
-    """Each method's rank correlation and structural similarity as layers are re-initialised from the top,
-    means over n faces."""
-    from explain.faithfulness import FAILS
-    from utils.figures import WIDTH, add_conclusion, plt
-
-    methods = cascade.groupby("method").rank_correlation.mean().sort_values(kind="stable").index
-    stages = cascade.randomized_down_to.unique()
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2 + 0.27 * len(methods)), layout="constrained",
-                                sharey=True)
-    titles = {"rank_correlation": "100 × rank correlation of |map|", "ssim": "100 × structural similarity"}
-    for ax, (key, title) in zip(axes, titles.items()):
-        grid = 100 * cascade.pivot(index="method", columns="randomized_down_to", values=key).loc[methods, stages]
-        image = ax.imshow(grid, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-        for (y, x), value in np.ndenumerate(grid):
-            ax.text(x, y, round(value), ha="center", va="center", fontsize=7,
-                    color="black" if value > 50 else "white")
-        ax.set_xticks(range(len(stages)), stages, rotation=60, ha="right", rotation_mode="anchor")
-        ax.set_title(title, fontsize=9)
-        ax.tick_params(length=0, labelsize=7.5)
-        ax.spines[:].set_visible(False)
-    axes[0].set_yticks(range(len(methods)), [method + " †" * (method in fails) for method in methods])
-    figure.supxlabel("layers re-initialised, from the output down to", fontsize=9)
-    figure.colorbar(image, ax=axes, label="100: unchanged map", aspect=30)
-    figure.suptitle(f"Do the maps of {name} change as its layers are re-initialised?\n"
-                    f"(Adebayo et al. 2018); means over {n} faces", fontsize=10)
-    halves = f"{100 * FAILS:g}, averaged over the upper half of these stages"
-    add_conclusion(figure, f"† Both are above {halves}: what the layers had learnt decides little in these "
-                           "maps." if fails else f"No method has both above {halves}.")
-    return figure
+    failing = ", ".join(methods.method[methods.verdict.str.contains("fails")])
+    return text + (f" {failing}: the maps hardly change, both measures above {FAILS:g}, when the upper half "
+                   "of the layers is re-initialised (Adebayo et al. 2018)." if failing else "")
 
 
 # ---- mean maps ---------------------------------------------------------------------------------------------
@@ -553,22 +501,23 @@ def average_maps(study):
     faces, method = validation_faces(study.args, study.path), study.methods[0]
     paths = study.outputs(f"mean_{method}_{faces.name}", ".png", ".csv")
     subjects = choose_targets(study.model, faces, study.args.target, needs_labels=True)
-    grey, about = subjects.grey, subjects.table
-    values = make_maps(study, subjects)
-    values = np.maximum(values[method], 0)
+    values = np.maximum(make_maps(study, subjects)[method], 0)
     mean = values.mean((1, 2), keepdims=True)
     values /= np.where(mean > 0, mean, 1)  # every face counts alike, however steep its logit
-    visible, right = mean.ravel() > 0, about.predicted == about.true
-    mean_faces, averages, rows = {}, {}, []
-    for name in [name for name in models.class_names(study.model) if name in set(about.true)]:
-        mean_faces[name] = grey[about.true == name].mean(0)
-        own = visible & (about.true == name)
-        for group, members in (("all", own), ("right", own & right), ("wrong", own & ~right)):
-            if members.any():
-                averages[name, group] = average = values[members].mean(0)
-                thirds = [float(part.sum() / average.sum()) for part in np.array_split(average, 3)]
-                rows.append([name, group, int(members.sum()), *thirds])
+    true, visible = subjects.table.true, mean.ravel() > 0
+    right = subjects.table.predicted == true
+    groups = {"all": visible, "right": visible & right, "wrong": visible & ~right}
+    columns, rows = {}, []  # of the figure, of the table
+    for name in [name for name in models.class_names(study.model) if (true == name).any()]:
+        columns[name] = {"mean face": subjects.grey[true == name].mean(0)}
+        for group, members in groups.items():
+            members = members & (true == name)
+            average = values[members].mean(0) if members.any() else np.zeros_like(values[0])
+            columns[name][f"{group}\nn = {members.sum():,}"] = average
+            thirds = [part.sum() / max(average.sum(), 1e-30) for part in np.array_split(average, 3)]
+            rows.append([name, group, members.sum(), *map(float, thirds)])
     table = pd.DataFrame(rows, columns=["class", "faces", "n", "upper_third", "middle_third", "lower_third"])
+    table = table[table.n > 0]
 
     if not visible.all():
         print(f"Blank maps, left out: {(~visible).sum()} of {len(visible)}")
@@ -576,39 +525,32 @@ def average_maps(study):
     shares = (100 * table.filter(like="_third")).map("{:.0f}".format)
     text = table.assign(n=table.n.map("{:,}".format), **shares).rename(columns={"class": "true class"})
     cli.print_table(text.rename(columns=lambda name: name.replace("_third", " %")))
-    title = (f"Where {study.name} looks\n{method}, {study.target}\n"
-             f"mean of each true class, {len(grey):,} faces of {faces.source}")
-    return dict(zip(paths, (draw_averages(mean_faces, averages, table, title), table)))
+    title = (f"Where {study.name} looks\n{method}, target: {study.args.target}\n"
+             f"mean of each true class, {len(faces):,} faces of {faces.source}")
+    middle = 100 * table.middle_third[table.faces == "all"]
+    conclusion = (f"The middle third of the image holds {middle.min():.0f} to {middle.max():.0f} % of the "
+                  "saliency of a class.")
+    return dict(zip(paths, (draw_averages(columns, title, conclusion), table)))
 
 
-def draw_averages(mean_faces, averages, table, title):
-    """Mean face and mean maps of each class: {class: face (h, w)}, {(class, group): map (h, w)}."""
+def draw_averages(classes, title, conclusion):
+    """Mean face and mean maps of each class: {class: {what: image (h, w)}}, the face first."""
     from utils.figures import WIDTH, add_conclusion, plt
 
-    counts, groups = table.set_index(["class", "faces"]).n, ("all", "right", "wrong")
-    top = np.percentile(list(averages.values()), 99.5) if averages else 1.0
-    colors = plt.cm.ScalarMappable(plt.Normalize(0, top), "inferno")
-    figure, axes = plt.subplots(4, len(mean_faces), layout="constrained", squeeze=False, subplot_kw=HIDDEN,
-                                figsize=(WIDTH, 1.1 + 4 * WIDTH / (len(mean_faces) + 0.9)))
-    for column, (name, face) in zip(axes.T, mean_faces.items()):
-        draw_face(column[0], face)
-        column[0].set_title(name, fontsize=9)
-        for ax, group in zip(column[1:], groups):
+    maps = [image for images in classes.values() for image in list(images.values())[1:]]
+    colors = plt.cm.ScalarMappable(plt.Normalize(0, np.percentile(maps, 99.5) or 1.0), "inferno")
+    figure, axes = plt.subplots(4, len(classes), layout="constrained", squeeze=False, subplot_kw=HIDDEN,
+                                figsize=(WIDTH, 1.1 + 4 * WIDTH / (len(classes) + 0.9)))
+    for column, (name, images) in zip(axes.T, classes.items()):
+        for ax, (what, image) in zip(column, images.items()):
             ax.set_visible(True)
-            ax.set_xlabel(f"n = {counts.get((name, group), 0):,}", fontsize=7, labelpad=2)
-            if (name, group) in averages:
-                ax.imshow(averages[name, group], colors.cmap, colors.norm)
-    for ax, text in zip(axes[:, 0], ("mean face", *groups)):
-        ax.set_ylabel(text)
+            ax.imshow(image, colors.cmap, colors.norm)
+            ax.set_xlabel(what, fontsize=7, labelpad=2)
+        draw_face(column[0], images["mean face"])
+        column[0].set_title(name, fontsize=9)
     figure.colorbar(colors, ax=axes[1:], extend="max", label="saliency, times the map's mean", aspect=30)
     figure.suptitle(title, fontsize=10)
-    if averages:
-        thirds = (100 * table[table.faces == "all"].set_index("class").filter(like="_third")).round()
-        top, bottom = thirds.upper_third.idxmax(), thirds.lower_third.idxmax()
-        add_conclusion(figure, f"The middle third of the image holds {thirds.middle_third.min():.0f} to "
-                       f"{thirds.middle_third.max():.0f} % of the saliency. The upper third holds most for "
-                       f"{top} ({thirds.upper_third[top]:.0f} %), the lower third for {bottom} "
-                       f"({thirds.lower_third[bottom]:.0f} %).")
+    add_conclusion(figure, conclusion)
     return figure
 
 

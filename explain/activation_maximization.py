@@ -63,8 +63,8 @@ def cut_canvas(model, layer, objective):
 
         image     0 . . . 4 . . . 8 . . . 12. . . 16. . . 20. . . 24. . .     extent 27
         sees                                        17. . . . . 23            high 24
-        canvas                                    16. . . . . . . . . 26      starts on a multiple of the jump;
-                                                                              length 11 = 27 modulo the jump
+        canvas                                    16. . . . . . . . . 26      starts on the jumps' grid,
+                                                                              length 11 = 27 modulo 4
     """
     network = receptive_field.split_relu(model, [layer])
     field, middle = receptive_field.fields(model)[layer], np.array(network.outputs[0].shape[1:3]) // 2
@@ -233,7 +233,7 @@ def ascend(canvas, channels, sign=1, parametrization=None, steps=200, seed=0, pr
 
 
 def compiled_ascent(canvas, parametrization, sign, seed, precision):
-    """Compiled functions: steps `first` to `last` of the ascent, and the images and activations of a state."""
+    """Compiled functions: steps `first` to `last` of ascent, and the images and activations of a state."""
     network = canvas.network
     if precision != "float32":
         network = structure.flat_copy(network, dtype=precision)

@@ -139,8 +139,9 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
     From the output down, the layers of a copy are re-initialised by their own initialisers; after each stage
     all maps are made again and compared by size with those of the trained network, by rank only where the
-    network sees: a margin that it crops is zero in every map. Returns a DataFrame of means over the faces, a
-    row a method and stage: method, randomized_down_to (a layer), rank_correlation, ssim. `model` stays as it is.
+    network sees: a margin that it crops is zero in every map. Returns a DataFrame of means over the faces,
+    one row per method and stage: method, randomized_down_to (a layer), rank_correlation, ssim. `model` stays
+    as it is.
     """
     copy = structure.flat_copy(model)
     # Another seed, as its training's would give a network its first weights back; built anew, so that each

@@ -1,4 +1,4 @@
-"""The faces to explain, what a network makes of them, and whose logit is explained. Networks end in logits."""
+"""The faces to explain, what a network of logits makes of them, and whose logit is explained."""
 
 import dataclasses
 
