@@ -246,7 +246,7 @@ def make_maps(study, subjects, controls=()):
 def explain_faces(study):
     """Maps of the chosen faces, and how much of the probability the most salient area keeps: {path: figure or
     DataFrame}."""
-    from explain import attribution, faithfulness
+    from explain import attribution
     from explain.subjects import choose_targets
 
     args = study.args
@@ -304,7 +304,7 @@ def draw_sheet(study, grey, values, masked, table):
     """
     from explain.attribution import METHODS
     from photos import faces as photos
-    from utils.figures import WIDTH, add_conclusion, draw_boxes, plt
+    from utils.figures import WIDTH, add_conclusion, plt
 
     n, methods, photo = table.index.nunique(), len(study.methods), table.get("photo")
     columns, panels = (3 if n == 1 else 6), 3  # of the sheet, of a face
@@ -318,7 +318,7 @@ def draw_sheet(study, grey, values, masked, table):
     if photo is not None:
         above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
         picture, scale = photos.shrink(photos.read_photo(photo.iloc[0]), PHOTO_SIDE)
-        draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
+        photos.draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
     axes = below.subplots(lines, columns, squeeze=False, subplot_kw=HIDDEN)
     for (original, *others), (i, rows) in zip(axes.reshape(-1, panels), table.groupby(level=0)):
         for ax, row in zip(others, rows.itertuples()):
@@ -383,8 +383,8 @@ def conclusion_of_sheet(table):
         f"That is{'' if wins else ' not'}")
     return (f"{'On average the' if faces > 1 else 'The'} {100 * area:.0f} % of the area that {best} marks "
             f"keep the probability at {kept:.2f} (whole face: {whole:.2f}); the same area of random pixels "
-            f"gives {random:.2f}, of the strongest edges {edges:.2f}. {share} better than both by {CLEARLY:g} "
-            "or more.")
+            f"gives {random:.2f}, of the strongest edges {edges:.2f}. {share} better than both by "
+            f"{CLEARLY:g} or more.")
 
 
 # ---- evidence ----------------------------------------------------------------------------------------------

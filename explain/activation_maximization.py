@@ -292,7 +292,7 @@ def measure_responses(model, names, images, batch_size=64):
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]))])
     def summarise(batch):
         summaries = []
-        for features in network(batch, training=False):
+        for features in keras.tree.flatten(network(batch, training=False)):
             height, width, channels = features.shape[1:]
             maps = tf.cast(tf.reshape(features, (-1, height * width, channels)), tf.float32)
             summaries.append((tf.reduce_mean(tf.maximum(maps, 0), 1), tf.reduce_mean(tf.minimum(maps, 0), 1),

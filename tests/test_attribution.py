@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from keras import layers
 
-from explain import attribution, receptive_field
+from explain import attribution, receptive_field, subjects
 from explain import faithfulness as checks
 from utils import models, structure
 from utils.cli import UserError
@@ -111,7 +111,7 @@ def test_a_single_sigmoid_becomes_two_logits_of_which_each_has_a_gradient():
     binary = keras.Model(model.inputs, layers.Dense(1, activation="sigmoid")(model.layers[-2].output))
     logits = structure.logits_model(binary)
     p = binary.predict_on_batch(FACES[..., None])[:, 0]
-    np.testing.assert_allclose(checks.probabilities(logits, FACES), np.stack([1 - p, p], 1), atol=1e-6)
+    np.testing.assert_allclose(subjects.probabilities(logits, FACES), np.stack([1 - p, p], 1), atol=1e-6)
     no, yes = (attribution.attribute(logits, FACES, np.full(5, code), "gradient") for code in (0, 1))
     np.testing.assert_allclose(no, -yes, atol=1e-7)
     assert np.abs(yes).max() > 1e-5
@@ -187,7 +187,7 @@ def test_score_cam_by_hand(logits):
     made = attribution.attribute(logits, FACES[:1], TARGETS[:1], "score-cam", fill="black")
     features = keras.Model(logits.inputs,
                            logits.get_layer(layer).output).predict_on_batch(FACES[:1, ..., None])[0]
-    field = receptive_field.trace(logits)[1][layer].field
+    field = receptive_field.fields(logits)[layer]
     rows, columns = (receptive_field.interpolation(field, features.shape[axis], SIZE, axis)
                      for axis in (0, 1))
     stretched = np.einsum("ph,hwk,qw->kpq", rows, features, columns)
@@ -209,7 +209,7 @@ def test_a_constant_channel_has_no_weight_in_score_cam():
     made = attribution.attribute(model, face, np.array([0]), "score-cam", fill="black")
     bright, constant = np.moveaxis(keras.Model(image, x).predict_on_batch(face[..., None]), -1, 0)
     assert np.ptp(constant) == 0
-    field = receptive_field.trace(model)[1]["conv"].field
+    field = receptive_field.fields(model)["conv"]
     np.testing.assert_allclose(made, receptive_field.upsample(bright, field, (SIZE, SIZE)), rtol=1e-5)
 
 
@@ -245,7 +245,7 @@ def test_feature_maps_lie_where_their_receptive_fields_are(seed):
     for option in draw.permutation(len(options)):
         x = options[option](x)
     x = layers.Conv2D(1, 3, kernel_initializer="ones", name="last")(x)
-    field_of_last = receptive_field.trace(keras.Model(image, x))[1]["last"].field
+    field_of_last = receptive_field.fields(keras.Model(image, x))["last"]
     height, width = x.shape[1:3]
     cell = (height // 2, width // 2)  # away from the edges a field is symmetric around its centre
     picked = keras.Model(image, layers.Flatten()(x))
@@ -349,7 +349,7 @@ def test_curves_run_between_the_face_and_the_fill_and_reward_the_true_map():
     model = one_corner()
     values = attribution.strength(attribution.attribute(model, FACES, np.zeros(5, int), "gradient"),
                                   "gradient")
-    p = checks.probabilities(model, FACES)[:, 0]
+    p = subjects.probabilities(model, FACES)[:, 0]
     for ranked in (values, -values):
         deletion, insertion = checks.curves(model, FACES, np.zeros(5, int), ranked)
         np.testing.assert_allclose(deletion[:, 0], p, rtol=1e-5)
@@ -402,7 +402,7 @@ def test_randomisation_leaves_the_model_alone_and_draws_from_each_layers_initial
         patch.setattr(attribution, "attribute_all", watch)
         result = checks.cascade(model, FACES, TARGETS, ["gradient", "grad-cam"])
     assert list(result.method) == ["gradient", "gradient", "grad-cam", "grad-cam"]
-    assert list(result.redrawn_down_to) == ["logits", "conv", "logits", "conv"]
+    assert list(result.randomized_down_to) == ["logits", "conv", "logits", "conv"]
     for old, new in zip(before, model.get_weights()):
         np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(drawn[-2]["conv"][0], before[0])  # from the top: logits first
@@ -420,7 +420,7 @@ def test_randomisation_does_not_return_to_the_weights_before_training():
 
 def test_a_method_fails_whose_maps_survive_the_upper_half_by_both_measures():
     stays, goes = [0.9, 0.8, 0.0, 0.0], [0.0, 0.0, 0.8, 0.9]  # stays until the lowest layers are re-drawn
-    cascade = pd.concat(pd.DataFrame({"method": name, "redrawn_down_to": ["d", "c", "b", "a"],
+    cascade = pd.concat(pd.DataFrame({"method": name, "randomized_down_to": ["d", "c", "b", "a"],
                                       "rank_correlation": ranks, "ssim": ssims})
                         for name, ranks, ssims in (("both", stays, stays), ("ssim", goes, stays),
                                                    ("rank", stays, goes), ("none", goes, goes)))
