@@ -135,8 +135,8 @@ def load_study(args, changed):
     """Everything that the options name. Raises UserError for layers and faces that do not exist."""
     from explain import receptive_field, subjects
     from explain.activation_maximization import Pixel
-    from training.machine import has_native_bfloat16
     from utils import structure
+    from utils.machine import has_native_bfloat16
 
     path = args.model or models.default_model()
     model = models.load(path)

@@ -170,14 +170,10 @@ def choose_methods(model, args):
         methods = list(dict.fromkeys(args.method))
     if args.mean_maps and len(methods) > 1:
         raise UserError("--mean-maps draws one method; name one with --method")
-    left_out = []
-    for method in methods:
-        try:
-            attribution.check(model, method)
-        except UserError:
-            if is_named:
-                raise
-            left_out.append(method)
+    problems = {method: attribution.problem(model, method) for method in methods}
+    left_out = [method for method in methods if problems[method]]
+    if left_out and is_named:
+        raise UserError(problems[left_out[0]])
     if left_out:
         print(f"Left out, as the model has no convolution or no ReLU: {', '.join(left_out)}")
     return [method for method in methods if method not in left_out]
@@ -208,15 +204,14 @@ def chosen_faces(study):
 
 def photo_faces(study):
     """The same of --images, one figure per photo; the DataFrame has also the photo's path and what
-    `photos.faces.load_faces` tells of each face."""
-    from photos import faces as photos
+    `photos.reading.load_faces` tells of each face."""
+    from photos import reading
 
-    args, found = study.args, photos.find_photos(study.args.images)
+    args, photos = study.args, reading.find_photos(study.args.images)
     csv_path, = study.outputs(f"{study.method_name}_photos", ".csv")
-    figures = photos.figure_paths(found, csv_path.stem)
-    figures = {photo: args.out_folder / path.name for photo, path in figures.items()}
+    figures = {str(photo): reading.figure_path(photo, args.out_folder, csv_path.stem) for photo in photos}
     files.check_outputs(figures.values())
-    table, images = photos.load_faces(found, args.cropped, args.max_faces or PHOTO_FACES)
+    table, images = reading.load_faces(photos, args.cropped, args.max_faces or PHOTO_FACES)
     table = table.rename(columns={"image": "photo"})
     table.insert(0, "image", table["photo"].map(os.path.basename) + ", face " + table["face"].astype(str))
     sheets = {figures[photo]: rows.index for photo, rows in table.groupby("photo", sort=False)}
@@ -303,7 +298,9 @@ def draw_sheet(study, grey, values, masked, table):
         face map masked face map masked         map  map map
     """
     from explain.attribution import METHODS
-    from photos import faces as photos
+    from photos.detect import shrink
+    from photos.drawing import draw_boxes
+    from photos.reading import read_photo
     from utils.figures import WIDTH, add_conclusion, plt
 
     n, methods, photo = table.index.nunique(), len(study.methods), table.get("photo")
@@ -317,8 +314,8 @@ def draw_sheet(study, grey, values, masked, table):
                                 layout="constrained")
     if photo is not None:
         above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
-        picture, scale = photos.shrink(photos.read_photo(photo.iloc[0]), PHOTO_SIDE)
-        photos.draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
+        picture, scale = shrink(read_photo(photo.iloc[0]), PHOTO_SIDE)
+        draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
     axes = below.subplots(lines, columns, squeeze=False, subplot_kw=HIDDEN)
     for (original, *others), (i, rows) in zip(axes.reshape(-1, panels), table.groupby(level=0)):
         for ax, row in zip(others, rows.itertuples()):
@@ -409,13 +406,11 @@ def evaluate_methods(study):
                                    **study.options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
-    print(f"{len(grey)} faces of {faces.source}; brackets are bootstrap 95 % intervals.\n"
-          "The area under the deletion curve should be low, under the insertion curve high; net is the\n"
-          f"second minus the first, above that of {control}, the best control. Correlation and SSIM: of\n"
-          f"maps before and after randomisation, mean over the first {len(grey[few])} faces and the upper\n"
-          f"half of {cascade.randomized_down_to.nunique()} stages; a method fails when both are above "
-          f"{faithfulness.FAILS:g}.\n"
-          f"What the top {args.area:g} % of the area keep of the probability is in the CSV.")
+    print(f"{len(grey)} faces of {faces.source}. Areas under the curves: of deletion low is good, of\n"
+          f"insertion high; net: their difference above that of {control}, the best control, with bootstrap\n"
+          f"95 % interval. Correlation and SSIM: of maps of {len(grey[few])} faces before and after the upper "
+          f"half of\n{cascade.randomized_down_to.nunique()} stages is re-initialised; a method fails when "
+          f"both are above {faithfulness.FAILS:g}.")
     print_evidence(table, control)
     title = f"Which maps of {study.name} show what it uses?\n{len(grey)} faces, 95 % intervals"
     figure = draw_evidence(title, table, curves, control)

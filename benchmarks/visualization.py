@@ -26,7 +26,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from utils import cli, models
+from utils import cli, machine, models
 
 METHODS = ("gradient", "smoothgrad", "integrated-gradients", "guided-backprop", "grad-cam", "score-cam",
            "occlusion", "rise")
@@ -68,7 +68,6 @@ def main():
 def ours(logits, layer, channels):
     from explain import activation_maximization as maximization
     from explain import attribution
-    from training import machine
 
     options = {"samples": SAMPLES, "steps": SAMPLES, "masks": MASKS, "cells": CELLS, "patch": PATCH,
                "stride": STRIDE, "fill": "black", "noise": NOISE}

@@ -1,6 +1,6 @@
 """Where a classifier looks: gradients, class activation maps and perturbations, on logits, batched, seeded.
 
-Every method takes a model of logits (`utils.structure`), grey faces and targets, and gives a map a face:
+Every method takes a model of logits (`utils.structure`), grey faces and targets, and gives one map per face:
 
     maps = attribute(model, images, targets, "grad-cam")
 
@@ -39,7 +39,7 @@ BLUR = 1 / 8  # standard deviation of the blurred fill as a share of the image's
 
 
 def attribute(model, images, targets, method, **options):
-    """One map a face by one method, a name in METHODS or CONTROLS; see the module's docstring."""
+    """One map per face by one method, a name in METHODS or CONTROLS; see the module's docstring."""
     return attribute_all(model, images, targets, [method], **options)[method]
 
 
@@ -66,13 +66,17 @@ def is_blank(maps):
     return np.ptp(maps.reshape(len(maps), -1), axis=1) == 0
 
 
-def check(model, method):
-    """Raise UserError where `model` has not what `method` needs: class activation maps convolutions,
+def problem(model, method):
+    """What `model` lacks that `method` needs, in one line, or "": class activation maps need convolutions,
     guided-backprop a ReLU."""
-    if METHODS[method].family == "class activation":
-        cam_layer(model)
-    if method == "guided-backprop":
-        gradient_pass(model, guided=True).get_concrete_function()
+    try:
+        if METHODS[method].family == "class activation":
+            cam_layer(model)
+        if method == "guided-backprop":
+            gradient_pass(model, guided=True).get_concrete_function()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def target_weights(targets, classes):

@@ -141,7 +141,7 @@ def test_each_setting_has_figures_of_its_own(call):
 
 
 def test_unusual_networks_work_or_are_refused_in_one_line(call, capsys, monkeypatch):
-    from training import machine
+    from utils import machine
 
     monkeypatch.setattr(machine, "has_native_bfloat16", lambda: True)
     for name in ("mobile", "open"):
