@@ -4,8 +4,8 @@ and faces.
     python -m benchmarks.visualization [--model models/fer2013-report-cnn.h5] [--images 32] [--rounds 3]
 
 Prints the median milliseconds per face over interleaved rounds (tracing and warm-up before the first), how
-many times longer each peer takes, and how well its maps agree with ours: the mean correlation of the two maps of a
-face. All explain the predicted class's logit of the same drawn faces, black where a method hides something,
+many times longer each peer takes, and how well its maps agree with ours: the mean correlation of the two
+maps of a face. All explain the predicted class's logit of the same drawn faces, black where a method hides something,
 with the same number of samples, steps, masks or patches, CAMs of the same layer, and each peer batches as its
 own options allow. Ours gives with grad-cam also grad-cam++, layer-cam and hires-cam, and with smoothgrad also
 squaregrad and vargrad. What agrees little, and why: smoothgrad and rise draw other noise; tf-keras-vis's

@@ -78,8 +78,8 @@ def sparseness(values):
 def evaluate(model, images, targets, values, share=0.2, seed=0):
     """Every check of {method: values}, as two DataFrames.
 
-    scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area, drop
-    (of the probability, 0-1 of what it was, with only the top `share` left), increase (1 if it rose;
+    scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area,
+    drop (of the probability, 0-1 of what it was, with only the top `share` left), increase (1 if it rose;
     Chattopadhyay et al. 2018), sparseness and blank. curves: the mean curves, one row per method and point:
     method, share_of_area, deletion, insertion.
     """

@@ -131,8 +131,8 @@ def test_the_faces_of_photos_get_a_figure_each_photo(call, capsys):
     assert "no face found in wall.png" in capsys.readouterr().out
     written = call.files()
     name = "tiny_saliency_grad-cam_photos"
-    assert {f"{name}_portrait.png", f"{name}_two.png", f"{name}.csv"} <= set(written)
-    assert f"{name}_wall.png" not in written
+    assert {f"{name}_portrait_png.png", f"{name}_two_png.png", f"{name}.csv"} <= set(written)
+    assert f"{name}_wall_png.png" not in written
     with pytest.raises(cli.UserError, match=r"no face found in wall\.png"):
         call("saliency", *TINY[:2], "--images", "wall.png")
 
@@ -141,7 +141,7 @@ def test_evidence(call, capsys):
     table = call("saliency", *TINY, "--evaluate", 6, "--method", "gradient", "grad-cam", "guided-backprop",
                        "--seed", cli.LARGEST_INT)
     out = capsys.readouterr().out
-    assert "verdict" in out and "mean over the first 6 faces" in out
+    assert "verdict" in out and "of maps of 6 faces" in out
     assert max(map(len, out.partition("\nWrote")[0].splitlines())) <= 100
     assert set(table.method) == {"gradient", "grad-cam", "guided-backprop", *attribution.CONTROLS}
     name = f"tiny_saliency_evaluation_gradient_grad-cam_guided-backprop_sample_6_seed-{cli.LARGEST_INT}"
