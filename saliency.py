@@ -409,8 +409,8 @@ def evaluate_methods(study):
     print(f"{len(grey)} faces of {faces.source}. Areas under the curves: of deletion low is good, of\n"
           f"insertion high; net: their difference above that of {control}, the best control, with bootstrap\n"
           f"95 % interval. Correlation and SSIM: of maps of {len(grey[few])} faces before and after the\n"
-          f"upper half of {cascade.randomized_down_to.nunique()} stages is re-initialised; a method fails when both\n"
-          f"are above {faithfulness.FAILS:g}.")
+          f"upper half of {cascade.randomized_down_to.nunique()} stages is re-initialised, a mean over these; a "
+          f"method fails when both\nare above {faithfulness.FAILS:g}.")
     print_evidence(table, control)
     title = f"Which maps of {study.name} show what it uses?\n{len(grey)} faces, 95 % intervals"
     figure = draw_evidence(title, table, curves, control)

@@ -126,27 +126,24 @@ def test_a_filter_that_nearly_nothing_excites_is_started():
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_best_image_on_the_way_is_kept(monkeypatch, sign):
-    measured, compiled = [], maximization.compiled_ascent
+    values, compiled = [], maximization.compiled_ascent
 
     def recording(*arguments):
         run_steps, measure = compiled(*arguments)
 
         def measure_and_record(*state):
-            measured.append([np.asarray(array) for array in measure(*state)])
-            return measured[-1]
+            images, reached = measure(*state)
+            values.append(reached.numpy())
+            return images, reached
 
         return run_steps, measure_and_record
 
     monkeypatch.setattr(maximization, "BETWEEN_MEASURES", 5)
     monkeypatch.setattr(maximization, "compiled_ascent", recording)
     ascent, canvas = ascend(network(), "relu1", sign=sign, steps=100)
-    images, values = map(np.stack, zip(*measured))
     assert len(values) == 21
-    best = (sign * values).max(0)
-    np.testing.assert_array_equal(sign * ascent.activations, best)
+    np.testing.assert_array_equal(sign * ascent.activations, np.max(sign * np.stack(values), axis=0))
     for i in range(3):
-        equals = images[sign * values[:, i] == best[i], i]
-        assert (ascent.images[i] == equals).all((1, 2)).any()
         np.testing.assert_allclose(score(canvas, ascent.images[i:i + 1], i, sign=sign)[0],
                                    ascent.activations[i], rtol=1e-4, atol=1e-6)
 
@@ -243,7 +240,7 @@ def test_responses_patches_and_dead_filters():
     np.testing.assert_array_equal(patch, padded[y:y + 3, x:x + 3])
 
 
-def test_rare_filters_answer_to_few_images():
+def test_rare_filters_respond_to_few_images():
     peak = np.ones((200, 3))
     peak[1:, 1] = peak[:, 2] = -1
     for rectified in (True, False):

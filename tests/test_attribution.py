@@ -152,13 +152,6 @@ def test_guided_backprop_by_hand():
                                [[[1, 3], [0, 1]]])
 
 
-def test_guided_backprop_needs_a_relu():
-    model = structure.logits_model(small(relu="tanh"))
-    message = "guided-backprop changes the gradient of ReLU; this model has none; use gradient"
-    with pytest.raises(UserError, match=f"^{message}$"):
-        attribution.attribute(model, FACES, TARGETS, "guided-backprop")
-
-
 # ---- class activation maps ---------------------------------------------------------------------------------
 
 
@@ -197,22 +190,6 @@ def test_score_cam_by_hand(logits):
     np.testing.assert_allclose(made[0], np.maximum(np.tensordot(weights, alive, 1), 0), rtol=1e-3, atol=1e-4)
 
 
-def test_a_constant_channel_has_no_weight_in_score_cam():
-    image = keras.Input((SIZE, SIZE, 1))
-    x = layers.Conv2D(2, 5, name="conv")(image)  # its map leaves out a margin of two pixels
-    model = keras.Model(image, layers.Dense(2, name="logits")(layers.GlobalAveragePooling2D()(x)))
-    brightness = np.stack([np.full((5, 5, 1), 1 / 25), np.zeros((5, 5, 1))], -1)
-    model.get_layer("conv").set_weights([brightness, np.array([0, 1.0])])
-    model.get_layer("logits").set_weights([np.eye(2), np.zeros(2)])
-    face = np.full((1, SIZE, SIZE), 60, np.float32)
-    face[0, 4:8, 6:10] = 255
-    made = attribution.attribute(model, face, np.array([0]), "score-cam", fill="black")
-    bright, constant = np.moveaxis(keras.Model(image, x).predict_on_batch(face[..., None]), -1, 0)
-    assert np.ptp(constant) == 0
-    field = receptive_field.fields(model)["conv"]
-    np.testing.assert_allclose(made, receptive_field.upsample(bright, field, (SIZE, SIZE)), rtol=1e-5)
-
-
 def test_cams_look_at_the_end_of_the_last_stage(logits):
     image = keras.Input((SIZE, SIZE, 1))
     x = layers.Conv2D(4, 3, padding="same", name="a")(image)
@@ -221,14 +198,6 @@ def test_cams_look_at_the_end_of_the_last_stage(logits):
     assert attribution.cam_layer(keras.Model(image, layers.Dense(3)(x))) == "c"
     with pytest.raises(UserError, match=r"no layer 'x' with feature maps; choose one of .*conv1, .*conv2"):
         attribution.cam_layer(logits, "x")
-
-
-def test_cams_need_a_convolution():
-    image = keras.Input((SIZE, SIZE, 1))
-    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(layers.MaxPooling2D()(image))))
-    with pytest.raises(UserError, match=r"no convolutions.*methods for any model: gradient"):
-        attribution.attribute(model, FACES, TARGETS, "grad-cam")
-    assert not attribution.is_blank(attribution.attribute(model, FACES, TARGETS, "occlusion")).any()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -313,16 +282,6 @@ def test_blank_is_reported_and_never_nan(method):
     assert np.isfinite(maps).all() and attribution.is_blank(maps).all()
 
 
-def test_stock_rgb_network():
-    model = structure.logits_model(keras.applications.MobileNetV2((48, 48, 3), alpha=0.35, weights=None,
-                                                               classes=7))
-    faces = rng.uniform(0, 255, (2, 48, 48))
-    methods = ["gradient", "integrated-gradients", "guided-backprop", "grad-cam", "hires-cam", "occlusion"]
-    made = attribution.attribute_all(model, faces, np.array([0, 6]), methods, steps=4, patch=24, stride=24)
-    assert all(maps.shape == (2, 48, 48) and np.isfinite(maps).all() for maps in made.values())
-    assert attribution.cam_layer(model) == "out_relu"
-
-
 # ---- checks ------------------------------------------------------------------------------------------------
 
 
@@ -358,17 +317,6 @@ def test_curves_run_between_the_face_and_the_fill_and_reward_the_true_map():
     true, false = (checks.curves(model, FACES, np.zeros(5, int), ranked, "black")[0]
                    for ranked in (values, -values))
     assert (true.mean(1) < false.mean(1)).all()
-
-
-def test_evaluation_has_a_row_a_method_and_face():
-    model, targets = one_corner(), np.zeros(5, int)
-    values = {"true": rng.uniform(size=FACES.shape), "flat": np.zeros(FACES.shape)}
-    scores, curves = checks.evaluate(model, FACES, targets, values)
-    assert list(scores.index) == 2 * [0, 1, 2, 3, 4] and scores.groupby("method").blank.sum()["flat"] == 5
-    deletion, _ = checks.curves(model, FACES, targets, values["true"])
-    np.testing.assert_allclose(scores[scores.method == "true"].deletion_area,
-                               (deletion[:, 1:] + deletion[:, :-1]).mean(1) / 2, rtol=1e-6)
-    np.testing.assert_allclose(curves[curves.method == "true"].deletion, deletion.mean(0), rtol=1e-5)
 
 
 def test_numbers_of_known_maps():
