@@ -406,11 +406,12 @@ def evaluate_methods(study):
                                    **study.options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
+    stages = cascade.randomized_down_to.nunique()
     print(f"{len(grey)} faces of {faces.source}. Areas under the curves: of deletion low is good, of\n"
           f"insertion high; net: their difference above that of {control}, the best control, with bootstrap\n"
-          f"95 % interval. Correlation and SSIM: of maps of {len(grey[few])} faces before and after the\n"
-          f"upper half of {cascade.randomized_down_to.nunique()} stages is re-initialised, a mean over these; a "
-          f"method fails when both\nare above {faithfulness.FAILS:g}.")
+          f"95 % interval. Correlation and SSIM: of maps of {len(grey[few])} faces before and after each of\n"
+          f"the upper half of {stages} stages is re-initialised; a method fails when both are above "
+          f"{faithfulness.FAILS:g}.")
     print_evidence(table, control)
     title = f"Which maps of {study.name} show what it uses?\n{len(grey)} faces, 95 % intervals"
     figure = draw_evidence(title, table, curves, control)

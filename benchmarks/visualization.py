@@ -4,15 +4,15 @@ and faces.
     python -m benchmarks.visualization [--model models/fer2013-report-cnn.h5] [--images 32] [--rounds 3]
 
 Prints the median milliseconds per face over interleaved rounds (tracing and warm-up before the first), how
-many times longer each peer takes, and how well its maps agree with ours: the mean correlation of the two
-maps of a face. All explain the predicted class's logit of the same drawn faces, black where a method hides something,
-with the same number of samples, steps, masks or patches, CAMs of the same layer, and each peer batches as its
-own options allow. Ours gives with grad-cam also grad-cam++, layer-cam and hires-cam, and with smoothgrad also
-squaregrad and vargrad. What agrees little, and why: smoothgrad and rise draw other noise; tf-keras-vis's
-guided backprop passes over ReLU layers, which leaves the gradient. The peers stretch feature maps from corner
-to corner, ours lie where the receptive fields are: CAMs are timed as they are and compared stretched.
-tf-keras-vis's default way to maximise a filter takes one at a time, so some are timed and the time is scaled
-to all; "one batch" is the same by hand, over a tenth of the steps, scaled likewise.
+many times longer each peer takes, and how well its maps agree with ours: the mean correlation of the two maps
+of a face. All explain the predicted class's logit of the same drawn faces, black where a method hides
+something, with the same number of samples, steps, masks or patches, CAMs of the same layer, and each peer
+batches as its own options allow. Ours gives with grad-cam also grad-cam++, layer-cam and hires-cam, and with
+smoothgrad also squaregrad and vargrad. What agrees little, and why: smoothgrad and rise draw other noise; tf-
+keras-vis's guided backprop passes over ReLU layers, which leaves the gradient. The peers stretch feature maps
+from corner to corner, ours lie where the receptive fields are: CAMs are timed as they are and compared
+stretched. tf-keras-vis's default way to maximise a filter takes one at a time, so some are timed and the time
+is scaled to all; "one batch" is the same by hand, over a tenth of the steps, scaled likewise.
 """
 
 import contextlib
