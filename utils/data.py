@@ -34,12 +34,15 @@ VOTES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutra
 SIZE = 48
 PIXELS = SIZE * SIZE
 USAGES = ("Training", "PublicTest", "PrivateTest")
-USAGE_OF_FOLDER = {
+USAGE_OF_FOLDER = {  # in small letters alone, without a "set", "data" or "images" at the end
     "train": "Training", "training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest",
-    "val": "PublicTest", "valid": "PublicTest", "validation": "PublicTest",
+    "val": "PublicTest", "valid": "PublicTest", "validation": "PublicTest", "dev": "PublicTest",
     "test": "PrivateTest", "testing": "PrivateTest"}
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm",
+                  ".ppm"}
+NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside dot files
+CONTEMPT = 7  # in CK+ and FER+, which know an eighth class
 CACHE = PROJECT / "data" / ".cache"
 CACHE_VERSION = 5  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters
@@ -135,7 +138,11 @@ def load_faces(path):
         columns = read_columns(path, CONVERTERS, ["pixels"])
         write_cache(entry, columns)
     names = {"images": "pixels", "labels": "label", "ids": "id", "usage": "usage"}
-    return Faces(**{name: columns.get(column) for name, column in names.items()}, source=relative_path(path))
+    faces = Faces(**{name: columns.get(column) for name, column in names.items()}, source=relative_path(path))
+    if faces.labels is not None and (skipped := np.sum(faces.labels == CONTEMPT)):
+        print(f"{faces.source}: skipped {skipped:,} faces of label {CONTEMPT}, contempt")
+        faces = faces.take(faces.labels != CONTEMPT)
+    return faces
 
 
 def load_labelled(path, labels=None):
@@ -166,7 +173,7 @@ def load_labels(path, ids):
     """
     import pandas as pd
 
-    converters = {name: CONVERTERS[name] for name in ("id", "label")}
+    converters = {"id": CONVERTERS["id"], "label": label_converter(len(CLASSES) - 1)}
     table = pd.DataFrame(read_columns(path, converters, [*converters]))
     labels = table.drop_duplicates(["id", "label"])
     repeated = labels.id[labels.id.duplicated()]
@@ -248,7 +255,9 @@ def read_rows(path):
             start = file.read(8)
         opener = next((COMPRESSED[key] for key in COMPRESSED if start.startswith(key)), open)
         with opener(path, "rb") as stream:
-            reader = csv.reader(io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape"))
+            lines = io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape")
+            header = lines.readline()
+            reader = csv.reader(itertools.chain([header], lines), delimiter=max(",;\t", key=header.count))
             for fields in reader:
                 if len(fields) > 1 or "".join(fields).strip():  # else it is a blank line
                     yield row, fields
@@ -339,12 +348,16 @@ def whole_numbers(highest, problem):
     return convert
 
 
+def label_converter(highest):
+    names = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
+    return whole_numbers(highest, f"label {{}}; expected {names}")
+
+
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"PK\3\4": open_zip}
 PIXEL_VALUES = whole_numbers(255, "pixel {}; expected a whole number from 0 to 255")
 NUMBER_OF_VOTES = whole_numbers(99, "{} votes; expected a whole number")
-LABELS = whole_numbers(len(CLASSES) - 1, "label {}; expected " + ", ".join(
-    f"{code} {name}" for code, name in enumerate(CLASSES)))
-CONVERTERS = {"pixels": convert_pixels, "label": LABELS, "id": convert_ids, "usage": convert_usage}
+CONVERTERS = {"pixels": convert_pixels, "label": label_converter(CONTEMPT), "id": convert_ids,
+              "usage": convert_usage}
 ALIASES = {"feature": "pixels", "emotion": "label"}
 
 
@@ -352,43 +365,69 @@ ALIASES = {"feature": "pixels", "emotion": "label"}
 
 
 def read_folder(path):
-    """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER.
+    """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER; of
+    a folder that holds nothing but images, faces without labels. `ids` are the files below PATH.
 
-    Images in other folders are left out, and a printed line counts them. Raises UserError.
+    A printed line counts what is left out: files of other kinds, and images in folders that are no class.
+    Raises UserError, also where class folders stand in splits of unknown names.
     """
     source = relative_path(path)
-    files = sorted(file for file in path.rglob("*")
-                   if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
-    places = [("", "", *file.relative_to(path).parts)[-3:-1] for file in files]  # (split, class)
+    found = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    found = [file for file in found
+             if not any(part.startswith(".") or part in NO_DATA for part in file.parts)]
+    files = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+    is_flat = bool(files) and all(len(file.parts) == 1 for file in files)
+    places = [("", "", *file.parts)[-3:-1] for file in files]  # (split, class)
     if digits := sorted({folder for _, folder in places if re.fullmatch("[0-9]{1,3}", folder)}, key=int):
         raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
                         "differently; rename them to happy and so on")
-    usage = np.array([USAGE_OF_FOLDER.get(split.lower(), "") for split, _ in places])
-    has_splits = (usage != "").any()
     labels = np.array([CLASS_CODES.get(folder.strip().lower(), -1) for _, folder in places], np.int64)
-    rows = np.flatnonzero((labels >= 0) & ((usage != "") | (not has_splits)))
+    rows = np.flatnonzero((labels >= 0) | is_flat)
     if not len(rows):
         raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
                         "expected PATH/happy/1.jpg and so on")
-    skipped = collections.Counter(relative_path(files[i].parent) for i in {*range(len(files))} - {*rows})
+    skipped = collections.Counter(f"images in {files[i].parent}" for i in {*range(len(files))} - {*rows})
+    skipped += collections.Counter(file.suffix.lower() or file.name for file in {*found} - {*files})
     if skipped:
         names = ", ".join(f"{name} ({count:,})" for name, count in skipped.most_common(8))
-        print(f"{source}: skipped {skipped.total():,} images in {len(skipped)} folders of other names: "
-              f"{names}")
-    images = np.stack([read_image(files[row]) for row in rows])
-    return Faces(images, labels[rows], usage=usage[rows] if has_splits else None, source=source)
+        print(f"{source}: skipped {skipped.total():,} files, which are no images that are read here or in no "
+              f"folder of a class: {names}")
+    splits = {places[row][0] for row in rows}
+    usage = np.array([usage_of_folder(places[row][0]) for row in rows])
+    if len(splits) > 1 and "" in usage:
+        raise UserError(f"{source} has class folders in {', '.join(sorted(splits))}, which are not all known "
+                        "as splits; expected train, validation and test")
+    images = read_images([path / files[row] for row in rows])
+    return Faces(images, None if is_flat else labels[rows], np.array([str(files[row]) for row in rows]),
+                 usage if usage.all() else None, source=source)
 
 
-def read_image(path):
-    """A photo as a 48x48 grey face: uint8 (48, 48), 0-255. Raises UserError when it is no image."""
-    with open_image(path) as image:
-        return to_face(eight_bits(image))
+def usage_of_folder(name):
+    """The Usage that a folder such as `Training_Set` stands for, "" where it is unknown."""
+    letters = re.sub("[^a-z]", "", name.lower())
+    return USAGE_OF_FOLDER.get(re.sub("(set|data|images)$", "", letters), "")
+
+
+def read_images(paths):
+    """Image files as 48x48 grey faces: uint8 (n, 48, 48), 0-255. Raises UserError that names the damaged."""
+    images, damaged = [], []
+    for path in paths:
+        try:
+            with open_image(path) as image:
+                images.append(to_face(eight_bits(image)))
+        except UserError:
+            damaged.append(relative_path(path))
+    if damaged:
+        raise UserError(f"{len(damaged)} of {len(paths)} images cannot be read: {', '.join(damaged[:8])}"
+                        f"{' and so on' * (len(damaged) > 8)}; remove or replace them")
+    return np.stack(images)
 
 
 @contextlib.contextmanager
 def open_image(path):
-    """Yield an image file as a PIL image. Raises UserError when it cannot be read or is too large."""
-    from PIL import Image
+    """Yield an image file as a PIL image, upright as its EXIF data say. Raises UserError when it cannot be
+    read or is too large."""
+    from PIL import Image, ImageOps
 
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound first warns; ours is below it
     try:
@@ -396,7 +435,7 @@ def open_image(path):
             if image.width * image.height > LARGEST_IMAGE:
                 raise UserError(f"{path} has {image.width:,}x{image.height:,} pixels; "
                                 f"expected at most {LARGEST_IMAGE:,} in all")
-            yield image
+            yield ImageOps.exif_transpose(image)
     except UserError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
@@ -448,11 +487,16 @@ def write_cache(entry, columns):
 
 
 def read_cache(entry):
-    """The columns kept in `entry`, {name: array}, or None when there are none or they are damaged."""
+    """The columns kept in `entry`, {name: array}, or None when there are none, or others than we write."""
     try:
-        with np.load(entry, allow_pickle=False) as file:
+        with np.load(entry, allow_pickle=False) as file:  # whose format has a checksum of each array
             columns = dict(file)
-        return columns if columns["pixels"].shape[1:] == (SIZE, SIZE) else None
+        is_ours = not hasattr(os, "getuid") or entry.stat().st_uid == os.getuid()
+        pixels, label, usage = columns["pixels"], columns.get("label", 0), columns.get("usage", USAGES[0])
+        is_valid = pixels.dtype == np.uint8 and pixels.shape == (len(columns["row"]), SIZE, SIZE) and (
+            len({len(column) for column in columns.values()}) == 1) and (
+            np.isin(label, range(CONTEMPT + 1)).all() and np.isin(usage, USAGES).all())
+        return columns if is_ours and is_valid else None
     except Exception:  # a damaged header leads NumPy to many kinds
         return None
 
@@ -518,10 +562,23 @@ def training_part(faces):
     return part
 
 
+def draw_sample(faces, n, seed=0):
+    """A random sample of at most `n` faces (None: all) in the order of the file, each class in its share."""
+    if n is None or n >= len(faces):
+        return faces
+    rng = np.random.default_rng([seed, 50])
+    labels = np.zeros(len(faces), int) if faces.labels is None else faces.labels
+    place = np.empty(len(faces))  # of each face among those of its class, 0-1
+    for code in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == code))
+        place[members] = (np.arange(len(members)) + rng.uniform()) / len(members)
+    return faces.take(np.sort(np.argsort(place, kind="stable")[:n]))
+
+
 def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, labels_from=None):
     """Load the faces to train on and those to validate on.
 
-    path, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those the first
+    path, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those a sample of
         `limit`
     validation: a share of them from 0 to below 1 (str or float; see `split`), one of k folds ("1/5"; see
         `folds`), a Usage of the same file, or a labelled file, whose labels may be in a second one,
@@ -532,7 +589,7 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
     everything = find_data(path, labels_from)
     if everything.labels is None:
         raise UserError(f"{everything.source} has no labels to train on; expected a column label or emotion")
-    faces = training_part(everything).take(slice(limit))
+    faces = draw_sample(training_part(everything), limit, seed)
     training = faces
     if validation in USAGES:
         if everything.usage is None:
