@@ -72,10 +72,10 @@ def as_teacher(model):
     return copy
 
 
-def make_optimizer(recipe, steps):
+def make_optimizer(recipe, steps, scale_loss=False):
     """Adam or Nesterov SGD for a run of `steps` steps, with weight decay on kernels and averaged weights.
 
-    recipe: training.recipes.Recipe
+    recipe: training.recipes.Recipe; scale_loss: for float16, whose range is too small for some gradients
     """
     rate = recipe.learning_rate
     if recipe.schedule == "cosine":
@@ -90,6 +90,8 @@ def make_optimizer(recipe, steps):
         optimizer = keras.optimizers.Adam(**common)
     if recipe.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if scale_loss:
+        return keras.optimizers.LossScaleOptimizer(optimizer)
     if keras.backend.backend() == "tensorflow":
         compile_update(optimizer)
     return optimizer
@@ -108,14 +110,15 @@ def compile_update(optimizer):
 def set_precision(choice):
     """Apply --precision to the layers built from now on; returns the name of the dtype policy."""
     if choice == "auto":
-        choice = "mixed_bfloat16" if machine.has_native_bfloat16() else "float32"
+        choice = ("mixed_bfloat16" if machine.has_native_bfloat16() else
+                  "mixed_float16" if machine.accelerators() else "float32")
     keras.config.set_dtype_policy(choice)
     return choice
 
 
 def averaged_weights(network, optimizer):
     """The network's weights as NumPy arrays, those that are averaged (EMA) replaced by their averages."""
-    averages = {}
+    averages, optimizer = {}, getattr(optimizer, "inner_optimizer", optimizer)
     if optimizer.use_ema:
         pairs = zip(optimizer._trainable_variables, optimizer._model_variables_moving_average)
         averages = {id(variable): average for variable, average in pairs}

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 from utils import cli
@@ -114,15 +115,15 @@ def add_arguments(parser, recipes, name):
     run("--labels-from", type=Path, metavar="fer2013new.csv",
         help="learn the votes of FER+ for these faces in place of the labels of --data")
     run("--name", default=name, help="models/NAME.h5 and so on")
-    run("--validation", default="0.1", metavar="SHARE|FOLD/K|PublicTest|FILE",
+    run("--validation", type=validation, default="0.1", metavar="SHARE|FOLD/K|PublicTest|FILE",
         help="share of the training data, or one of K equal folds of it (1/5), stratified, identical images "
              "on one side; or the rows of that Usage; or a labelled file")
     run("--validation-labels", type=Path, help="id,label CSV for a validation FILE without labels")
     run("--seed", type=number(int, 0), default=0,
         help="seed of split, initial weights, order and augmentation")
     run("--limit", type=number(int, 1), help="use only the first LIMIT faces, to try things out")
-    run("--precision", choices=("auto", "float32", "mixed_bfloat16"), default="auto",
-        help="auto: bfloat16 where the processor or accelerator multiplies it natively")
+    run("--precision", choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"), default="auto",
+        help="auto: bfloat16 where processor or accelerator multiply it natively, float16 on older GPUs")
     run("--half", action=argparse.BooleanOptionalAction, default=False,
         help="store the weights as float16: half the size")
     run("--resume", action="store_true", help="continue models/NAME from its last finished epoch")
@@ -169,6 +170,21 @@ def add_arguments(parser, recipes, name):
                  help="softmax temperature of teachers and student")
 
 
+def validation(text):
+    """An argparse type: a share, a fold such as 1/5, a Usage, or a path that exists."""
+    if re.fullmatch("[1-9][0-9]?/[1-9][0-9]?", text) or text in cli.USAGES or os.path.exists(text):
+        return text
+    try:
+        is_share = 0 <= float(text) < 1
+    except ValueError:
+        is_share = False
+    if is_share:
+        return text
+    hint = cli.near(Path(text).name, [*cli.USAGES, *cli.siblings(Path(text))])
+    raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to below 1, no fold such as 1/5, no Usage "
+                                     f"({', '.join(cli.USAGES)}) and no file{hint}")
+
+
 def training_options(args, recipes):
     """TrainingOptions of a parsed command line; what is left open comes from the network's recipe.
 
@@ -178,6 +194,9 @@ def training_options(args, recipes):
     given = {option: tuple(value) if option == "distill" else value
              for option, value in vars(args).items() if option in fields and value is not None}
     options = TrainingOptions(**vars(recipes[args.network]) | given)
+    if not re.fullmatch(r"(?!fer2013-)[\w-][\w.-]*", options.name):
+        raise UserError(f"--name {options.name!r} must be a plain file name of letters, digits, '-', '_', "
+                        "'.', and not begin with fer2013-, as the released models do")
     for option, needed in REQUIRES.items():
         if given.get(option) and not getattr(options, needed):
             raise UserError(f"--{option.replace('_', '-')} has no effect without --{needed}; give both")

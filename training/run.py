@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import datetime
 import math
-import re
 import shlex
 import sys
 import time
@@ -42,10 +41,8 @@ class RunFiles:
     def of(cls, name, out_folder=None):
         """The files of the run called `name`, with its figures in `out_folder` (default: figures/).
 
-        Raises UserError for what is no plain file name, and for names that other scripts use in models/.
+        Raises UserError for names that other scripts use in models/.
         """
-        if not re.fullmatch(r"[\w-][\w.-]*", name):
-            raise UserError(f"--name {name!r} must be a plain file name of letters, digits, '-', '_', '.'")
         if name in RESERVED:
             raise UserError(f"--name {name} is what another script calls its results; choose another name")
         figures = out_folder or files.FIGURES
@@ -94,6 +91,9 @@ class Run:
             self.files.checkpoint, self.evaluation,
             callbacks.run_key(self.options, self.policy, self.faces, self.validation))
         done = checkpoint.restore(self.model) if self.options.resume else 0
+        if done > self.options.epochs:
+            raise UserError(f"{files.relative_path(self.files.checkpoint)} has {done} epochs and --epochs is "
+                            f"{self.options.epochs}; give at least as many, or run without --resume")
         copies = len(self.batches.labels) - len(self.faces)
         oversampled = f" ({len(self.batches.labels):,} oversampled)" if copies else ""
         resuming = f"; resuming after epoch {done}" if done else ""
@@ -139,6 +139,7 @@ class Run:
             models.save(final, temporary, half=options.half)
             final = models.load(temporary)
             card = make_card(self, final)
+            keep_better(self.files, card)
         history = evaluation.history_table()
         files.write_table(self.files.history, history)
         files.write_json(self.files.card, card)
@@ -178,7 +179,7 @@ def prepare(options, build):
     # ---- Model: what turns the network's logits into a loss and its gradients into steps
     model = TrainingModel(network, teachers, options.distill_weight, options.temperature)
     model.compile(
-        make_optimizer(options, options.epochs * len(batches)),
+        make_optimizer(options, options.epochs * len(batches), scale_loss=policy == "mixed_float16"),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.label_smoothing),
         metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
     model.optimizer.build(model.trainable_variables)
@@ -205,6 +206,26 @@ def copy_weights(start, network, path):
         raise UserError(f"{path} is another network than {network.name} with these options; "
                         "--start-from needs the same one")
     network.set_weights(weights)
+
+
+def keep_better(run_files, card):
+    """Rename the model that a run is about to replace where it has seen more faces or is more accurate: NAME
+    becomes NAME.previous, unless that is better still."""
+    def worth(path):
+        known = models.read_card(path) or {}
+        rows, accuracy = (known.get(part, {}).get(key) for part, key in (
+            ("split", "training_rows"), ("metrics", "validation_accuracy")))
+        return rows or 0, accuracy or 0
+
+    rows, accuracy = card["split"]["training_rows"], card["metrics"]["validation_accuracy"] or 0
+    old, previous = worth(run_files.model), run_files.model.with_name(f"{run_files.model.stem}.previous.h5")
+    if not run_files.model.exists() or (old[0] <= rows and old[1] <= accuracy) or old < worth(previous):
+        return
+    for path in (run_files.model, run_files.card, run_files.history):
+        if path.exists():
+            path.replace(path.with_name(path.name.replace(run_files.model.stem, previous.stem, 1)))
+    print(f"The earlier {files.relative_path(run_files.model)} ({old[0]:,} training faces, "
+          f"{100 * old[1]:.1f} %) is now {files.relative_path(previous)}")
 
 
 def make_card(run, final):
@@ -255,10 +276,11 @@ def add_to_experiments(card):
     with files.locked(path.with_suffix(".lock"), f"another run is writing {path}", timeout=10):
         try:
             earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, pd.errors.EmptyDataError):
             earlier = pd.DataFrame()
         except ValueError as error:
-            raise UserError(f"cannot add this run to {files.relative_path(path)}: {error}") from error
+            print(f"cannot add this run to {files.relative_path(path)}: {error}")
+            return []
         files.write_table(path, pd.concat([earlier, pd.DataFrame([row], dtype=str)]).drop_duplicates())
     return [path]
 

@@ -5,6 +5,7 @@ Nothing here imports NumPy or Keras, so `--help` answers at once.
 
 import argparse
 import contextlib
+import difflib
 import io
 import logging
 import math
@@ -14,9 +15,16 @@ import sys
 from pathlib import Path
 
 LARGEST_INT = 2 ** 31 - 1  # half of what NumPy and Keras take as a seed: seeds are added to
+USAGES = ("Training", "PublicTest", "PrivateTest")  # of the rows in fer2013.csv
 OUTPUT_OPTIONS = ("out", "out_folder")  # all other options that take a path name inputs
 
 inputs = []  # paths that the command reads, which utils.files never overwrites
+
+# Whatever a notebook, keras.json or a matplotlibrc of the user says
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):  # would shorten a run behind its card's back
+    os.environ.pop(name, None)
 
 
 class UserError(Exception):
@@ -39,7 +47,16 @@ class Parser(argparse.ArgumentParser):
             paths = value if isinstance(value, list) else [value]
             if option not in OUTPUT_OPTIONS:
                 inputs.extend(path for path in paths if isinstance(path, Path))
+        for path in inputs:
+            if path != Path("sample") and not path.exists():
+                raise UserError(f"{path} does not exist{near(path.name, siblings(path))}")
         return parsed
+
+    def error(self, message):
+        """One line without the usage, and for an option that does not exist the nearest that does."""
+        kind, _, option = message.partition(": ")
+        hint = near(option, self._option_string_actions) if kind == "unrecognized arguments" else ""
+        raise UserError(f"{message}{hint}; --help lists the options")
 
     def changed(self, args, *options):
         """Those of `options` that are not at their defaults, for a file name: "_area-10_fill-black"."""
@@ -55,6 +72,20 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
         if action.default is None or action.default is False or "default" in (action.help or ""):
             return action.help
         return super()._get_help_string(action)
+
+
+def near(name, known):
+    """A hint at the names most like `name`: "; did you mean train.csv.gz?", or nothing."""
+    known = {word.lower(): word for word in known}
+    close = [known[word] for word in difflib.get_close_matches(name.lower(), known, n=2)]
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def siblings(path):
+    """The names of the files and folders beside a path."""
+    with contextlib.suppress(OSError):
+        return os.listdir(path.parent)
+    return []
 
 
 def number(kind, low, high=math.inf, open_low=False):
@@ -116,7 +147,7 @@ def add_evaluation_data(parser,
     parser.add_argument("--data", type=data_path, help=data)
     parser.add_argument("--labels", type=Path, metavar="ID_LABEL.csv",
                         help="id,label CSV for a --data without labels")
-    parser.add_argument("--usage", help="only the rows of this Usage, e.g. PublicTest")
+    parser.add_argument("--usage", choices=USAGES, help="only the rows of this Usage")
     parser.add_argument("--training-data", type=Path, metavar="TRAIN.csv",
                         help="where the data of the validation split is, if not where the card says")
 
@@ -164,7 +195,7 @@ def run(main):
     except (UserError, OSError) as error:
         text = " ".join(filter(None, [getattr(error, "filename", None) and f"{error.filename}:",
                                       getattr(error, "strerror", None) or str(error)]))
-        print(f"{script}: error: {' '.join(text.split())}", file=sys.stderr)
+        print(f"{script}: error: {printable(' '.join(text.split()))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as stop:
         text = "; ".join(["stopped", *getattr(stop, "__notes__", ["the same command starts again"])])
@@ -174,24 +205,44 @@ def run(main):
 
 
 def start_keras():
-    """Import Keras and its backend with stderr closed meanwhile, where TensorFlow writes."""
-    sys.stderr.flush()
-    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """Import Keras and its backend, with the settings that a keras.json may change at their defaults."""
+    backend = os.environ["KERAS_BACKEND"]
+    if backend not in ("tensorflow", "jax"):
+        raise UserError(f"KERAS_BACKEND is {backend}; expected tensorflow or jax")
+    try:
+        with silent_stderr():
+            import keras
+    except (ImportError, ValueError) as error:
+        raise UserError(f"Keras does not start with {backend}: {error}; install requirements.txt (for JAX "
+                        "requirements-jax.txt), or activate the environment that has it") from error
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
+        for gpu in tf.config.list_physical_devices("GPU"):
+            with contextlib.suppress(RuntimeError):  # in use already
+                tf.config.experimental.set_memory_growth(gpu, True)
+    else:
+        from keras.src.utils import module_utils
+
+        module_utils.tensorflow._available = False  # or Keras imports it, too, which takes seconds
+
+
+@contextlib.contextmanager
+def silent_stderr():
+    """A block in which nothing appears on stderr, where TensorFlow writes while it is imported."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        import keras
-
-        keras.config.set_image_data_format("channels_last")  # whatever the user's keras.json has
-        if keras.backend.backend() != "tensorflow":
-            from keras.src.utils import module_utils
-
-            module_utils.tensorflow._available = False  # or Keras imports it, too, which takes seconds
-        logging.getLogger("tensorflow").setLevel("ERROR")  # it warns of a graph for each network
-    except (ImportError, ValueError) as error:
-        backend = os.environ.get("KERAS_BACKEND")
-        advice = f"KERAS_BACKEND is {backend}, use tensorflow or jax" if backend else (
-            "install requirements.txt, or activate the environment that has it")
-        raise UserError(f"Keras does not start: {error}; {advice}") from error
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -212,7 +263,7 @@ def print_table(frame):
         is_numeric = all(str(cell).strip("+-.,%x±() 0123456789e") == "" for cell in frame.iloc[:, position])
         table.add_column(str(name), justify="right" if is_numeric else "left", no_wrap=True)
     for row in frame.itertuples(index=False):
-        table.add_row(*map(str, row))
+        table.add_row(*(printable(str(cell)) for cell in row))
     console = Console(file=io.StringIO(), width=1000, color_system=None, markup=False, highlight=False,
                       emoji=False)
     console.print(table)
@@ -224,7 +275,12 @@ def print_written(paths):
     from utils.files import relative_path
 
     for path in paths:
-        print(f"Wrote {relative_path(path)}")
+        print(f"Wrote {printable(relative_path(path))}")
+
+
+def printable(text):
+    """`text` with a question mark for each control character, which could change what the terminal shows."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def progress_bar():

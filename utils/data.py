@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.cli import UserError
+from utils.cli import USAGES, UserError
 from utils.files import PROJECT, relative_path, replacing
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # position = code in the files
@@ -33,7 +33,6 @@ CLASS_CODES = {name: code for code, name in enumerate(CLASSES)} | {
 VOTES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # FER+'s names of CLASSES
 SIZE = 48
 PIXELS = SIZE * SIZE
-USAGES = ("Training", "PublicTest", "PrivateTest")
 USAGE_OF_FOLDER = {  # in small letters alone, without a "set", "data" or "images" at the end
     "train": "Training", "training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest",
     "val": "PublicTest", "valid": "PublicTest", "validation": "PublicTest", "dev": "PublicTest",

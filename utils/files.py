@@ -17,6 +17,7 @@ from utils import cli
 from utils.cli import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
+DATA = PROJECT / "data"
 MODELS = PROJECT / "models"
 FIGURES = PROJECT / "figures"
 
@@ -27,28 +28,36 @@ FIGURES = PROJECT / "figures"
 def check_outputs(paths):
     """Refuse outputs that would destroy something else; for scripts to call before slow work starts.
 
-    Raises UserError when one of the paths is a folder or device, is write-protected or is read by this
-    command.
+    Raises UserError when one of the paths is a folder or device, is write-protected, is read by this command,
+    lies in data/ or in a folder that cannot be written.
     """
     for path in map(Path, paths):
         try:
-            mode = path.stat().st_mode
-        except FileNotFoundError:
-            continue
+            mode = path.stat().st_mode if path.exists() else stat.S_IFREG | stat.S_IWUSR
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
         problem = ("it is a folder" if stat.S_ISDIR(mode) else "it is a device or pipe"
                    if not stat.S_ISREG(mode) else "it is write-protected" if not mode & stat.S_IWUSR
-                   else "this command reads it" if is_input(path) else "")  # a rename would not ask
-        if problem:
+                   else "this command reads it" if is_input(path) else "data/ is for what is read"
+                   if is_in(path, [DATA]) and not is_in(path, [DATA / ".cache"]) else "")
+        if problem:  # of which a rename would not ask
             raise UserError(f"cannot write {path}: {problem}; choose another name")
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"cannot write {path}: {folder} is write-protected; choose another --out-folder")
 
 
 def is_input(path):
-    """Whether the command reads the existing file `path`: under any name, or as a picture in a folder."""
-    is_picture = path.suffix == ".png"
-    return any(path.samefile(source) or (is_picture and path.parent.samefile(source))
-               for source in cli.inputs if os.path.exists(source))
+    """Whether the command reads the file `path` under any name, or pictures beside a picture `path`."""
+    sources = [source for source in cli.inputs if source.exists()]
+    is_picture = path.suffix.lower() in (".png", ".jpg", ".jpeg") and not is_in(path, [FIGURES])
+    return any(path.exists() and path.samefile(source) for source in sources) or (
+        is_picture and is_in(path, [source for source in sources if source.is_dir()]))
+
+
+def is_in(path, folders):
+    """Whether a path lies in one of the folders or below it."""
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 
 @contextlib.contextmanager
@@ -68,11 +77,13 @@ def replacing(path):
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file)
+        if path.exists():
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
     except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
-        raise UserError(f"cannot write {path}: {reason}; free some space or choose a folder you may write"
-                        ) from error
+        raise UserError(f"cannot write {path}: {reason}; free some space, or choose another "
+                        "--out-folder") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
