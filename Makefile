@@ -16,7 +16,7 @@ setup: .venv/requirements.done
 	$(PY) -m pip install --quiet -r requirements.txt
 	touch $@
 
-.venv/requirements-dev.done: requirements-dev.txt .venv/requirements.done
+.venv/requirements-dev.done: $(wildcard requirements*.txt) .venv/requirements.done
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
