@@ -143,7 +143,7 @@ def turn(image, truths, degrees):
 def is_face(box, truth):
     """Whether a box (centre x, y, size) is the face at truth, likewise."""
     distance = max(abs(box[0] - truth[0]), abs(box[1] - truth[1]))
-    return distance < 0.4 * truth[2] and 0.5 < box[2] / truth[2] < 2
+    return distance < 0.4 * truth[2] and 0.45 < box[2] / truth[2] < 2.4
 
 
 # ---- FER2013's framing -------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def framing(count):
     faces = data.training_part(data.find_data()).images
     found = []
     for face in faces[np.random.default_rng(0).integers(len(faces), size=count)]:
-        boxes, landmarks, _ = detect.decode(*detect.run_detector(enlarge(face)), detect.LEAST_SCORE)
+        boxes, landmarks, _ = detect.search(enlarge(face), detect.LEAST_SCORE)
         middles = (boxes[:, :2] + boxes[:, 2:]) / 2
         found += [points for points, middle in zip(landmarks, middles) if np.abs(middle - 192).max() < 80][:1]
     places = np.median(found, axis=0)
