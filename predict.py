@@ -53,8 +53,8 @@ FRAMES_AT_ONCE = 16  # of a video go through the network together, which is thre
 
 SUBMISSION_FAILED = r"Could not (submit|find)"  # what Kaggle's client may print while its exit status is 0
 SUBMISSION_TIMEOUT = 180  # seconds; the file has 60 kB, but the client retries when the upload stalls
-SUBMISSION_ADVICE = ("is the competition's name the last part of its address, are its rules accepted on its page, "
-                     "and are `kaggle auth login` or KAGGLE_API_TOKEN set up?")
+SUBMISSION_ADVICE = ("is the competition's name the last part of its address, are its rules accepted on its "
+                     "page, and has `kaggle auth login` been run, or KAGGLE_API_TOKEN set?")
 
 
 def parse_args(argv):
@@ -79,8 +79,8 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     is_file = not args.images and args.video is None
     for is_wrong, problem in (
-            (not is_file and (args.submit or args.probabilities), "--submit and --probabilities do not go with "
-             "--images and --video, whose CSV has the probabilities anyway"),
+            (not is_file and (args.submit or args.probabilities), "--submit and --probabilities do not go "
+             "with --images and --video, whose CSV has the probabilities anyway"),
             (args.cropped and not args.images, "--cropped belongs to --images"),
             (args.max_faces and is_file, "--max-faces belongs to --images or --video"),
             (bool(args.submit) != bool(args.message), "--submit SLUG and --message TEXT belong together"),
@@ -232,8 +232,7 @@ def draw_photo(photo, table, faces, title):
     from photos.drawing import draw_boxes
     from utils.figures import COLORS, WIDTH, plt
 
-    across = min(len(faces), 3)
-    down = -(-min(len(faces), FACES_DRAWN) // across)
+    across, down = 3, -(-min(len(faces), FACES_DRAWN) // 3)
     heights = [min(WIDTH * photo.shape[0] / photo.shape[1], 4.2), 1.35 * down]
     figure = plt.figure(figsize=(WIDTH, 0.4 + sum(heights)), layout="constrained")
     figure.suptitle(title, fontsize=9)
@@ -246,11 +245,11 @@ def draw_photo(photo, table, faces, title):
         crop.imshow(face, cmap="gray", vmin=0, vmax=255)
         crop.set_title(f"face {row['face']}: {row['class']}", fontsize=8.5)
         if not np.isnan(row["score"]):
-            crop.set_xlabel(f"score {row['score']:.2f}, tilt {row['tilt']:.0f}°", fontsize=7)
-        lengths = bars.barh(data.CLASSES, row[list(data.CLASSES)].astype(float), color="#BBBBBB", height=0.72)
+            crop.set_xlabel(f"score {row['score']:.2f}\ntilt {row['tilt']:.0f}°", fontsize=7)
+        lengths = bars.barh(range(7), row[list(data.CLASSES)].astype(float), color="#BBBBBB", height=0.72)
         lengths[row["label"]].set_color(COLORS["blue"])
         bars.bar_label(lengths, fmt="%.2f", padding=3, fontsize=7)
-        bars.set(xlim=(0, 1.15), ylim=(6.5, -0.5), xticks=[], box_aspect=0.7)
+        bars.set(xlim=(0, 1.2), ylim=(6.5, -0.5), box_aspect=0.8, yticks=range(7), yticklabels=data.CLASSES)
         bars.tick_params(axis="y", length=0, labelsize=7)
     if len(faces) > FACES_DRAWN:
         below.supxlabel(f"and {len(faces) - FACES_DRAWN} more in the CSV", fontsize=8)

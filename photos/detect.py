@@ -140,7 +140,7 @@ def frame(points, score):
     side = abs(factor)
     tilt = math.degrees(np.angle(factor))
     return Face(round(centre.real - side / 2), round(centre.imag - side / 2), round(side), round(side),
-                round(tilt, 1), round(float(score), 3))
+                float(round(tilt)) + 0.0, round(float(score), 3))  # + 0.0: no -0
 
 
 def shrink(photo, longest):
