@@ -60,7 +60,7 @@ def main(argv=None):
     cli.start_keras()
     import pandas as pd
 
-    from utils import data, evaluation, exported, machine, metrics, structure
+    from utils import data, evaluation, metrics, structure
     from utils.figures import add_conclusion, save_figure
 
     # ---- Models and faces

@@ -1,8 +1,8 @@
 """Question 2: a plain DNN with about as many parameters as the CNN. How do the two compare?
 
-    python train_dnn.py                     as many parameters as models/cnn.h5 (or as the report's CNN):
+    python train_dnn.py                     as many parameters as models/cnn.h5 (or as the homework's CNN):
                                             3 min on two cores, 38 % on PublicTest
-    python train_dnn.py --network report    the report's own DNN, 156,263 parameters: 14 s, 27 %
+    python train_dnn.py --network report    the homework's own DNN, 156,263 parameters: 14 s, 27 %
 
 Writes the same files as train_cnn.py under models/dnn* and figures/dnn*; when the CNN's model card is there
 (--cnn), it prints both side by side and draws figures/NAME_comparison.png.
@@ -10,7 +10,8 @@ Writes the same files as train_cnn.py under models/dnn* and figures/dnn*; when t
 
 from pathlib import Path
 
-from train_cnn import add_to_experiments, check_outputs, output_paths, print_summary, train
+import pandas as pd
+
 from training import recipes
 from utils import cli, files
 from utils.cli import UserError
@@ -20,59 +21,60 @@ COMPARED = {"network", "parameters", "seconds", "metrics", "split"}  # of the mo
 
 
 def main(argv=None):
-    args = parse_args(argv)
-    cnn_path, cnn_card = find_cnn(args.cnn)
-    cli.inputs += [cnn_path] if cnn_path else []  # where it is not named either, it may not be trained over
-    check_outputs(args.name)
-    files.check_outputs([comparison_path(args.name)])
+    """Train the DNN and compare it with the CNN; returns its model card (dict)."""
+    options, cnn = parse_options(argv)
     cli.start_keras()
-    from training import devices, networks
+    from training import devices, figures, networks
+    from training.run import RunFiles, add_to_experiments, prepare, print_summary
+    from utils import models
 
-    devices.join()
+    cnn_path = cnn or next((path for path in (files.MODELS / "cnn.h5", models.RELEASED_CNN)
+                            if path.exists()), None)
+    cnn_card, cnn_history = read_cnn(cnn_path) if cnn_path else (None, None)
+    cli.inputs.append(cnn_path or models.RELEASED_CNN)  # also where it is not named it may not be replaced
+    run_files = RunFiles.of(options.name, options.out_folder)
+    comparison_path = run_files.curves.with_name(f"{options.name}_comparison.png")
+    files.check_outputs([*run_files.results, comparison_path])
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
+    devices.join()
+    with run_files.locked():
+        run = prepare(options, lambda: networks.build_dnn(options, parameters))
+        run.fit_with_checkpoints()
+        card = run.save()
 
-    def build():
-        builder = getattr(networks, f"{args.network}_dnn")
-        matched = [parameters] if args.network == "matched" else []
-        return builder(*matched, args.dropout, args.l2, args.dropconnect)
-
-    card, written = train(args, build, argv)
+    written = run_files.results + add_to_experiments(card)
     if cnn_card:
         print_comparison(cnn_card, card)
-        written.append(draw_comparison(cnn_path, card))
-    print_summary(card, written + add_to_experiments(card))
-    if not cnn_card:
+        histories = {"CNN": cnn_history, "DNN": pd.read_csv(run_files.history)}
+        written.append(figures.draw_curves(histories, comparison_path))
+    else:
         print("No CNN to compare with yet: python train_cnn.py, then this again")
+    print_summary(card, written)
     return card
 
 
-def parse_args(argv):
+def parse_options(argv):
+    """The options of the run, and the path of --cnn or None."""
     parser = cli.Parser(__doc__)
     recipes.add_arguments(parser, recipes.DNNS, name="dnn")
     parser.add_argument("--cnn", type=Path,
                         help="CNN to compare with (default: models/cnn.h5, else the released one)")
-    return recipes.parse_args(parser, recipes.DNNS, argv)
+    args = parser.parse_args(argv)
+    return recipes.training_options(args, recipes.DNNS), args.cnn
 
 
-def find_cnn(path):
-    """The CNN to compare with and its model card; (None, None) where none was trained. Raises UserError."""
+def read_cnn(path):
+    """The model card (dict) and the history (DataFrame) of the CNN to compare with. Raises UserError."""
     from utils import models
 
-    candidates = [path] if path else [models.MODELS / "cnn.h5", models.RELEASED_CNN]
-    for candidate in candidates:
-        card = models.read_card(candidate)
-        history_path = candidate.with_name(f"{candidate.stem}_history.csv")
-        if card and card.keys() >= COMPARED and history_path.exists():
-            return candidate, card
-    if path:
+    card, history_path = models.read_card(path), path.with_name(f"{path.stem}_history.csv")
+    if card is None or not card.keys() >= COMPARED or not history_path.exists():
         raise UserError(f"{path} lacks the model card or the _history.csv that train_cnn.py writes beside it")
-    return None, None
+    return card, pd.read_csv(history_path)
 
 
 def print_comparison(cnn_card, dnn_card):
     """CNN, DNN and their difference in percentage points, as one table."""
-    import pandas as pd
-
     cards = {"CNN": cnn_card, "DNN": dnn_card}
     table = pd.DataFrame({
         "network": {name: card["network"] for name, card in cards.items()},
@@ -91,22 +93,6 @@ def print_comparison(cnn_card, dnn_card):
     if cnn_card["split"] != dnn_card["split"]:
         print("Note: they were trained on different splits; "
               "compare them on one labelled file with evaluate.py")
-
-
-def draw_comparison(cnn_path, dnn_card):
-    """The curves of both in one figure; returns its path."""
-    import pandas as pd
-
-    from training import figures
-
-    history_path = output_paths(dnn_card["name"])[2]
-    histories = {"CNN": pd.read_csv(cnn_path.with_name(f"{cnn_path.stem}_history.csv")),
-                 "DNN": pd.read_csv(history_path)}
-    return figures.draw_curves(histories, comparison_path(dnn_card["name"]))
-
-
-def comparison_path(name):
-    return output_paths(name)[-1].with_name(f"{name}_comparison.png")
 
 
 if __name__ == "__main__":

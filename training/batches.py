@@ -14,7 +14,7 @@ class Batches(keras.utils.PyDataset):
     `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32
     (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.
 
-    images: uint8 (n, 48, 48), an array or data.Rows;
+    images: uint8 (n, 48, 48);
     labels: int (n,), or float32 (n, 7), the share of each class;
     augment: Augmentation or None;
     copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling);
@@ -31,7 +31,7 @@ class Batches(keras.utils.PyDataset):
         self.augment, self.mix_epochs = augment, np.inf if mix_epochs is None else mix_epochs
         # On the device once, so that only rows and labels travel each step
         if keras.backend.backend() == "jax":
-            self.images = keras.ops.convert_to_tensor(np.asarray(images))
+            self.images = keras.ops.convert_to_tensor(images)
         self.start_epoch(0)
 
     def start_epoch(self, epoch):

@@ -1,5 +1,6 @@
-"""Keras callbacks: evaluate averaged weights, stop what is not finite, show progress, let runs resume."""
+"""Keras callbacks: evaluate averaged weights, stop what is not finite, let runs resume."""
 
+import hashlib
 import json
 import math
 import time
@@ -13,27 +14,30 @@ from keras import ops
 
 from training import devices
 from training.model import averaged_weights
-from training.recipes import as_json
-from utils import models, structure
-from utils.cli import UserError, interruption
+from utils import models
+from utils.cli import UserError
 from utils.files import relative_path, replacing
 
 HISTORY = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
 
+class DivergedError(UserError):
+    """Loss or weights of a run are no longer finite."""
+
+
 class EvaluateAverages(keras.callbacks.Callback):
     """Validate the averaged weights after each epoch and remember the weights that will be saved.
 
-    Raises UserError when loss, weights or validation loss are not finite: then the best weights so far, if
-    any, are saved as models/NAME_last_good.h5.
+    Raises DivergedError when loss, weights or validation loss are not finite.
 
-    best: {"epoch", "val_accuracy", "weights"}, None before the first epoch; history: a list of dicts, keys
-    HISTORY.
+    keep: "best", the epoch with the highest validation accuracy, or "last"
+    best: {"epoch", "val_accuracy", "weights"} of the epoch kept, None before the first
+    history: a list of dicts, keys HISTORY
     """
 
-    def __init__(self, network, batches, validation, args):
+    def __init__(self, network, batches, validation, keep):
         super().__init__()
-        self.network, self.batches, self.validation, self.args = network, batches, validation, args
+        self.network, self.batches, self.validation, self.keep = network, batches, validation, keep
         with devices.alone():  # each process evaluates for itself
             self.evaluation_network = keras.models.clone_model(network)
         self.history, self.best, self.last_loss = [], None, math.nan
@@ -52,7 +56,7 @@ class EvaluateAverages(keras.callbacks.Callback):
         try:
             models.assert_finite([*weights, *self.network.weights], "the network")
         except UserError:
-            self.stop("weights became infinite or nan")
+            self.stop("the weights became infinite or NaN")
         with devices.alone():
             self.evaluation_network.set_weights(weights)
             val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
@@ -62,7 +66,8 @@ class EvaluateAverages(keras.callbacks.Callback):
         row = [epoch + 1, rate, float(logs["loss"]), float(logs["accuracy"]), val_loss, val_accuracy,
                time.monotonic() - self.started]
         self.history.append(dict(zip(HISTORY, row)))
-        if self.best is None or self.args.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
+        logs |= {"val_loss": val_loss, "val_accuracy": val_accuracy}  # for Keras' progress lines
+        if self.best is None or self.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": val_accuracy, "weights": weights}
 
     def history_table(self):
@@ -70,47 +75,8 @@ class EvaluateAverages(keras.callbacks.Callback):
         return pd.DataFrame(self.history, columns=HISTORY)
 
     def stop(self, reason):
-        """Raise UserError with the cause and with what is left of the run."""
-        saved = "no epoch was finished"
-        if self.best:
-            path = models.MODELS / f"{self.args.name}_last_good.h5"
-            self.evaluation_network.set_weights(self.best["weights"])
-            models.save(structure.flat_copy(self.evaluation_network, dtype="float32"), path)
-            saved = (f"the weights of epoch {self.best['epoch']} are in {relative_path(path)}, "
-                     "which --start-from reads")
-        warmup = " or lengthen --warmup" if self.args.schedule == "cosine" else ""
-        raise UserError(f"{reason} of epoch {len(self.history) + 1} (loss before: {self.last_loss:.3g}): "
-                        f"the run diverged; lower --learning-rate ({self.args.learning_rate:g}){warmup}; "
-                        f"{saved}")
-
-
-class ProgressLines(keras.callbacks.Callback):
-    """A progress bar during an epoch and one line after it, with a star when its weights are the best so far.
-
-    bar: rich.progress.Progress; evaluation: EvaluateAverages; steps: batches in an epoch.
-    """
-
-    def __init__(self, bar, evaluation, steps):
-        super().__init__()
-        self.bar, self.evaluation, self.header_printed = bar, evaluation, False
-        self.task = bar.add_task("", total=steps)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.label = f"epoch {epoch + 1}/{self.params['epochs']}"
-        self.bar.reset(self.task, description=self.label)
-
-    def on_train_batch_end(self, batch, logs=None):
-        numbers = f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}"
-        self.bar.update(self.task, completed=batch + 1, description=f"{self.label}  {numbers}")
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = self.evaluation.history[-1]
-        is_best = self.evaluation.args.keep == "best" and self.evaluation.best["epoch"] == row["epoch"]
-        if not self.header_printed:
-            print("epoch  learning rate    loss  accuracy  val loss  val accuracy  seconds")
-            self.header_printed = True
-        print("{epoch:5d}  {learning_rate:13.2e}  {loss:6.4f}  {accuracy:8.4f}  {val_loss:8.4f}  "
-              "{val_accuracy:12.4f}  {seconds:7.1f}".format(**row) + (" *" if is_best else ""), flush=True)
+        raise DivergedError(f"in epoch {len(self.history) + 1} {reason} (loss before: {self.last_loss:.3g}): "
+                       "the run diverged")
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -120,37 +86,28 @@ class Checkpoint(keras.callbacks.Callback):
     neither the best weights nor the history, nor notices other data.)
 
     path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: what must be equal to resume, see
-    `run_key`
+    `run_key`; epochs: how many the file holds
     """
 
     def __init__(self, path, evaluation, key):
         super().__init__()
-        self.path, self.evaluation, self.key = path, evaluation, key
-
-    def on_train_begin(self, logs=None):
-        self.say_how_to_continue()
+        self.path, self.evaluation, self.key, self.epochs = path, evaluation, key, 0
 
     def on_epoch_end(self, epoch, logs=None):
         best = self.evaluation.best
-        state = self.state(self.model)
-        arrays = {f"state/{i}": ops.convert_to_numpy(variable) for i, variable in enumerate(state)}
+        arrays = {f"state/{i}": ops.convert_to_numpy(array) for i, array in enumerate(state(self.model))}
         arrays |= {f"best/{i}": weight for i, weight in enumerate(best["weights"])}
         about = {"key": self.key, "history": self.evaluation.history,
                  "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}}
-        self.say_how_to_continue()
-        if not devices.is_main():
-            return
-        with replacing(self.path) as temporary:
-            np.savez(temporary, about=json.dumps(about), **arrays)
+        if devices.is_main():
+            with replacing(self.path) as temporary:
+                np.savez(temporary, about=json.dumps(about), **arrays)
+        self.epochs = epoch + 1
 
-    def say_how_to_continue(self):
-        epochs = len(self.evaluation.history)
-        interruption.how_to_continue = (f"the same command with --resume continues after epoch {epochs}"
-                                        if epochs else "no epoch was finished")
-
-    @staticmethod
-    def state(model):
-        return [*model.variables, *model.optimizer.variables]
+    @property
+    def how_to_continue(self):
+        return (f"the same command with --resume continues after epoch {self.epochs}" if self.epochs
+                else "no epoch was finished")
 
     def restore(self, model):
         """Set weights, optimiser, history and best epoch from the file; returns the number of epochs done.
@@ -158,28 +115,30 @@ class Checkpoint(keras.callbacks.Callback):
         Raises UserError, one line, when there is no checkpoint, when it is damaged, holds numbers that are
         not finite or belongs to another run.
         """
-        name, state, weights = relative_path(self.path), self.state(model), self.evaluation.network.weights
+        name, weights = relative_path(self.path), self.evaluation.network.weights
+        damaged = UserError(f"{name} is damaged or of another network; run without --resume")
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
-                restored = [file[f"state/{i}"] for i in range(len(state))]
+                restored = [file[f"state/{i}"] for i in range(len(state(model)))]
                 best = [file[f"best/{i}"] for i in range(len(weights))]
             key, history = about["key"], [{name: row[name] for name in HISTORY} for row in about["history"]]
             best_epoch, best_accuracy = int(about["best"]["epoch"]), float(about["best"]["val_accuracy"])
         except FileNotFoundError as error:
             raise UserError(f"nothing to resume at {name}; run without --resume") from error
         except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{name} is damaged or of another network; run without --resume") from error
+            raise damaged from error
         self.check_key(key)
-        shapes = [tuple(variable.shape) for variable in [*state, *weights]]
-        if [array.shape for array in [*restored, *best]] != shapes:
-            raise UserError(f"{name} is damaged or of another network; run without --resume")
+        if [array.shape for array in [*restored, *best]] != [
+                tuple(variable.shape) for variable in [*state(model), *weights]]:
+            raise damaged
         models.assert_finite([*restored, *best], name)
-        for variable, array in zip(state, restored):
+        for variable, array in zip(state(model), restored):
             variable.assign(array)
         self.evaluation.history.extend(history)
         self.evaluation.best = {"epoch": best_epoch, "val_accuracy": best_accuracy, "weights": best}
-        return len(history)
+        self.epochs = len(history)
+        return self.epochs
 
     def check_key(self, key):
         """Raise UserError, naming the difference, when a checkpoint's key is not this run's."""
@@ -197,27 +156,30 @@ class Checkpoint(keras.callbacks.Callback):
                         f"{self.key.get(first)}; give the same ones, or run without --resume")
 
 
-def run_key(args, policy, training, validation):
-    """What must be equal for --resume: the arguments, and what the data, teachers and initial weights hold.
+def state(model):
+    """The variables on which the next step of a compiled model depends, in a fixed order."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def run_key(options, policy, training, validation):
+    """What must be equal for --resume: the options, and what the data, teachers and initial weights hold.
 
     Paths are left out: the same files under another name give the same run. `epochs` counts only where the
     learning rate or the mixing depends on it.
     """
-    import hashlib
-
     def digest(path):
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
     paths = ("distill", "start_from", "labels_from", "validation_labels", "limit", "validation")
-    key = {option: value for option, value in as_json(args).items() if option not in paths}
-    if args.schedule == "constant" and not (args.mix and args.mix_until < 1):
+    key = {option: value for option, value in options.as_json().items() if option not in paths}
+    if options.schedule == "constant" and not (options.mix and options.mix_until < 1):
         del key["epochs"]
     return key | {
         "precision": policy,
         "training_data": training.fingerprint(),
         "validation_data": validation.fingerprint(),
-        "teachers": [digest(path) for path in args.distill or []],
-        "initial_weights": digest(args.start_from) if args.start_from else None,
+        "teachers": [digest(path) for path in options.distill],
+        "initial_weights": digest(options.start_from) if options.start_from else None,
     }
 
 

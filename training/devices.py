@@ -15,17 +15,14 @@ import traceback
 
 import keras
 
-from utils.cli import UserError, interruption
+from utils.cli import UserError
 
 
 def join():
-    """Make this process one of several where the environment says so, before JAX computes anything.
-
-    Returns whether it is one of several.
-    """
+    """Make this process one of several where the environment says so, before JAX computes anything."""
     is_slurm = "SLURM_STEP_NODELIST" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
     if "KERAS_DISTRIBUTION_NUM_PROCESSES" not in os.environ and not is_slurm:
-        return False
+        return
     if keras.backend.backend() != "jax":
         raise UserError("several processes need KERAS_BACKEND=jax")
     try:
@@ -34,11 +31,11 @@ def join():
         raise UserError(f"cannot join the other processes: {str(error).splitlines()[0]}") from error
     if not is_main():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    return True
 
 
 def share_batches(batch_size):
-    """Have Keras divide each batch among all devices, those of the other processes included."""
+    """Have Keras divide each batch among all devices, those of the other processes included, and print how
+    many they are."""
     if keras.backend.backend() != "jax":
         return
     import jax
@@ -46,6 +43,8 @@ def share_batches(batch_size):
     count = jax.device_count()
     if batch_size % count:
         raise UserError(f"--batch-size {batch_size} cannot be shared by {count} devices; choose a multiple")
+    if count > 1:
+        print(f"{jax.process_count()} processes, {count} devices share each batch of {batch_size}")
     data_parallel = keras.distribution.DataParallel(devices=keras.distribution.list_devices(),
                                                     auto_shard_dataset=False)
     keras.distribution.set_distribution(data_parallel if count > 1 else None)
@@ -81,6 +80,14 @@ def is_main():
     return jax.process_index() == 0
 
 
+def is_one_of_several():
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return jax.process_count() > 1
+
+
 def waiting_for_all(step):
     """A training step of Keras' fit (`train_function`) that waits until all devices of this process are done.
 
@@ -103,33 +110,21 @@ def waiting_for_all(step):
     return wait
 
 
-@contextlib.contextmanager
-def ending_together():
-    """A block whose errors end one of several processes at once, as the loss of another process does.
+def end_together(error, how_to_continue):
+    """End one of several processes at once after an error, as the loss of another process does.
 
-    Without JAX's own shutdown, which would wait a minute for the others. A single process is left alone.
+    Without JAX's own shutdown, which would wait a minute for the others. A single process returns.
     """
-    try:
-        yield
-    except Exception as error:
-        if not is_one_of_several():
-            raise
-        import jax
-
-        # The collectives of a lost process fail as JaxRuntimeError or, in convert_to_numpy, as ValueError
-        is_lost = isinstance(error, jax.errors.JaxRuntimeError) or re.search("Gloo|NCCL", str(error))
-        if is_lost or isinstance(error, UserError):
-            message = f"another process of this run has ended; {interruption.how_to_continue}"
-            print(f"{os.path.basename(sys.argv[0])}: error: {message if is_lost else error}", file=sys.stderr)
-        else:
-            traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(2 if is_lost or isinstance(error, UserError) else 1)
-
-
-def is_one_of_several():
-    if keras.backend.backend() != "jax":
-        return False
+    if not is_one_of_several():
+        return
     import jax
 
-    return jax.process_count() > 1
+    # The collectives of a lost process fail as JaxRuntimeError or, in convert_to_numpy, as ValueError
+    is_lost = isinstance(error, jax.errors.JaxRuntimeError) or re.search("Gloo|NCCL", str(error))
+    if is_lost or isinstance(error, UserError):
+        message = f"another process of this run has ended; {how_to_continue}" if is_lost else error
+        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(2 if is_lost or isinstance(error, UserError) else 1)

@@ -4,8 +4,7 @@ import keras
 from keras import ops
 
 from training import augmentation, devices
-from training import machine
-from utils import models
+from utils import machine
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
 
@@ -47,10 +46,10 @@ class TrainingModel(keras.Model):
             return loss
         # The graph optimiser merges this with the one of call()
         faces, t = self.augmented(x), self.temperature
-        answers = [lambda teacher=teacher: ops.cast(teacher(faces, training=False), "float32")
-                   for teacher in self.teachers]
-        output = ops.switch(self.optimizer.iterations % len(answers), answers)
-        targets = ops.softmax(ops.log(ops.maximum(output, 1e-7)) / t)
+        teachers = [lambda teacher=teacher: ops.cast(teacher(faces, training=False), "float32")
+                    for teacher in self.teachers]
+        probabilities = ops.switch(self.optimizer.iterations % len(teachers), teachers)
+        targets = ops.softmax(ops.log(ops.maximum(probabilities, 1e-7)) / t)
         divergence = keras.losses.kl_divergence(ops.stop_gradient(targets), ops.softmax(y_pred / t))
         return (1 - self.weight) * loss + self.weight * t**2 * ops.mean(divergence)
 
@@ -73,20 +72,23 @@ def as_teacher(model):
     return copy
 
 
-def make_optimizer(args, steps):
-    """Adam or Nesterov SGD for a run of `steps` steps, with weight decay on kernels and averaged weights."""
-    rate = args.learning_rate
-    if args.schedule == "cosine":
-        warmup = max(round(args.warmup * steps), 1)
+def make_optimizer(recipe, steps):
+    """Adam or Nesterov SGD for a run of `steps` steps, with weight decay on kernels and averaged weights.
+
+    recipe: training.recipes.Recipe
+    """
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        warmup = max(round(recipe.warmup * steps), 1)
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0, max(steps - warmup, 1), warmup_target=args.learning_rate, warmup_steps=warmup)
-    common = {"learning_rate": rate, "weight_decay": args.weight_decay or None,
-              "use_ema": args.ema > 0, "ema_momentum": args.ema or 0.99}
-    if args.optimizer == "sgd":
+            0.0, max(steps - warmup, 1), warmup_target=recipe.learning_rate, warmup_steps=warmup)
+    common = {"learning_rate": rate, "weight_decay": recipe.weight_decay or None,
+              "use_ema": recipe.ema > 0, "ema_momentum": recipe.ema or 0.99}
+    if recipe.optimizer == "sgd":
         optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
     else:
         optimizer = keras.optimizers.Adam(**common)
-    if args.weight_decay:
+    if recipe.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if keras.backend.backend() == "tensorflow":
         compile_update(optimizer)
@@ -135,12 +137,3 @@ def recompute_batch_norm(network, batches, model, count=200):
         logits(model.augmented(x), training=True)
     for layer, momentum in zip(norms, momenta):
         layer.momentum = momentum
-
-
-def start_from(path, network):
-    """Give `network` the weights of the model file `path`, which must hold the same network."""
-    weights = models.load(path).get_weights()
-    if [w.shape for w in weights] != [tuple(w.shape) for w in network.weights]:
-        raise UserError(f"{path} is another network than {network.name} with these options; "
-                        "--start-from needs the same one")
-    network.set_weights(weights)

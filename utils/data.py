@@ -4,21 +4,26 @@
 validate on.
 """
 
+import bz2
 import collections
 import contextlib
+import csv
 import dataclasses
 import functools
+import gzip
 import hashlib
+import io
 import itertools
+import lzma
 import os
 import re
-import tempfile
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from utils import tables
 from utils.cli import UserError
 from utils.files import PROJECT, relative_path, replacing
 
@@ -36,9 +41,9 @@ USAGE_OF_FOLDER = {
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"}
 CACHE = PROJECT / "data" / ".cache"
-CACHE_VERSION = 4  # part of each cache entry's name; raise it when what the loader returns changes
+CACHE_VERSION = 5  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters
-CACHED = {"pixels": ("u1", (SIZE, SIZE)), "label": "<i8", "id": f"<U{LONGEST_ID}", "usage": "<U12"}
+ROWS_AT_ONCE = 512  # of a CSV
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
 SAMPLE = "sample"
@@ -50,7 +55,7 @@ KAGGLE = ("FER2013: kaggle competitions download "
 class Faces:
     """Faces and what is known of them; row i of every field belongs to the same image.
 
-    images: uint8 (n, 48, 48), grey, 0-255; those of a CSV are memory-mapped, and `take` gives `Rows` of them
+    images: uint8 (n, 48, 48), grey, 0-255
     labels: int64 (n,), codes 0-6 as in CLASSES, or None when the file has none
     ids:    str (n,), the file's `id` column, or None
     usage:  str (n,), one of USAGES, or None
@@ -75,49 +80,19 @@ class Faces:
         is_split = self.source.startswith("the validation split of ")
         return "validation-" * is_split + re.sub(r"\.(csv|txt|gz|bz2|xz|zip)(?=\.|\s|$)", "", place)
 
-    def arrays(self):
-        """The fields that are known, without the source: {name: array}."""
-        return {name: value for name, value in vars(self).items() if name != "source" and value is not None}
-
     def take(self, rows):
         """The faces at `rows` (int indices, a slice or a boolean mask), in that order."""
-        taken = {name: array[rows] for name, array in self.arrays().items() if name != "images"}
-        is_mapped = isinstance(self.images, (np.memmap, Rows))
-        images = Rows(self.images, np.arange(len(self))[rows]) if is_mapped else self.images[rows]
-        return Faces(images, **taken, source=self.source)
+        return Faces(**{name: value if value is None or name == "source" else value[rows]
+                        for name, value in vars(self).items()})
 
     def fingerprint(self):
         """SHA-256 (hex, 16 digits) of images, labels and votes: equal for equal data in whatever file."""
-        digest = hashlib.sha256()
-        for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.images[start:start + 4096]))
+        digest = hashlib.sha256(np.ascontiguousarray(self.images))
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels, "<i8"))
         if self.soft is not None:
             digest.update(np.ascontiguousarray(self.soft, "<f4"))
         return digest.hexdigest()[:16]
-
-
-class Rows:
-    """Rows of a memory-mapped array, read when they are indexed: there may be more than the memory holds.
-
-    array: np.memmap, or Rows of one; rows: int (n,). NumPy's functions take it as the array (n, ...) that it
-    stands for, and then read all of it.
-    """
-
-    def __init__(self, array, rows):
-        self.array, self.rows = (array.array, array.rows[rows]) if isinstance(array, Rows) else (array, rows)
-        self.shape, self.dtype = (len(self.rows), *array.shape[1:]), array.dtype
-
-    def __len__(self):
-        return len(self.rows)
-
-    def __getitem__(self, key):
-        first, *others = key if isinstance(key, tuple) else (key,)
-        return np.asarray(self.array[(self.rows[first], *others)])
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self[:], dtype)
 
 
 def find_data(path=None, labels_from=None):
@@ -141,8 +116,8 @@ def load_faces(path):
 
     CSV dialects (header case and spaces ignored): `label,feature`; `id,feature`; `emotion,pixels,Usage`;
     `emotion, Usage, pixels`; `emotion,pixels`; `pixels`. A parsed CSV is cached; the cache notices a changed
-    file. Folders: see `read_folder`. Returns Faces. Raises UserError, one line
-    with file and row, on anything that is not such data.
+    file. Folders: see `read_folder`. Returns Faces. Raises UserError, one line with file and row, on anything
+    that is not such data.
     """
     if str(path) == SAMPLE:  # a folder of this name comes as an absolute path from cli.data_path
         from utils.sample import sample_faces
@@ -155,11 +130,12 @@ def load_faces(path):
         entry = cache_entry(path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}; {KAGGLE}") from error
-    faces = read_cache(entry)
-    if faces is None:
-        faces = read_csv(path, entry)
-    faces.source = relative_path(path)
-    return faces
+    columns = read_cache(entry)
+    if columns is None:
+        columns = read_columns(path, CONVERTERS, ["pixels"])
+        write_cache(entry, columns)
+    names = {"images": "pixels", "labels": "label", "ids": "id", "usage": "usage"}
+    return Faces(**{name: columns.get(column) for name, column in names.items()}, source=relative_path(path))
 
 
 def load_labelled(path, labels=None):
@@ -190,8 +166,8 @@ def load_labels(path, ids):
     """
     import pandas as pd
 
-    converters = {"id": convert_ids, "label": convert_labels}
-    table = pd.DataFrame(tables.read_table(path, converters, list(converters), ALIASES))
+    converters = {name: CONVERTERS[name] for name in ("id", "label")}
+    table = pd.DataFrame(read_columns(path, converters, [*converters]))
     labels = table.drop_duplicates(["id", "label"])
     repeated = labels.id[labels.id.duplicated()]
     if len(repeated):
@@ -208,8 +184,8 @@ def with_votes(faces, path):
     class with the most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not
     count; faces without any other are left out, and a printed line counts them. Raises UserError.
     """
-    table = tables.read_table(path, {"usage": convert_usage, **dict.fromkeys(VOTES, convert_votes)},
-                              ["usage", *VOTES], {})
+    converters = {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, NUMBER_OF_VOTES)}
+    table = read_columns(path, converters, [*converters])
     if faces.usage is None and len(faces) == np.sum(table["usage"] == "Training"):
         table = {name: array[table["usage"] == "Training"] for name, array in table.items()}
     if len(table["usage"]) != len(faces):
@@ -232,26 +208,88 @@ def with_votes(faces, path):
 # ---- CSV ---------------------------------------------------------------------------------------------------
 
 
-def read_csv(path, entry):
-    """Parse a CSV of faces into the cache file `entry`, or without it where its folder cannot be written.
+def read_columns(path, converters, required):
+    """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row".
 
-    Returns Faces; see `load_faces` for dialects and errors.
+    converters: {column to read: function from its fields, a list of str, to an array, or ValueError}; names
+        are compared in lower case, without spaces, after ALIASES
+    required: those of them without which the file is refused
+    Raises UserError, one line with file and row.
     """
-    batches = tables.read_batches(path, CONVERTERS, ["pixels"], ALIASES)
-    batches = itertools.chain([next(batches)], batches)  # errors of the first rows come before the file
-    if can_write_to(entry.parent):
-        with replacing(entry) as temporary:
-            write_rows(temporary, batches)
-        for old in set(CACHE.glob(f"{entry.name.split('-')[0]}-*.npy")) - {entry}:
-            with contextlib.suppress(OSError):
-                old.unlink()
-        return read_cache(entry)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        write_rows(Path(folder) / "faces.npy", batches)
-        return read_cache(Path(folder) / "faces.npy")  # what is mapped stays without the name
+    rows = read_rows(path)
+    _, header = next(rows, (1, None))
+    if header is None:
+        raise UserError(f"{path} is empty; expected a header of {', '.join(required)}")
+    names = [name.strip().lower() for name in header]
+    names = [ALIASES.get(name, name) for name in names]
+    for name in converters:
+        count = names.count(name)
+        if count > 1 or (count == 0 and name in required):
+            found = ", ".join(repr(name[:20]) for name in names[:5])
+            also = "".join(f" or {alias}" for alias, meant in ALIASES.items() if meant == name)
+            raise UserError(f"{path} row 1: {count or 'no'} column{'s' * (count > 1)} of {name} among: "
+                            f"{found}; expected one called {name}{also}")
+    columns = {name: (names.index(name), convert) for name, convert in converters.items() if name in names}
+    batches = iter(lambda: list(itertools.islice(rows, ROWS_AT_ONCE)), [])
+    parts = [convert_rows(batch, columns, len(names), path) for batch in batches]
+    if not parts:
+        raise UserError(f"{path} has a header but no rows; expected rows of {', '.join(columns)}")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-# The functions in CONVERTERS take fields of a column as a list of str and raise ValueError for the wrong one.
+def read_rows(path):
+    """The rows of a CSV, plain or compressed, whatever its name: yields (number as an editor shows it, fields
+    as a list of str). Other bytes than UTF-8 become surrogates."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is no regular file; a pipe cannot be read twice: save it as a CSV first")
+    row = 1
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+        opener = next((COMPRESSED[key] for key in COMPRESSED if start.startswith(key)), open)
+        with opener(path, "rb") as stream:
+            reader = csv.reader(io.TextIOWrapper(io.BufferedReader(stream), "utf-8-sig", "surrogateescape"))
+            for fields in reader:
+                if len(fields) > 1 or "".join(fields).strip():  # else it is a blank line
+                    yield row, fields
+                row = reader.line_num + 1
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; expected a CSV file") from error
+    except (csv.Error, EOFError, OSError, ValueError, RuntimeError,  # the last: an encrypted zip
+            zlib.error, lzma.LZMAError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path} at row {row}: {reason}; expected a complete CSV file") from error
+
+
+def open_zip(path, mode):
+    """The one CSV in a zip file, opened for reading bytes."""
+    with zipfile.ZipFile(path) as archive:  # closed here, its file stays open until the member is closed
+        inside = [name for name in archive.namelist() if re.fullmatch(r"(?i)(?!__MACOSX/).*\.csv", name)]
+        if len(inside) != 1:
+            raise UserError(f"{path} holds {len(inside)} CSV files; "
+                            "expected one: unpack it and name the one to read")
+        return archive.open(inside[0])
+
+
+def convert_rows(rows, columns, width, path):
+    """Rows as arrays, {name: array}. Raises UserError that names the first wrong row.
+
+    columns: {name: (position, converter)}; width: how many fields the header has
+    """
+    last = max(position for position, _ in columns.values())
+    for row, fields in rows:
+        if len(fields) <= last or "".join(fields[width:]).strip():
+            raise UserError(f"{path} row {row}: {len(fields)} fields; expected {width} as in the header")
+    try:
+        arrays = {name: convert([fields[position] for _, fields in rows])
+                  for name, (position, convert) in columns.items()}
+    except ValueError as error:
+        if len(rows) == 1:
+            raise UserError(f"{path} row {rows[0][0]}: {error}") from error
+        for row in rows:  # the slow second look, only to name the wrong one
+            convert_rows([row], columns, width, path)
+        raise
+    return arrays | {"row": np.array([row for row, _ in rows])}
 
 
 def convert_pixels(fields):
@@ -263,30 +301,8 @@ def convert_pixels(fields):
     for values in map(str.split, fields):
         if len(values) != PIXELS:
             raise ValueError(f"{len(values)} pixels; expected {PIXELS} (48x48)")
-        image = [whole_number(value, 255) for value in values]
-        if None in image:
-            wrong = image.index(None)
-            raise ValueError(f"pixel {wrong + 1} is {values[wrong][:20]!r}; "
-                             "expected a whole number from 0 to 255")
-        images.append(image)
+        images.append(PIXEL_VALUES(values))
     return np.array(images, np.uint8).reshape(-1, SIZE, SIZE)
-
-
-def convert_labels(fields):
-    """Class codes 0-6 such as `3` or `3.0`: int64 (n,)."""
-    codes = [whole_number(field.strip(), len(CLASSES) - 1) for field in fields]
-    if None in codes:
-        expected = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
-        raise ValueError(f"label {fields[codes.index(None)].strip()[:20]!r}; expected {expected}")
-    return np.array(codes, np.int64)
-
-
-def convert_votes(fields):
-    """Numbers of votes, 0-99: int64 (n,)."""
-    votes = [whole_number(field.strip(), 99) for field in fields]
-    if None in votes:
-        raise ValueError(f"{fields[votes.index(None)].strip()[:20]!r} votes; expected a whole number")
-    return np.array(votes, np.int64)
 
 
 def convert_ids(fields):
@@ -306,15 +322,30 @@ def convert_usage(fields):
     return np.array(usage)
 
 
-CONVERTERS = {"pixels": convert_pixels, "label": convert_labels, "id": convert_ids, "usage": convert_usage}
+def whole_numbers(highest, problem):
+    """A converter of fields such as `7`, `007` or `7.0` to int64 (n,). It raises ValueError(problem), where
+    `{}` stands for the field, for the first that is no whole number from 0 to `highest`."""
+    @functools.lru_cache(4096)
+    def number(text):
+        match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text.strip())  # int() also takes 7_0 and other digits
+        return int(match[1]) if match and int(match[1]) <= highest else None
+
+    def convert(fields):
+        numbers = list(map(number, fields))
+        if None in numbers:
+            raise ValueError(problem.format(repr(fields[numbers.index(None)].strip()[:20])))
+        return np.array(numbers, np.int64)
+
+    return convert
+
+
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"PK\3\4": open_zip}
+PIXEL_VALUES = whole_numbers(255, "pixel {}; expected a whole number from 0 to 255")
+NUMBER_OF_VOTES = whole_numbers(99, "{} votes; expected a whole number")
+LABELS = whole_numbers(len(CLASSES) - 1, "label {}; expected " + ", ".join(
+    f"{code} {name}" for code, name in enumerate(CLASSES)))
+CONVERTERS = {"pixels": convert_pixels, "label": LABELS, "id": convert_ids, "usage": convert_usage}
 ALIASES = {"feature": "pixels", "emotion": "label"}
-
-
-@functools.lru_cache(4096)  # a file of pixels such as 7.0 has few of them
-def whole_number(text, highest):
-    """The int from 0 to `highest` that a str such as `7`, `007` or `7.0` means, else None."""
-    match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text)  # int() also takes 7_0 and other scripts' digits
-    return int(match[1]) if match and int(match[1]) <= highest else None
 
 
 # ---- folders -----------------------------------------------------------------------------------------------
@@ -329,10 +360,12 @@ def read_folder(path):
     files = sorted(file for file in path.rglob("*")
                    if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     places = [("", "", *file.relative_to(path).parts)[-3:-1] for file in files]  # (split, class)
-    codes = folder_codes({folder for _, folder in places}, source)
+    if digits := sorted({folder for _, folder in places if re.fullmatch("[0-9]{1,3}", folder)}, key=int):
+        raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
+                        "differently; rename them to happy and so on")
     usage = np.array([USAGE_OF_FOLDER.get(split.lower(), "") for split, _ in places])
     has_splits = (usage != "").any()
-    labels = np.array([codes[folder] for _, folder in places], np.int64)
+    labels = np.array([CLASS_CODES.get(folder.strip().lower(), -1) for _, folder in places], np.int64)
     rows = np.flatnonzero((labels >= 0) & ((usage != "") | (not has_splits)))
     if not len(rows):
         raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
@@ -344,14 +377,6 @@ def read_folder(path):
               f"{names}")
     images = np.stack([read_image(files[row]) for row in rows])
     return Faces(images, labels[rows], usage=usage[rows] if has_splits else None, source=source)
-
-
-def folder_codes(names, source):
-    """{name of a folder: its class code, -1 where it is no class}. Raises UserError for digits."""
-    if digits := sorted((name for name in names if re.fullmatch("[0-9]{1,3}", name)), key=int):
-        raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
-                        "differently; rename them to happy and so on")
-    return {name: CLASS_CODES.get(name.strip().lower(), -1) for name in names}
 
 
 def read_image(path):
@@ -406,43 +431,28 @@ def cache_entry(path):
     stat = os.stat(real)
     state = f"{CACHE_VERSION} {real} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
     place, state = (hashlib.sha256(os.fsencode(text)).hexdigest() for text in (real, state))
-    return CACHE / f"{place[:12]}-{state[:20]}.npy"
+    return CACHE / f"{place[:12]}-{state[:20]}.npz"
 
 
-def can_write_to(folder):
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder.is_dir() and os.access(folder, os.W_OK)
-
-
-def write_rows(path, batches):
-    """Write the columns of a CSV, an iterator of {name: array}, as a structured .npy, a batch at a time."""
-    with open(path, "wb") as file:
-        rows = 0
-        for batch in batches:
-            table = np.empty(len(batch["pixels"]), [(name, CACHED[name]) for name in CACHED if name in batch])
-            for name in table.dtype.names:
-                table[name] = batch[name]
-            if not rows:
-                write_header(file, table.dtype, rows)
-            file.write(table.tobytes())
-            rows += len(table)
-        file.seek(0)
-        write_header(file, table.dtype, rows)  # as long as before: NumPy leaves space for the number
-
-
-def write_header(file, kind, rows):
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (rows,)})
+def write_cache(entry, columns):
+    """Keep the columns of a CSV in the file `entry`, in place of what an earlier state of it left; a cache
+    that cannot be written is no error."""
+    try:
+        with replacing(entry) as temporary:
+            np.savez(temporary, **columns)
+    except UserError:
+        return
+    for old in set(CACHE.glob(f"{entry.name.split('-')[0]}-*.np?")) - {entry}:
+        with contextlib.suppress(OSError):
+            old.unlink()
 
 
 def read_cache(entry):
-    """Faces kept under `entry`, their images memory-mapped, or None when there is none or it is damaged."""
+    """The columns kept in `entry`, {name: array}, or None when there are none or they are damaged."""
     try:
-        table = np.load(entry, mmap_mode="r", allow_pickle=False)
-        label, ids, usage = (np.array(table[name]) if name in table.dtype.names else None
-                             for name in ("label", "id", "usage"))
-        return Faces(table["pixels"], label, ids, usage)
+        with np.load(entry, allow_pickle=False) as file:
+            columns = dict(file)
+        return columns if columns["pixels"].shape[1:] == (SIZE, SIZE) else None
     except Exception:  # a damaged header leads NumPy to many kinds
         return None
 
@@ -450,31 +460,14 @@ def read_cache(entry):
 # ---- splits ------------------------------------------------------------------------------------------------
 
 
-def image_digests(images):
-    """16 bytes for each image, equal for byte-identical ones: V16 (n,). Images are read one by one."""
-    digests = (hashlib.blake2b(images[row].tobytes(), digest_size=16).digest() for row in range(len(images)))
-    return np.fromiter(digests, "V16", len(images))
+def image_bytes(images):
+    """Each image as one value, 2,304 bytes, to compare and to sort: V2304 (n,)."""
+    return np.ascontiguousarray(images).reshape(len(images), -1).view(f"V{PIXELS}").ravel()
 
 
 def image_groups(images):
     """The rank of each image among the different ones, equal for byte-identical images: int64 (n,)."""
-    _, first, groups = np.unique(image_digests(images), return_index=True, return_inverse=True)
-    ranks = np.empty(len(images), np.int64)
-    ranks[sort_rows(images, first)] = np.arange(len(first))
-    return ranks[first][groups]
-
-
-def sort_rows(images, rows, line=0):
-    """`rows` (int64) in the order of their images, which differ, from `line` on; few lines are in memory."""
-    if not len(rows):
-        return rows
-    lines = np.ascontiguousarray(images[rows, line:line + 2]).reshape(len(rows), -1)
-    lines = lines.view(f"V{lines.shape[1]}").ravel()
-    _, rank, counts = np.unique(lines, return_inverse=True, return_counts=True)
-    rows, ends = rows[np.argsort(rank, kind="stable")], np.cumsum(counts)
-    for end, count in zip(ends[counts > 1], counts[counts > 1]):
-        rows[end - count:end] = sort_rows(images, rows[end - count:end], line + 2)
-    return rows
+    return np.unique(image_bytes(images), return_inverse=True)[1]
 
 
 def split(faces, fraction, seed):
@@ -528,8 +521,8 @@ def training_part(faces):
 def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, labels_from=None):
     """Load the faces to train on and those to validate on.
 
-    path, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those the
-        first `limit`
+    path, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those the first
+        `limit`
     validation: a share of them from 0 to below 1 (str or float; see `split`), one of k folds ("1/5"; see
         `folds`), a Usage of the same file, or a labelled file, whose labels may be in a second one,
         `validation_labels`
@@ -539,28 +532,33 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
     everything = find_data(path, labels_from)
     if everything.labels is None:
         raise UserError(f"{everything.source} has no labels to train on; expected a column label or emotion")
-    faces = training_part(everything)
-    faces = faces.take(np.arange(min(limit or len(faces), len(faces))))
-    try:
-        share = float(validation)
-    except ValueError:
-        share = None
-    if share is not None:
-        if not 0 <= share < 1:
-            raise UserError(f"--validation {validation} must be a share from 0 to below 1, a Usage or a file")
-        training, held_out = (faces.take(rows) for rows in split(faces, share, seed))
-    elif match := re.fullmatch("([1-9][0-9]?)/([1-9][0-9]?)", validation):
-        fold, k = map(int, match.groups())
-        if fold > k:
-            raise UserError(f"--validation {validation} must be one of the folds 1/{k} to {k}/{k}")
-        training, held_out = (faces.take(rows) for rows in folds(faces, k, seed)[fold - 1])
-    elif validation in USAGES:
+    faces = training_part(everything).take(slice(limit))
+    training = faces
+    if validation in USAGES:
         if everything.usage is None:
             raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")
-        training, held_out = faces, everything.take(everything.usage == validation)
+        held_out = everything.take(everything.usage == validation)
+    elif rows := split_rows(faces, str(validation), seed):
+        training, held_out = map(faces.take, rows)
     else:
-        training, held_out = faces, load_labelled(validation, validation_labels)
+        held_out = load_labelled(validation, validation_labels)
     description = {"data": faces.source, "fingerprint": faces.fingerprint(), "rows": len(faces),
                    "validation": validation, "seed": seed, "training_rows": len(training),
                    "validation_rows": len(held_out)}
     return training, held_out, description
+
+
+def split_rows(faces, validation, seed):
+    """Rows to train and to validate on where `validation` is a share or a fold such as 1/5, else None."""
+    if match := re.fullmatch("([1-9][0-9]?)/([1-9][0-9]?)", validation):
+        fold, k = map(int, match.groups())
+        if fold > k:
+            raise UserError(f"--validation {validation} must be one of the folds 1/{k} to {k}/{k}")
+        return folds(faces, k, seed)[fold - 1]
+    try:
+        share = float(validation)
+    except ValueError:
+        return None
+    if not 0 <= share < 1:
+        raise UserError(f"--validation {validation} must be a share from 0 to below 1, a Usage or a file")
+    return split(faces, share, seed)

@@ -1,7 +1,9 @@
 """Model files: load any Keras image classifier safely, save compactly, read cards, predict."""
 
 import io
+import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -11,12 +13,13 @@ from utils.files import MODELS, read_json, relative_path, replacing
 
 RELEASED_CNN = MODELS / "fer2013-report-cnn.h5"
 OUTPUT_BYTES = 1 << 29  # of one layer's output for one batch in `predict`
+LARGEST_OUTPUT = 1 << 22  # values of one layer for one image; VGG16 at 224 px has 3.2 million
 
 CARD = {  # types of what the scripts read from a model card, where it is there; ...: every key
     "name": str, "date": str, "command": str, "network": str, "parameters": int, "multiply_adds": int,
     "saved_epoch": int, "seconds": int | float, "precision": str, "hardware": str,
     "split": {"data": str, "fingerprint": str, "validation": str | int | float, "seed": int, "rows": int,
-              "training_rows": int, "validation_rows": int, "classes": list | None},
+              "training_rows": int, "validation_rows": int},
     "metrics": {...: int | float | None},
     "arguments": {"limit": int | None, "validation_labels": str | None, "labels_from": str | None,
                   "batch_size": int, "seed": int, "keep": str},
@@ -33,18 +36,16 @@ def default_model():
     path = own if own.exists() else RELEASED_CNN
     if not path.exists():
         raise UserError(f"no model at {relative_path(own)}; run train_cnn.py first or name one with --model")
-    card = read_card(path) or {}
+    mine, released = (read_card(each) or {} for each in (path, RELEASED_CNN))
     note = "" if path == own else " (released; train_cnn.py would make models/cnn.h5)"
-    print(f"Using {relative_path(path)}{note}: {describe(card)}")
-    if path == own and RELEASED_CNN.exists():
-        released = read_card(RELEASED_CNN) or {}
-        mine, theirs = (facts.get("metrics", {}).get("validation_accuracy") for facts in (card, released))
-        rows, released_rows = (facts.get("split", {}).get("training_rows") for facts in (card, released))
-        is_worse = mine is not None and theirs is not None and mine < theirs
-        if is_worse or (rows and released_rows and rows < released_rows / 2):
-            less = "accuracy is lower" if is_worse else "training faces are fewer"
-            print(f"Warning: its {less} than the released model's ({describe(released)}); "
-                  f"to use that one: --model {relative_path(RELEASED_CNN)}")
+    print(f"Using {relative_path(path)}{note}: {describe(mine)}")
+    accuracy, known = (card.get("metrics", {}).get("validation_accuracy") for card in (mine, released))
+    rows, known_rows = (card.get("split", {}).get("training_rows") for card in (mine, released))
+    less = ("accuracy is lower" if None not in (accuracy, known) and accuracy < known else
+            "training faces are fewer" if None not in (rows, known_rows) and rows < known_rows / 2 else "")
+    if less:
+        print(f"Warning: its {less} than the released model's ({describe(released)}); "
+              f"to use that one: --model {relative_path(RELEASED_CNN)}")
     return path
 
 
@@ -61,17 +62,21 @@ def load(path):
     """Load an HDF5 (`.h5`) or zipped (`.keras`) classifier as a functional model with one image input.
 
     Returns an uncompiled keras.Model without nested ones (see `structure.flat_copy`): (None, height, width,
-    channels) in, (None, classes) out. Code inside the file is never run (see utils.model_safety). Raises
-    UserError when the file is missing, is no model, needs custom code, holds weights that are not finite, or
-    has another number of inputs or dimensions.
+    channels) in, (None, classes) out. The file may come from anyone: Keras' safe mode runs no code from it
+    and reads no other file for it. Raises UserError when the file is missing, is no model, needs custom code,
+    holds weights that are not finite, or has another number of inputs or dimensions.
     """
-    from utils import model_safety
-
     path = Path(path)
     if not path.is_file():
         released = ", ".join(sorted(relative_path(p) for p in MODELS.glob("*.h5"))) or "none yet"
         raise UserError(f"model {path} does not exist; at hand: {released}")
-    model = model_safety.load(path)
+    try:
+        model = load_safely(path)
+    except Exception as error:  # h5py, zipfile and Keras raise whatever a damaged file leads them to
+        while "deserializ" in str(error) and error.__context__:  # Keras wraps the reason, layer by layer
+            error = error.__context__
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:200]
+        raise UserError(f"{path} cannot be loaded as a Keras model: {reason}") from error
     inputs, outputs = ([tensor.shape for tensor in tensors] for tensors in (model.inputs, model.outputs))
     if [len(shape) for shape in inputs] != [4]:
         raise UserError(f"{path} has inputs {inputs}; expected one image input (height, width, channels)")
@@ -79,6 +84,48 @@ def load(path):
         raise UserError(f"{path} has outputs {outputs}; expected one vector of class scores")
     assert_finite(model.weights, path)
     return model
+
+
+def load_safely(path):
+    """The model in a file, unfolded. Refuses also what Keras' safe mode lets through: damage on which HDF5
+    hangs, and layers far larger than the file."""
+    import keras
+    from keras.src.backend.common import global_state
+
+    from utils import structure
+
+    content = path.read_bytes()
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            content = archive.read("model.weights.h5")
+    check_heaps(content)
+    try:  # once without allocating: weights that are not in the file are told by their shapes
+        with keras.StatelessScope(initialize_variables=False), mock.patch.object(
+                keras.Model, "compile_from_config"):  # Keras calls it also with compile=False
+            keras.models.load_model(path, compile=False, safe_mode=True)
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", [])
+    model = structure.flat_copy(keras.models.load_model(path, compile=False, safe_mode=True))
+    if (values := structure.largest_output(model)) > LARGEST_OUTPUT:
+        raise ValueError(f"a layer gives {values:,} values for one image; at most {LARGEST_OUTPUT:,}")
+    return model
+
+
+def check_heaps(content):
+    """Refuse HDF5 (bytes) whose heap of texts has a free block of no length: HDF5 1.14 never ends on it.
+
+    Searches for global heap collections as in section III.E of the HDF5 File Format Specification: signature,
+    version and reserved bytes, size; then blocks of number, references, size, content.
+    """
+    at = -1
+    while (at := content.find(b"GCOL\x01\0\0\0", at + 1)) >= 0:
+        block, end = at + 16, min(at + int.from_bytes(content[at + 8:at + 16], "little"), len(content))
+        while block + 16 <= end:
+            number = int.from_bytes(content[block:block + 2], "little")
+            size = int.from_bytes(content[block + 8:block + 16], "little")
+            if number == size == 0:
+                raise ValueError(f"it is damaged (the heap of its texts has an empty block at byte {block})")
+            block += 16 + -(-size // 8) * 8 if number else size
 
 
 def assert_finite(weights, what):
@@ -112,12 +159,12 @@ def save(model, path, half=False):
         save_model_to_hdf5(model, source, include_optimizer=False)
 
         def copy(name, item):
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Group):
+                target.require_group(name)
+            else:
                 dtype = np.float16 if half and item.dtype == np.float32 else item.dtype
                 packing = {"compression": "gzip", "shuffle": True} if item.ndim else {}
                 target.create_dataset(name, data=item[()].astype(dtype), **packing)
-            else:
-                target.require_group(name)
             target[name].attrs.update(item.attrs)
 
         target.attrs.update(source.attrs)

@@ -104,7 +104,7 @@ def in_child(path, architecture):
 
 def run(files, seed=0, suffix=".h5"):
     """Damage and load so many files; returns {outcome: count}."""
-    from utils import model_safety, models  # noqa: F401
+    from utils import models  # noqa: F401
 
     draw, counts = random.Random(seed), {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,274 @@
+"""One training run, from its options to the files that it leaves; every script that trains calls this."""
+
+import contextlib
+import dataclasses
+import datetime
+import math
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import keras
+import pandas as pd
+
+from training import callbacks, devices, figures
+from training.augmentation import Augmentation
+from training.batches import Batches, rows_to_copy
+from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision
+from training.recipes import TrainingOptions
+from utils import cli, data, files, machine, models, structure
+from utils.cli import UserError
+from utils.evaluation import probabilities
+
+RESERVED = ("sweep", "claims", "experiments")  # other scripts write models/ files of these names
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+    """Where the files of a run are; `of` names them."""
+
+    model: Path
+    card: Path
+    history: Path
+    architecture: Path
+    curves: Path
+    checkpoint: Path
+    last_good: Path
+    lock: Path
+
+    @classmethod
+    def of(cls, name, out_folder=None):
+        """The files of the run called `name`, with its figures in `out_folder` (default: figures/).
+
+        Raises UserError for what is no plain file name, and for names that other scripts use in models/.
+        """
+        if not re.fullmatch(r"[\w-][\w.-]*", name):
+            raise UserError(f"--name {name!r} must be a plain file name of letters, digits, '-', '_', '.'")
+        if name in RESERVED:
+            raise UserError(f"--name {name} is what another script calls its results; choose another name")
+        figures = out_folder or files.FIGURES
+        return cls(*(files.MODELS / f"{name}{ending}" for ending in (".h5", ".json", "_history.csv")),
+                   *(figures / f"{name}{ending}" for ending in ("_architecture.png", "_curves.png")),
+                   *(files.MODELS / f"{name}{ending}"
+                     for ending in (".checkpoint.npz", "_last_good.h5", ".lock")))
+
+    @property
+    def results(self):
+        """What a finished run leaves: a list of paths."""
+        return [self.model, self.card, self.history, self.architecture, self.curves]
+
+    def locked(self):
+        """A block during which no other process trains this model. Raises UserError while one does."""
+        if not devices.is_main():
+            return contextlib.nullcontext()
+        return files.locked(self.lock, f"another run is writing {files.relative_path(self.model)}; "
+                                       "choose another --name or wait")
+
+
+@dataclasses.dataclass
+class Run:
+    """What `prepare` makes of the options: faces, batches, network and compiled model, ready for `fit`."""
+
+    options: TrainingOptions
+    files: RunFiles
+    faces: data.Faces  # to train on
+    validation: data.Faces
+    split: dict  # see data.load_split
+    policy: str  # precision of the layers
+    batches: Batches
+    network: keras.Model  # raw faces to probabilities
+    model: TrainingModel  # the network behind its augmentation, with loss and optimiser
+    evaluation: callbacks.EvaluateAverages
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    def fit(self, extra_callbacks=(), epochs_done=0, verbose=0):
+        """Keras' own fit(), from the epoch after `epochs_done`; what happens after each is a callback."""
+        self.model.fit(self.batches.for_fit(), epochs=self.options.epochs, initial_epoch=epochs_done,
+                       verbose=verbose, shuffle=False, callbacks=[self.evaluation, *extra_callbacks])
+
+    def fit_with_checkpoints(self):
+        """The same with Keras' progress lines and a checkpoint after each epoch, for --resume."""
+        checkpoint = callbacks.Checkpoint(
+            self.files.checkpoint, self.evaluation,
+            callbacks.run_key(self.options, self.policy, self.faces, self.validation))
+        done = checkpoint.restore(self.model) if self.options.resume else 0
+        copies = len(self.batches.labels) - len(self.faces)
+        oversampled = f" ({len(self.batches.labels):,} oversampled)" if copies else ""
+        resuming = f"; resuming after epoch {done}" if done else ""
+        print(f"{self.network.name}: {self.network.count_params():,} parameters, {self.policy}; "
+              f"{len(self.faces):,} faces to train{oversampled}, {len(self.validation):,} to validate"
+              f"{resuming}")
+        try:
+            if done < self.options.epochs:
+                self.fit([checkpoint], done, verbose=1 if sys.stdout.isatty() else 2)
+        except KeyboardInterrupt as stop:
+            stop.add_note(checkpoint.how_to_continue)
+            raise
+        except Exception as error:
+            if isinstance(error, callbacks.DivergedError):
+                error = self.explained(error)
+            devices.end_together(error, checkpoint.how_to_continue)
+            raise error from None
+        if not devices.is_main():  # the main process measures and writes, and by itself
+            sys.exit()
+        keras.distribution.set_distribution(None)
+
+    def explained(self, error):
+        """A UserError that says what to do about a run that diverged; what was good of it is saved."""
+        saved, best = "no epoch was finished", self.evaluation.best
+        if best:
+            final = structure.flat_copy(self.network, dtype="float32")
+            final.set_weights(best["weights"])
+            models.save(final, self.files.last_good)
+            path = files.relative_path(self.files.last_good)
+            saved = f"the weights of epoch {best['epoch']} are in {path}, which --start-from reads"
+        warmup = " or lengthen --warmup" if self.options.schedule == "cosine" else ""
+        return UserError(f"{error}; lower --learning-rate ({self.options.learning_rate:g}){warmup}; {saved}")
+
+    def save(self):
+        """Write model, model card, history and figures; returns the card. What is measured is the file."""
+        options, evaluation = self.options, self.evaluation
+        final = structure.flat_copy(self.network, dtype="float32")
+        final.set_weights(evaluation.best["weights"])
+        if options.ema:
+            self.batches.start_epoch(options.epochs - 1)  # not reached yet where a run resumed after its end
+            recompute_batch_norm(final, self.batches, self.model)
+        with files.replacing(self.files.model) as temporary:  # until measured: a model never has an old card
+            models.save(final, temporary, half=options.half)
+            final = models.load(temporary)
+            card = make_card(self, final)
+        history = evaluation.history_table()
+        files.write_table(self.files.history, history)
+        files.write_json(self.files.card, card)
+        figures.draw_architecture(final, self.files.architecture)
+        figures.draw_curves({options.name: history}, self.files.curves, card)
+        self.files.checkpoint.unlink(missing_ok=True)
+        return card
+
+
+def prepare(options, build):
+    """Everything before the first step of a run: Run. `build()` makes the network with new weights."""
+    # ---- From disk: faces and the split that the card will remember; models to learn from or to start with
+    faces, validation, split = data.load_split(
+        options.data, options.validation, options.seed, options.limit, options.validation_labels,
+        options.labels_from)
+    teachers = [models.load(path) for path in options.distill]
+    start = models.load(options.start_from) if options.start_from else None
+    warn_about_leakage([path for path in (options.start_from, *options.distill) if path], split)
+
+    # ---- Batches: order, augmentation and mixing
+    augment = Augmentation(
+        options.augment, rotation=options.rotation, scale=options.scale, shift=options.shift,
+        contrast=options.light, brightness=100 * options.light, erase=options.erase, mix=options.mix)
+    batches = Batches(
+        faces.images, faces.labels if faces.soft is None else faces.soft, options.batch_size, options.seed,
+        augment, rows_to_copy(faces.labels, options.seed) if options.oversample else (),
+        mix_epochs=round(options.mix_until * options.epochs))
+
+    # ---- Network: raw 0-255 in, probabilities out
+    devices.share_batches(batches.batch_size)
+    policy = set_precision(options.precision)
+    keras.utils.set_random_seed(options.seed)
+    network = build()
+    if start:
+        copy_weights(start, network, options.start_from)
+
+    # ---- Model: what turns the network's logits into a loss and its gradients into steps
+    model = TrainingModel(network, teachers, options.distill_weight, options.temperature)
+    model.compile(
+        make_optimizer(options, options.epochs * len(batches)),
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.label_smoothing),
+        metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
+    model.optimizer.build(model.trainable_variables)
+    evaluation = callbacks.EvaluateAverages(network, batches, validation, options.keep)
+    return Run(options, RunFiles.of(options.name, options.out_folder), faces, validation, split, policy,
+               batches, network, model, evaluation)
+
+
+def warn_about_leakage(paths, split):
+    """Print a line for each of these models that may have learnt the faces to validate on: where these are a
+    part of Training, each that was not split in the same way."""
+    for path in paths:
+        known = (models.read_card(path) or {}).get("split", {})
+        is_same = all(known.get(key) == split[key] for key in ("fingerprint", "validation", "seed"))
+        if split["training_rows"] < split["rows"] and not is_same:
+            print(f"{path} may have been trained on faces to validate on: the validation accuracy may be too "
+                  "high")
+
+
+def copy_weights(start, network, path):
+    """Give `network` the weights of `start`, the model in `path`, which must be the same network."""
+    weights = start.get_weights()
+    if [w.shape for w in weights] != [tuple(w.shape) for w in network.weights]:
+        raise UserError(f"{path} is another network than {network.name} with these options; "
+                        "--start-from needs the same one")
+    network.set_weights(weights)
+
+
+def make_card(run, final):
+    """The model card (dict): everything to repeat and to assess a run by; `final` is the saved network."""
+    evaluation, history = run.evaluation, run.evaluation.history
+    loss, accuracy = callbacks.evaluate(final, run.validation)
+    flipped = probabilities([final], run.validation.images, "flip").argmax(axis=1) == run.validation.labels
+    metrics = {"validation_loss": loss, "validation_accuracy": accuracy,
+               "validation_accuracy_flip": float(flipped.mean()) if len(flipped) else math.nan,
+               "training_accuracy": history[evaluation.best["epoch"] - 1]["accuracy"]}
+    seconds = sum(row["seconds"] for row in history)
+    return {
+        "name": run.options.name,
+        "date": datetime.date.today().isoformat(),
+        "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "network": final.name,
+        "parameters": final.count_params(),
+        "multiply_adds": structure.multiply_adds(final),
+        "classes": list(data.CLASSES),
+        "input": "uint8 or float (n, 48, 48, 1), grey, 0-255; rescaling is inside the model",
+        "split": run.split,
+        "metrics": {key: None if math.isnan(value) else round(value, 4) for key, value in metrics.items()},
+        "saved_epoch": evaluation.best["epoch"],
+        "precision": run.policy,
+        "hardware": machine.hardware(),
+        "versions": machine.versions(),
+        "arguments": run.options.as_json(),
+        "seconds": round(seconds, 1),
+        "seconds_in_all": round(time.monotonic() - run.started, 1),
+        "images_per_second": round(len(run.batches.labels) * len(history) / seconds),
+    }
+
+
+def add_to_experiments(card):
+    """Add a run on a file of faces to models/experiments.csv; `verdict` there is for people to fill in.
+
+    Returns the path in a list; an empty list for the drawn faces, on which accuracy says nothing.
+    """
+    if card["split"]["data"] == "built-in sample":
+        return []
+    path, metrics, split = files.MODELS / "experiments.csv", card["metrics"], card["split"]
+    row = {"date": card["date"], "name": card["name"], "network": card["network"],
+           "seed": card["arguments"]["seed"], "epochs": card["arguments"]["epochs"],
+           "minutes": round(card["seconds"] / 60), "validation": split["validation"],
+           "faces": split["validation_rows"], "accuracy": metrics["validation_accuracy"],
+           "accuracy_flip": metrics["validation_accuracy_flip"], "hardware": card["hardware"],
+           "command": card["command"], "verdict": ""}
+    with files.locked(path.with_suffix(".lock"), f"another run is writing {path}", timeout=10):
+        try:
+            earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
+        except FileNotFoundError:
+            earlier = pd.DataFrame()
+        except ValueError as error:
+            raise UserError(f"cannot add this run to {files.relative_path(path)}: {error}") from error
+        files.write_table(path, pd.concat([earlier, pd.DataFrame([row], dtype=str)]).drop_duplicates())
+    return [path]
+
+
+def print_summary(card, written):
+    """The closing lines of a training script: one aligned table, and the files written."""
+    percent = {key: "-" if value is None else f"{100 * value:.2f} %"
+               for key, value in card["metrics"].items()}
+    cli.print_table(pd.DataFrame({
+        "model": [card["name"]], "network": card["network"], "parameters": f"{card['parameters']:,}",
+        "seconds": f"{card['seconds']:.0f}", "training": percent["training_accuracy"],
+        "validation": percent["validation_accuracy"], "with flip": percent["validation_accuracy_flip"]}))
+    cli.print_written(written)
