@@ -53,8 +53,6 @@ FRAMES_AT_ONCE = 16  # of a video go through the network together, which is thre
 
 SUBMISSION_FAILED = r"Could not (submit|find)"  # what Kaggle's client may print while its exit status is 0
 SUBMISSION_TIMEOUT = 180  # seconds; the file has 60 kB, but the client retries when the upload stalls
-SUBMISSION_ADVICE = ("is the competition's name the last part of its address, are its rules accepted on its "
-                     "page, and has `kaggle auth login` been run, or KAGGLE_API_TOKEN set?")
 
 
 def parse_args(argv):
@@ -176,10 +174,10 @@ def submit(path, slug, message):
         raise UserError(f"Kaggle did not answer within {SUBMISSION_TIMEOUT} s{advice}") from error
     if not done.returncode and not re.search(SUBMISSION_FAILED, done.stdout):
         return done.stdout.strip()
-    lines = [line.strip() for line in re.split(r"[\r\n]", f"{done.stdout}\n{done.stderr}")]
-    said = [line for line in lines if line and "%|" not in line]  # %|: progress bar
-    raise UserError(f"Kaggle's client failed: {said[-1][:200] if said else 'no message'}; "
-                    f"{SUBMISSION_ADVICE}{advice}")
+    output = f"{done.stdout}\n{done.stderr}"
+    lines = [line.strip() for line in re.split(r"[\r\n]", output) if line.strip() and "%|" not in line]  # bar
+    said = " ".join(lines[-1:] if "Traceback" in output else lines)[:400]
+    raise UserError(f"Kaggle's client says: {said or 'nothing'}{advice}")
 
 
 # ---- photos ------------------------------------------------------------------------------------------------
@@ -293,7 +291,10 @@ def predict_video(args, paths, name):
             raise stop or UserError(f"no face found in {'camera ' * source.is_camera}{args.video}")
     table = pd.concat(tables, ignore_index=True)
     files.write_table(out, table)
-    print_video(table, frames, source.frames, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    print(f"{table['face'].nunique()} faces in {frames:,} frames, {frames / seconds:.1f} frames/s")
+    if frames < 0.95 * source.frames:
+        print(f"{args.video} names {source.frames:,} frames, not all of which could be read; is it complete?")
     cli.print_written(written)
     if stop:
         stop.add_note("the frames so far are in the files above")
@@ -327,18 +328,6 @@ def predict_frames(networks, args, batch, faces, follower):
         text = f"{number}: {row.smoothed_class} {row.smoothed_probability:.2f}"
         labels[i].append((photos.Face(*face), text))
     return table, [annotate(frame, labels[i]) for i, (_, frame) in enumerate(batch)]
-
-
-def print_video(table, frames, expected, seconds):
-    """Print when each face was seen and what it showed most, and how fast that went."""
-    faces = table.groupby("face")
-    mostly = faces["smoothed_class"].agg(lambda names: names.mode()[0])
-    cli.print_table(pd.DataFrame({
-        "face": mostly.index, "from s": faces["seconds"].min().map("{:.1f}".format),
-        "to s": faces["seconds"].max().map("{:.1f}".format), "frames": faces.size(), "mostly": mostly}))
-    print(f"{frames:,} frames in {seconds:.1f} s: {frames / seconds:.1f} frames/s")
-    if frames < 0.95 * expected:
-        print(f"the file names {expected:,} frames, of which {frames:,} could be read; is it complete?")
 
 
 if __name__ == "__main__":

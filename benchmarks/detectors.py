@@ -155,18 +155,22 @@ def enlarge(face):
     return np.repeat(np.pad(large, 96, mode="reflect")[..., None], 3, axis=2)
 
 
-def framing(count):
-    """Print where the landmarks lie in FER2013's frame: medians, as fractions of its side; returns them."""
+def find_enlarged(face):
+    """What the finder sees in the middle of an enlarged face: [(landmarks, score)] or []."""
     from photos import detect
 
+    boxes, landmarks, scores = detect.search(enlarge(face), detect.LEAST_SCORE)
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return [(points, score) for points, score, middle in zip(landmarks, scores, middles)
+            if np.abs(middle - 192).max() < 80][:1]
+
+
+def framing(count):
+    """Print where the landmarks lie in FER2013's frame: medians, as fractions of its side; returns them."""
     faces = data.training_part(data.find_data()).images
-    found = []
-    for face in faces[np.random.default_rng(0).integers(len(faces), size=count)]:
-        boxes, landmarks, _ = detect.search(enlarge(face), detect.LEAST_SCORE)
-        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-        found += [points for points, middle in zip(landmarks, middles) if np.abs(middle - 192).max() < 80][:1]
-    places = np.median(found, axis=0)
-    table = pd.DataFrame((places - 96) / 192, columns=["x", "y"]).round(3)
+    rows = np.random.default_rng(0).integers(len(faces), size=count)
+    found = [points for row in rows for points, _ in find_enlarged(faces[row])]
+    table = pd.DataFrame((np.median(found, axis=0) - 96) / 192, columns=["x", "y"]).round(3)
     table.insert(0, "landmark", ["left eye", "right eye", "nose", "left of mouth", "right of mouth"])
     print(f"{100 * len(found) / count:.0f} % of {count} faces are found; median place of their landmarks:")
     cli.print_table(table)
@@ -174,8 +178,23 @@ def framing(count):
 
 
 def reframe(count, model):
-    """Print the accuracy on PublicTest faces as they are and as they are found and cut out; returns it."""
-    raise NotImplementedError
+    """Print a model's accuracy on faces of data/test.csv as they are, and as they are found and cut out."""
+    cli.start_keras()
+    from photos import detect
+    from utils import evaluation, models
+
+    folder = data.PROJECT / "data"
+    faces = data.load_labelled(next(folder.glob("test.csv*")), folder / "test_public_labels.csv")
+    faces = faces.take(np.random.default_rng(0).permutation(len(faces))[:count])
+    found = [(row, detect.crop(enlarge(faces.images[row]), detect.frame(*hit)))
+             for row in range(len(faces)) for hit in find_enlarged(faces.images[row])]
+    rows, cut_out = (np.array(values) for values in zip(*found))
+    network = models.load(model or models.default_model())
+    accuracies = [np.mean(evaluation.probabilities([network], images).argmax(1) == faces.labels[rows])
+                  for images in (faces.images[rows], cut_out)]
+    print(f"{len(rows)} of {len(faces)} faces are found; accuracy on them {100 * accuracies[0]:.1f} % as they "
+          f"are, {100 * accuracies[1]:.1f} % as found and cut out")
+    return accuracies
 
 
 # ---- detectors: each returns a function, uint8 (h, w, 3) RGB -> boxes (centre x, centre y, size, score) ----
