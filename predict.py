@@ -311,10 +311,12 @@ def predict_frames(networks, args, batch, faces, follower):
     from photos.drawing import annotate
     from utils import evaluation
 
-    rows = [(i, round(seconds, 3), number, *face) for i, ((seconds, _), found) in enumerate(zip(batch, faces))
-            for number, face in zip(follower.number(found[:args.max_faces], seconds), found)]
+    rows, images = [], []
+    for i, ((seconds, frame), found) in enumerate(zip(batch, faces)):
+        for number, face in zip(follower.number(found[:args.max_faces], seconds), found):
+            rows.append((i, round(seconds, 3), number, *face))
+            images.append(photos.crop(frame, face))
     table = pd.DataFrame(rows, columns=["frame", "seconds", "face", *photos.Face._fields])
-    images = [photos.crop(batch[i][1], photos.Face(*face)) for i, _, _, *face in rows]
     filled = np.resize(images, (-(-len(rows) // len(batch)) * len(batch), data.SIZE, data.SIZE))
     outputs = [evaluation.predict_views(network, filled.astype(np.uint8), args.tta) for network in networks]
     probabilities = np.mean(outputs, axis=0)[:len(rows)]  # of few different numbers of faces, each is traced
@@ -323,11 +325,7 @@ def predict_frames(networks, args, batch, faces, follower):
     add_predictions(table, probabilities)
     table["smoothed_class"] = np.take(data.CLASSES, smoothed.argmax(axis=1))
     table["smoothed_probability"] = smoothed.max(axis=1).round(6)
-    labels = {i: [] for i in range(len(batch))}
-    for (i, _, number, *face), row in zip(rows, table.itertuples()):
-        text = f"{number}: {row.smoothed_class} {row.smoothed_probability:.2f}"
-        labels[i].append((photos.Face(*face), text))
-    return table, [annotate(frame, labels[i]) for i, (_, frame) in enumerate(batch)]
+    return table, [annotate(frame, table[table["frame"] == i]) for i, (_, frame) in enumerate(batch)]
 
 
 if __name__ == "__main__":

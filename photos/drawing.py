@@ -24,17 +24,16 @@ def draw_boxes(ax, photo, scale, table):
     ax.set(xlim=(0, photo.shape[1]), ylim=(photo.shape[0], 0))
 
 
-def annotate(frame, labels):
-    """A copy of a frame, uint8 (h, w, 3), RGB, with the squares of faces and a text above each.
-
-    labels: list of (Face, str).
-    """
+def annotate(frame, table):
+    """A copy of a frame, uint8 (h, w, 3), RGB, with the squares of its faces and, above each, its number and
+    expression; table: the rows of its faces, as predict.py writes them."""
     image = Image.fromarray(frame)
     draw, scale = ImageDraw.Draw(image), max(min(frame.shape[:2]) / 720, 0.5)
     font = ImageFont.load_default(26 * scale)
-    for face, text in labels:
-        corners = face.corners()
-        draw.polygon([tuple(corner) for corner in corners], outline=COLORS["orange"], width=round(3 * scale))
+    for _, row in table.iterrows():
+        corners = Face(*row[list(Face._fields)]).corners()
+        text = f"{row['face']}: {row['smoothed_class']} {row['smoothed_probability']:.2f}"
+        draw.polygon([*map(tuple, corners)], outline=COLORS["orange"], width=round(3 * scale))
         width, height = draw.textbbox((0, 0), text, font)[2:]
         x = np.clip(corners[:, 0].min(), 0, max(image.width - width - 8, 0))
         y = max(corners[:, 1].min() - height - 6, 0)
