@@ -292,7 +292,7 @@ def predict_video(args, paths, name):
     table = pd.concat(tables, ignore_index=True)
     files.write_table(out, table)
     seconds = time.monotonic() - start
-    print(f"{table['face'].nunique()} faces in {frames:,} frames, {frames / seconds:.1f} frames/s")
+    print(f"{table['face'].nunique()} face(s) in {frames:,} frames, {frames / seconds:.1f} frames/s")
     if frames < 0.95 * source.frames:
         print(f"{args.video} names {source.frames:,} frames, not all of which could be read; is it complete?")
     cli.print_written(written)

@@ -70,7 +70,7 @@ def test_a_moving_face_keeps_its_number(call, capsys):
     assert len(drawn) == 30 and drawn[0].shape == (240, 400, 3)
     orange = np.abs(drawn[17].astype(int) - (230, 159, 0)).sum(axis=2) < 90
     assert orange.sum() > 300 and orange[:, face.x:].sum() > 0.75 * orange.sum()
-    assert "1 faces in 30 frames" in capsys.readouterr().out
+    assert "1 face(s) in 30 frames" in capsys.readouterr().out
 
 
 def test_a_camera_opens_a_window_until_it_is_closed(call, monkeypatch):
