@@ -37,6 +37,7 @@ import shutil
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,8 @@ def competition(text):
 
 
 def video_source(text):
-    """An argparse type: a camera's number as int, else the Path of a video."""
-    return int(text) if text.isdecimal() and len(text) < 4 else Path(text)
+    """An argparse type: a camera's number as int, an address such as rtsp://... as str, else a Path."""
+    return int(text) if text.isdecimal() and len(text) < 4 else text if "://" in text else Path(text)
 
 
 def main(argv=None):
@@ -117,13 +118,16 @@ def main(argv=None):
 
 def predict_faces(args, paths):
     """Predict the faces of --data: writes the CSV, prints the frequency of each class, submits if asked."""
-    out = args.out or Path("predictions.csv")
+    out, ours = args.out or Path("predictions.csv"), data.CACHE / "predictions.txt"
     files.check_outputs([out])
+    known = ours.read_text() if ours.exists() else ""
+    if out.exists() and sha256(out.read_bytes()).hexdigest() not in known:  # it may hold somebody's labels
+        raise UserError(f"{out} exists and was not written here; move it away or choose another --out")
+    path = args.data or test_data()
     cli.start_keras()
     from utils import evaluation
 
     networks = evaluation.load_networks(paths)
-    path = args.data or test_data()
     faces = data.load_faces(path)
     ids = pd.Series(range(len(faces)) if faces.ids is None else faces.ids).astype(str)
     if not ids.is_unique:
@@ -138,6 +142,8 @@ def predict_faces(args, paths):
         "code": counts.index, "class": data.CLASSES, "faces": counts.map("{:,}".format),
         "%": (100 * counts / len(faces)).map("{:.1f}".format)}))
     files.write_table(out, table)
+    with contextlib.suppress(UserError):  # in a read-only folder
+        files.write_text(ours, f"{known}{sha256(out.read_bytes()).hexdigest()}\n")
     cli.print_written([out])
     if args.submit:
         print(submit(out, args.submit, args.message))
@@ -260,7 +266,7 @@ def draw_photo(photo, table, faces, title):
 def predict_video(args, paths, name):
     """Predict the faces in the frames of --video: writes the CSV and an MP4 file, or opens a window."""
     source = video.Video(args.video)
-    stem = f"{name}_camera-{args.video}" if source.is_camera else f"{name}_video_{args.video.stem[:50]}"
+    stem = f"{name}_camera-{args.video}" if source.is_camera else f"{name}_video_{Path(args.video).stem[:50]}"
     out, target = args.out or args.out_folder / f"{stem}.csv", args.out_folder / f"{stem}.mp4"
     written = [out] if source.is_camera else [out, target]
     files.check_outputs(written)

@@ -44,7 +44,7 @@ class Video:
     def __init__(self, source):
         cv2 = load_cv2()
         self.is_camera = isinstance(source, int)
-        if not self.is_camera and not os.path.isfile(source):
+        if not self.is_camera and "://" not in str(source) and not os.path.isfile(source):
             problem = "is no regular file" if os.path.exists(source) else "does not exist"
             raise UserError(f"{source} {problem}; expected a video file, or the number of a camera, from 0")
         self.capture = cv2.VideoCapture(source if self.is_camera else str(source))
