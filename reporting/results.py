@@ -29,15 +29,9 @@ def data_results(faces, limit):
             "is_sample": faces.source == "built-in sample", "limit": limit}
 
 
-# ---- networks ----------------------------------------------------------------------------------------------
-
-
 def read_network(run):
-    """One network from its model card and history, a dict; run: a `training.run.RunFiles`.
-
-    Raises UserError where the history is missing, one of them is damaged, or the network was trained without
-    validation.
-    """
+    """One network from its model card and history, a dict; run: a `training.run.RunFiles`. Raises UserError
+    where one of them is missing or damaged, or the network was trained without validation."""
     card = models.read_card(run.model)
     values = card.get("arguments", {}) | card.get("split", {}) | card.get("metrics", {}) | card
     for key in CARD:
@@ -70,10 +64,8 @@ def read_network(run):
 
 
 def compare_networks(networks, probabilities, labels):
-    """The networks with what each reaches on the evaluated faces, beside the CNN.
-
-    networks: {role: what `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,).
-    """
+    """The networks with what each reaches on the evaluated faces, beside the CNN. networks: {role: what
+    `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,)."""
     right = {role: output.argmax(axis=1) == labels for role, output in probabilities.items()}
     return {role: network | {
         "evaluated": metrics.measure(probabilities[role], labels)["accuracy"],
@@ -83,14 +75,9 @@ def compare_networks(networks, probabilities, labels):
     } for role, network in networks.items()}
 
 
-# ---- the scripts' results ----------------------------------------------------------------------------------
-
-
 def confusion_results(summary, data):
-    """What plot_confusion.py returned, and what the original report's claims need of it.
-
-    data: what `data_results` returns.
-    """
+    """What plot_confusion.py returned, and what the original report's claims need of it; data: of
+    `data_results`."""
     recall = {name: interval for name, interval in summary["recall"].items() if interval[0] is not None}
     classes = {"best": max(recall, key=lambda name: recall[name][0]),
                "worst": min(recall, key=lambda name: recall[name][0]),
@@ -132,9 +119,6 @@ def filter_results(tables, faces):
             "image_silent": int((outputs["maximum"] <= 0).sum()),
         })
     return results
-
-
-# ---- saliency ----------------------------------------------------------------------------------------------
 
 
 def gradient_maps(logits, images):
