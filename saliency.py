@@ -29,7 +29,6 @@ from utils.cli import UserError
 
 PHOTO_FACES = 8  # of a photo
 PHOTO_HEIGHT = 2.6  # inches of the photo above its faces
-FACES_RANDOMIZED = 24  # the cascade makes every map again after every stage
 FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
 CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
@@ -90,17 +89,16 @@ def parse_args(argv):
     option("--model", type=Path, help=".h5 or .keras (default: models/cnn.h5, else the released one)")
     cli.add_evaluation_data(parser, "faces (default: data/*.csv, else the built-in sample; with --evaluate "
                             "and --mean-maps the model's validation split)")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--index", type=cli.number(int, 0), nargs="+",
-                       help="training images, from 0 (default: of the first 100 the surest that is right)")
-    which.add_argument("--per-class", type=cli.number(int, 1, 10), metavar="N",
-                       help="the first N images of each class")
-    which.add_argument("--images", type=Path, nargs="+", metavar="PHOTO",
-                       help="photos, or folders of photos, with people: one figure each")
-    which.add_argument("--evaluate", type=cli.number(int, 2), nargs="?", const=100, metavar="N",
-                       help="test the methods on N validation images (100 if not given)")
-    which.add_argument("--mean-maps", action="store_true",
-                       help="the mean map of each class over the validation split")
+    either = parser.add_mutually_exclusive_group().add_argument
+    either("--index", type=cli.number(int, 0), nargs="+",
+           help="training images, counted from 0 (default: of the first 100 the one that the network "
+                "classifies correctly with the highest probability)")
+    either("--per-class", type=cli.number(int, 1, 10), metavar="N", help="the first N images of each class")
+    either("--images", type=Path, nargs="+", metavar="PHOTO",
+           help="photos, or folders of photos, with people: one figure each")
+    either("--evaluate", type=cli.number(int, 2), nargs="?", const=100, metavar="N",
+           help="test the methods on N validation images (100 if not given)")
+    either("--mean-maps", action="store_true", help="mean map of each class over the validation split")
     cli.add_photos(parser, PHOTO_FACES)
     option("--method", nargs="+", metavar="METHOD",
            help="of those above, all or fast, all but the slow ones (default: gradient; --evaluate: fast)")
@@ -259,20 +257,17 @@ def draw_sheet(args, name, grey, maps, masked, table):
                                 layout="constrained")
     title = f"Saliency of {name}"
     if photo is not None:
-        from photos.detect import shrink
-        from photos.drawing import draw_boxes
-        from photos.reading import read_photo
+        from photos import detect, drawing, reading
 
         above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
-        picture, scale = shrink(read_photo(photo.iloc[0]), 1200)  # pixels
-        draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
+        picture, scale = detect.shrink(reading.read_photo(photo.iloc[0]), 1200)  # pixels
+        drawing.draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
         title += f": {os.path.basename(photo.iloc[0])}"
     axes = below.subplots(lines, columns, squeeze=False, subplot_kw=IMAGE_ONLY)
     for (original, *others), (i, rows) in zip(axes.reshape(-1, panels), table.groupby(level=0)):
         for ax, row in zip(others, rows.itertuples()):
             value = np.maximum(maps[row.method][i], 0)
-            # A percentile, or a single pixel would hide the rest
-            largest = np.percentile(value, 99.5) or value.max() or 1.0
+            largest = np.percentile(value, 99.5) or value.max() or 1.0  # else one pixel hides the rest
             image = ax.imshow(value, cmap="jet", vmin=0, vmax=largest)
             ax.set_title(row.method, fontsize=7.5)
             ax.text(0.5, 0.5, "blank" * row.blank, color="white", ha="center", transform=ax.transAxes)
@@ -316,7 +311,7 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
     ending of their names."""
     from explain import attribution, faithfulness
 
-    n, few = len(subjects.grey), slice(FACES_RANDOMIZED)
+    n, few = len(subjects.grey), slice(24)  # the cascade makes every map again after every stage
     if n < 2:
         raise UserError(f"{source} has {n} faces; expected at least 2")
     scores, curves = faithfulness.evaluate(model, subjects.grey, subjects.codes, maps, args.area / 100,
@@ -325,11 +320,10 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
     cascade = faithfulness.cascade(model, subjects.grey[few], subjects.targets[few], methods, **options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
-    print(f"{n} faces of {source}. Areas under the curves: of deletion low is good, of\n"
-          f"insertion high; net: their difference above that of {control}, the best control, with bootstrap\n"
-          f"95 % interval. Correlation and SSIM: of maps of {len(subjects.grey[few])} faces before and after "
-          f"each of\nthe upper half of {cascade.randomized_down_to.nunique()} stages is re-initialised; a "
-          f"method fails when both are above {faithfulness.FAILS:g}.")
+    print(f"{n} faces of {source}. Areas under the curves: of deletion low is good, of insertion\n"
+          f"high; net: their difference above that of {control}, the best control, bootstrap 95 % interval.\n"
+          f"Correlation, SSIM: of maps of {len(subjects.grey[few])} faces before and after the upper layers\n"
+          f"are re-initialised; a method fails when both are above {faithfulness.FAILS:g}.")
     net = f"net_above_{control}"
     cli.print_table(pd.DataFrame({
         "method": table.method, "delete": table.deletion_area.map("{:.3f}".format),

@@ -10,7 +10,6 @@ from utils.data import CLASSES, SIZE
 from utils.files import relative_path
 
 HOMEWORK_IMAGE = 15  # the 16th training image
-SALIENT_FACES = 200  # on which the maps are measured
 CENTRE, RING = 12, 4  # pixels of 48: so many outside the central square on each side; width of the outer ring
 KEPT_AREA = 0.2  # share that saliency.py leaves in the masked face
 CARD = ("command", "hardware", "precision", "parameters", "multiply_adds", "seconds",
@@ -125,8 +124,7 @@ def gradient_maps(logits, images):
     """Faces as the network sees them (n, h, w), the classes it predicts (n,) and saliency maps (n, h, w)."""
     grey = models.prepare(images, logits)[..., 0]
     codes = models.predict(logits, grey).argmax(1)
-    maps = attribution.attribute(logits, grey, codes, "gradient")
-    return grey, codes, attribution.strength(maps, "gradient")
+    return grey, codes, np.abs(attribution.attribute(logits, grey, codes, "gradient"))
 
 
 def saliency_results(logits, faces, table):
@@ -134,7 +132,7 @@ def saliency_results(logits, faces, table):
     what the probability of the predicted class becomes when only the most salient or random pixels are kept:
     means with bootstrap 95 % intervals."""
     image = {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE} | table.to_dict("records")[0]
-    rows = np.random.default_rng([0, 4]).permutation(len(faces))[:SALIENT_FACES]
+    rows = np.random.default_rng([0, 4]).permutation(len(faces))[:200]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
     has_map = maps.sum((1, 2)) > 0
     if not has_map.any():
