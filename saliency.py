@@ -312,7 +312,7 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
     from explain import attribution, faithfulness
 
     n, few = len(subjects.grey), slice(24)  # the cascade makes every map again after every stage
-    if n < 2:
+    if n < 2:  # there is no interval
         raise UserError(f"{source} has {n} faces; expected at least 2")
     scores, curves = faithfulness.evaluate(model, subjects.grey, subjects.codes, maps, args.area / 100,
                                            args.seed)
@@ -320,10 +320,10 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
     cascade = faithfulness.cascade(model, subjects.grey[few], subjects.targets[few], methods, **options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
-    print(f"{n} faces of {source}. Areas under the curves: of deletion low is good, of insertion\n"
-          f"high; net: their difference above that of {control}, the best control, bootstrap 95 % interval.\n"
-          f"Correlation, SSIM: of maps of {len(subjects.grey[few])} faces before and after the upper layers\n"
-          f"are re-initialised; a method fails when both are above {faithfulness.FAILS:g}.")
+    print(f"{n} faces of {source}\nAreas under the curves: of deletion low is good, of insertion high; net: "
+          f"their difference\nabove that of {control}, the best control, bootstrap 95 % interval. Correlation, "
+          f"SSIM: of maps of\n{len(subjects.grey[few])} faces before and after the upper half of the layers is "
+          f"re-initialised; both above {faithfulness.FAILS:g} fails.")
     net = f"net_above_{control}"
     cli.print_table(pd.DataFrame({
         "method": table.method, "delete": table.deletion_area.map("{:.3f}".format),
