@@ -321,9 +321,9 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
     print(f"{n} faces of {source}\nAreas under the curves: of deletion low is good, of insertion high; net: "
-          f"their difference\nabove that of {control}, the best control, bootstrap 95 % interval. Correlation, "
-          f"SSIM: of maps of\n{len(subjects.grey[few])} faces before and after the upper half of the layers is "
-          f"re-initialised; both above {faithfulness.FAILS:g} fails.")
+          f"their difference\nabove that of {control}, the best control, bootstrap 95 % interval. Correlation"
+          f" and SSIM:\nof maps of {len(subjects.grey[few])} faces before and after the upper half of the "
+          f"layers is\nre-initialised; both above {faithfulness.FAILS:g} fails.")
     net = f"net_above_{control}"
     cli.print_table(pd.DataFrame({
         "method": table.method, "delete": table.deletion_area.map("{:.3f}".format),

@@ -7,7 +7,6 @@ from utils.metrics import wilson
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}
-SIGNIFICANCE = 0.05  # level of McNemar's test
 RING_IS_DARK = 0.1  # the outer ring is near zero when its mean is at most this share of the centre's
 
 
@@ -131,8 +130,8 @@ def falls_near_end(network):
 
 
 def is_better(paired):
-    """Whether the first of two networks is better on the same faces, by McNemar's test."""
-    is_significant = paired["p"] < SIGNIFICANCE
+    """Whether the first of two networks is better on the same faces, by McNemar's test at a level of 5 %."""
+    is_significant = paired["p"] < 0.05
     return decide(is_significant and paired["difference"] > 0, is_significant)
 
 
