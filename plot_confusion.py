@@ -20,8 +20,7 @@ import pandas as pd
 from utils import cli, files, models
 from utils.data import CLASSES
 
-PAIRS_PRINTED, PAIRS_DRAWN, FACES_DRAWN = 10, 6, 8
-SURE = 0.9  # probability from which the model counts as sure
+FACES_DRAWN = 8  # of each pair of classes
 NO_PAIR = "No class is taken for another."
 SCORES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
 
@@ -74,13 +73,13 @@ def main(argv=None):
     print(f"{names[0]}: {source}\naccuracy {accuracy} %, macro-F1 {macro_f1} %, calibration error {ece} %\n")
     printed = classes.assign(**{key: classes[key].map(metrics.percent) for key in SCORES})
     cli.print_table(printed.rename(columns=SCORES))
-    print("\n" + "\n".join([pair["text"] for pair in pairs[:PAIRS_PRINTED]] or [NO_PAIR]))
+    print("\n" + "\n".join([pair["text"] for pair in pairs[:10]] or [NO_PAIR]))
 
     # ---- Figures, each with the table that it is drawn from
     title = f"{names[0]}: accuracy {accuracy} %\n{source}"
     drawn = {"": draw_matrices(cells, pairs, summary["recall"], title),
              "_reliability": draw_reliability(probabilities[0], labels, ece, title),
-             "_gallery": draw_gallery(probabilities[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}")}
+             "_gallery": draw_gallery(probabilities[0], faces, pairs[:6], f"{names[0]}, {source}")}
     if args.compare:
         summary["comparison"] = compare(names, probabilities, labels)
         print("\n" + textwrap.fill(summary["comparison"]["text"], 100))
@@ -89,8 +88,10 @@ def main(argv=None):
         add_conclusion(figure, conclusion)
         save_figure(figure, outputs[f"{part}.png"])
         files.write_table(outputs[f"{part}.csv"], table)
-    class_rows = map(metrics.interval_columns, summary["classes"])
-    files.write_table(outputs["_classes.csv"], pd.DataFrame(class_rows))
+    table = classes[["class", "support"]].copy()
+    for key in SCORES:
+        table[[key, f"{key}_low", f"{key}_high"]] = classes[key].tolist()
+    files.write_table(outputs["_classes.csv"], table)
     files.write_json(outputs[".json"], summary)
     print()
     cli.print_written(outputs.values())
@@ -104,9 +105,6 @@ def output_paths(args, paths):
     parts = ["", "_reliability", "_gallery"] + ["_comparison"] * len(other)
     endings = [f"{part}.{kind}" for kind in ("png", "csv") for part in parts] + ["_classes.csv", ".json"]
     return {ending: args.out_folder / f"{name}{ending}" for ending in endings}
-
-
-# ---- tables ------------------------------------------------------------------------------------------------
 
 
 def cell_table(name, estimates):
@@ -150,11 +148,11 @@ def whole_percent(share, sign=""):
     return f"{100 * share:{sign}.{1 if abs(share) < 0.005 else 0}f}"
 
 
-# ---- figures: each draw_ function returns the figure, the table of what it shows and a conclusion ----------
+# ---- Figures: each draw_ function returns the figure, the table of what it shows and a conclusion ----------
 
 
 def draw_matrices(cells, pairs, recall, title):
-    """The row-normalised matrix and the counts."""
+    """The row-normalised matrix and the counts. recall: {class: [value, low, high]}."""
     from utils.figures import WIDTH, plt
 
     share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
@@ -164,7 +162,11 @@ def draw_matrices(cells, pairs, recall, title):
     draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
     axes[1].set_ylabel("")
     figure.suptitle(wrapped(title), fontsize=10)
-    return figure, cells, conclude_matrix(recall, pairs)
+    known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
+    best, worst = ("{} ({} %, 95 % interval {} to {} %)".format(name, *map(whole_percent, known[name]))
+                   for name in (max(known, key=known.get), min(known, key=known.get)))
+    conclusion = f"Recognised best is {best}, worst {worst}. {pairs[0]['text'] if pairs else NO_PAIR}"
+    return figure, cells, conclusion
 
 
 def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
@@ -195,15 +197,6 @@ def cell_texts(table, sign="", to="–"):
             for value, low, high in table.iloc[:, -3:].to_numpy()]
 
 
-def conclude_matrix(recall, pairs):
-    """The best and the worst class and the most frequent confusion; recall: {class: [value, low, high]}."""
-    known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
-    best, worst = (choose(known, key=lambda name: known[name][0]) for choose in (max, min))
-    best, worst = ("{} ({} %, 95 % interval {} to {} %)".format(name, *map(whole_percent, known[name]))
-                   for name in (best, worst))
-    return f"Recognised best is {best}, worst {worst}. {pairs[0]['text'] if pairs else NO_PAIR}"
-
-
 def draw_comparison(probabilities, labels, comparison, source):
     """Second model minus first in points of each true class; both are resampled on the same faces.
 
@@ -230,20 +223,20 @@ def draw_comparison(probabilities, labels, comparison, source):
 
 
 def draw_reliability(probabilities, labels, ece, title):
-    """Accuracy against confidence in bins, with Wilson 95 % intervals, and how many faces each bin holds."""
+    """Accuracy against confidence in bins, how many faces each holds, and whether the model is too sure."""
     from sklearn.calibration import CalibrationDisplay
 
+    from utils import metrics
     from utils.figures import COLORS, WIDTH, plt
-    from utils.metrics import BINS, reliability
 
-    table = reliability(probabilities, labels)
+    table = metrics.reliability(probabilities, labels)
     figure, (ax, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
     CalibrationDisplay(table["accuracy"], table["confidence"], probabilities.max(axis=1)).plot(
         ax=ax, name="model, 95 % interval", color=COLORS["blue"], marker="o", markersize=4, linestyle="none")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, the intervals would cross it
     ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"])
-    below.bar((table["from"] + table["to"]) / 2, table["faces"], 0.92 / BINS, color=COLORS["sky"])
+    below.bar((table["from"] + table["to"]) / 2, table["faces"], 0.92 / metrics.BINS, color=COLORS["sky"])
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="", ylabel="accuracy (%)")
     below.set(xlabel="confidence: the largest probability (%)", ylabel="faces")
     for axis in (ax.xaxis, ax.yaxis):
@@ -251,24 +244,21 @@ def draw_reliability(probabilities, labels, ece, title):
     figure.suptitle(wrapped(title), fontsize=10)
     ax.grid(True)
     figure.align_ylabels()
-    return figure, table, conclude_reliability(probabilities, labels, ece)
 
-
-def conclude_reliability(probabilities, labels, ece):
-    """Whether the model is too sure, by the mean of confidence minus correctness and its interval."""
-    from utils.metrics import bootstrap_mean, calibration
-
-    gap, low, high = (100 * number for number in bootstrap_mean(calibration(probabilities, labels)[1]))
-    points = f"mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    _, gaps = metrics.calibration(probabilities, labels)
+    gap, low, high = (100 * number for number in metrics.bootstrap_mean(gaps))
     verdict = ("The model is too sure" if low > 0 else "The model is not sure enough" if high < 0
                else "On average the model is neither too sure nor too unsure")
-    return f"{verdict}: {points}. Expected calibration error: {ece} %."
+    return figure, table, (
+        f"{verdict}: mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to "
+        f"{high:+.1f}. Expected calibration error: {ece} %.")
 
 
 def draw_gallery(probabilities, faces, pairs, title):
     """The faces of each pair that the model is most confident of and wrong about, identical images once."""
     from utils.evaluation import surest_predictions
     from utils.figures import WIDTH, plt
+    from utils.metrics import wilson
 
     surest = surest_predictions(probabilities, faces)
     surest.insert(0, "id", surest["row"] if faces.ids is None else faces.ids[surest["row"]])
@@ -289,21 +279,15 @@ def draw_gallery(probabilities, faces, pairs, title):
     number = "row, counted from 0" if faces.ids is None else "id in the file"
     caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
     figure.suptitle(wrapped(f"{title}\n{caption}"), fontsize=10)
-    return figure, pd.concat(drawn), conclude_gallery(probabilities, faces.labels)
 
-
-def conclude_gallery(probabilities, labels):
-    """How many of the predictions that the model is sure of are wrong."""
-    from utils.metrics import wilson
-
-    sure = probabilities.max(axis=1) >= SURE
-    if not sure.any():
-        return f"The model gives no class a probability of {100 * SURE:.0f} % or more."
-    wrong = int((probabilities.argmax(axis=1) != labels)[sure].sum())
-    low, high = wilson(wrong, int(sure.sum()))
-    return (f"Of the {sure.sum():,} predictions with a probability of {100 * SURE:.0f} % or more, {wrong:,} "
-            f"are wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {100 * low:.1f} to "
-            f"{100 * high:.1f} %.")
+    sure = probabilities.max(axis=1) >= 0.9
+    wrong = int((probabilities.argmax(axis=1) != faces.labels)[sure].sum())
+    conclusion = "The model gives no class a probability of 90 % or more."
+    if sure.any():
+        low, high = (100 * end for end in wilson(wrong, int(sure.sum())))
+        conclusion = (f"Of the {sure.sum():,} predictions with a probability of 90 % or more, {wrong:,} are "
+                      f"wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {low:.1f} to {high:.1f} %.")
+    return figure, pd.concat(drawn), conclusion
 
 
 def wrapped(title):

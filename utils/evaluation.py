@@ -22,16 +22,9 @@ SPLIT_ARGUMENTS = ("limit", "validation_labels", "labels_from")  # in a model ca
 SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal where validation faces are
 
 
-# ---- faces -------------------------------------------------------------------------------------------------
-
-
 def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data=None):
-    """The labelled faces to evaluate the models at `paths` on; the options of `cli.add_evaluation_data`.
-
-    Returns Faces; their `source` describes them. Without `source` and `usage`: the validation split on which
-    all the models were validated. Raises UserError when there is none, or when a file has several Usages and
-    none is chosen.
-    """
+    """The labelled faces to evaluate the models at `paths` on, by the options of `cli.add_evaluation_data`:
+    Faces. Without `source` and `usage` the validation split of all the models; UserError without one."""
     if source is None and labels is not None:
         raise UserError(f"--labels {labels} belongs to a --data; name the file of faces too")
     if source is None and usage is None:
@@ -65,11 +58,10 @@ def split_of(model_path):
 
 
 def validation_faces(model_path, training_data=None):
-    """The faces on which a model was validated, recovered from its card and checked by fingerprint.
+    """The faces on which a model was validated: Faces, recovered from its card and checked by fingerprint.
 
     training_data: the file that the model was trained on (default: where the card says, else what
-    `data.find_data` finds). Returns Faces. Raises UserError without a card, without a validation part, or
-    when the data is not the card's.
+    `data.find_data` finds). Raises UserError where card, validation part or data of that fingerprint lack.
     """
     split = split_of(model_path)
     if training_data is None and split["data"] == "built-in sample":
@@ -100,11 +92,8 @@ def seen_in(faces, training):
     return np.isin(data.image_bytes(faces.images), known)
 
 
-# ---- predictions -------------------------------------------------------------------------------------------
-
-
 def load_networks(paths):
-    """Load models of the seven expressions: a list of keras.Model. Raises UserError for any other model."""
+    """Load models of the seven expressions: a list of keras.Model; UserError for any other model."""
     networks = [models.load(path) for path in paths]
     for path, network in zip(paths, networks):
         if network.output_shape[-1] != len(data.CLASSES):
@@ -147,8 +136,7 @@ def views(images, tta, shift):
     """The views of test-time augmentation: yields arrays like `images` (n, h, w), the unchanged ones first.
 
     ten-crop: also shifted to the four corners by `shift` pixels; multi-scale: enlarged about the centre by
-    each of SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; each view comes mirrored, too,
-    except with tta none.
+    SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; except with tta none, also mirrored.
     """
     scales, shift = (SCALES, SCALED_SHIFT) if tta == "multi-scale" else ((1,), shift)
     corners = itertools.product((-shift, shift), repeat=2) if tta in ("ten-crop", "multi-scale") else ()
@@ -165,10 +153,8 @@ def views(images, tta, shift):
 
 
 def surest_predictions(probabilities, faces):
-    """A model's predictions of labelled Faces, the surest first, identical images of one label once.
-
-    probabilities: (n, 7). Returns a DataFrame: row (of the face), true, predicted (codes), confidence (0-1).
-    """
+    """Predictions (n, 7) of labelled Faces, the surest first, identical images of one label once: a DataFrame
+    of row (of the face), true, predicted (codes) and confidence (0-1)."""
     table = pd.DataFrame({"row": range(len(faces)), "true": faces.labels,
                           "predicted": probabilities.argmax(axis=1),
                           "confidence": probabilities.max(axis=1).round(5),
