@@ -81,9 +81,18 @@ def main(argv=None):
              "_reliability": draw_reliability(probabilities[0], labels, ece, title),
              "_gallery": draw_gallery(probabilities[0], faces, pairs[:6], f"{names[0]}, {source}")}
     if args.compare:
-        summary["comparison"] = compare(names, probabilities, labels)
-        print("\n" + textwrap.fill(summary["comparison"]["text"], 100))
-        drawn["_comparison"] = draw_comparison(probabilities, labels, summary["comparison"], source)
+        first, second = names
+        a, b = (output.argmax(axis=1) == labels for output in probabilities)
+        test = metrics.mcnemar(a, b)
+        text = (f"{second} is right on {100 * b.mean():.1f} % and {first} on {100 * a.mean():.1f} %; "
+                f"{test['only_first_right']:,} faces only {first} gets right, {test['only_second_right']:,} "
+                f"only {second}: {'' if test['p'] < 0.05 else 'no '}more than chance explains "
+                f"(McNemar's exact test, p = {test['p']:.2g}).")
+        print("\n" + textwrap.fill(text, 100))
+        summary["comparison"] = {"models": names, "accuracy": [a.mean().item(), b.mean().item()], **test,
+                                 "text": text}
+        figure, table = draw_comparison(probabilities, labels, f"{second} minus {first}\n{source}")
+        drawn["_comparison"] = figure, table, text
     for part, (figure, table, conclusion) in drawn.items():
         add_conclusion(figure, conclusion)
         save_figure(figure, outputs[f"{part}.png"])
@@ -128,19 +137,6 @@ def confused_pairs(cells):
     return pairs
 
 
-def compare(names, probabilities, labels):
-    """McNemar's exact test (1947) of two models on the same faces, with a sentence on the result: a dict."""
-    from utils.metrics import mcnemar
-
-    a, b = (output.argmax(axis=1) == labels for output in probabilities)
-    test = mcnemar(a, b)
-    verdict = "more than chance explains" if test["p"] < 0.05 else "no more than chance explains"
-    text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
-            f"{test['only_first_right']:,} faces only {names[0]} gets right, {test['only_second_right']:,} "
-            f"only {names[1]}: {verdict} (McNemar's exact test, p = {test['p']:.2g}).")
-    return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], **test, "text": text}
-
-
 def whole_percent(share, sign=""):
     """A share 0-1 in whole per cent, below a half with one decimal, so that 0 of 900 is not 0 to 0: "0.4"."""
     if abs(share) < 0.0005:
@@ -170,11 +166,8 @@ def draw_matrices(cells, pairs, recall, title):
 
 
 def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
-    """One 7x7 matrix, rows true, columns predicted; returns the image.
-
-    values: float (7, 7); texts: of the 49 cells, a second line is written small; limits: of the colours.
-    There is no colour bar, because each cell says its number.
-    """
+    """One 7x7 matrix, rows true, columns predicted, with the texts of its 49 cells, a second line written
+    small; returns the image."""
     image = ax.imshow(np.nan_to_num(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     is_dark = image.to_rgba(image.get_array())[..., :3] @ (0.299, 0.587, 0.114) < 0.5
     for (i, j), text in zip(np.ndindex(values.shape), texts):
@@ -197,11 +190,8 @@ def cell_texts(table, sign="", to="–"):
             for value, low, high in table.iloc[:, -3:].to_numpy()]
 
 
-def draw_comparison(probabilities, labels, comparison, source):
-    """Second model minus first in points of each true class; both are resampled on the same faces.
-
-    probabilities: of both models, (n, 7) each; comparison: what `compare` returns.
-    """
+def draw_comparison(probabilities, labels, title):
+    """Second model minus first in points of each true class; both are resampled on the same faces."""
     from utils import metrics
     from utils.figures import WIDTH, plt
 
@@ -215,11 +205,9 @@ def draw_comparison(probabilities, labels, comparison, source):
     limit = max(100 * table["difference"].abs().max(), 1)
     figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
     draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
-    first, second = comparison["models"]
-    figure.suptitle(wrapped(f"{second} minus {first}\n{source}\n"
-                            "difference in percentage points of the true class, 95 % interval below"),
-                    fontsize=10)
-    return figure, table, comparison["text"]
+    title += "\ndifference in percentage points of the true class, 95 % interval below"
+    figure.suptitle(wrapped(title), fontsize=10)
+    return figure, table
 
 
 def draw_reliability(probabilities, labels, ece, title):

@@ -19,7 +19,6 @@ DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
 SCALES, SCALED_SHIFT = (1, 0.92, 1.08), 2  # of multi-scale; chosen on PublicTest, see models/README.md
 ROWS_AT_ONCE = 2048  # between two steps of the progress bar
 SPLIT_ARGUMENTS = ("limit", "validation_labels", "labels_from")  # in a model card
-SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal where validation faces are
 
 
 def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data=None):
@@ -28,9 +27,10 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
     if source is None and labels is not None:
         raise UserError(f"--labels {labels} belongs to a --data; name the file of faces too")
     if source is None and usage is None:
-        first, *others = ([split_of(path)[key] for key in SAME_SPLIT] for path in paths)
-        for path, split in zip(paths[1:], others):
-            if split != first:
+        splits = list(map(split_of, paths))
+        keys = ("fingerprint", "validation", "seed", "validation_labels")  # that say which faces are left out
+        for path, split in zip(paths, splits):
+            if any(split[key] != splits[0][key] for key in keys):
                 raise UserError(f"{path} was trained on another split than {paths[0]} and may have seen "
                                 "these faces; name faces that neither has seen with --data")
         return validation_faces(paths[0], training_data)
@@ -47,7 +47,7 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
 
 
 def split_of(model_path):
-    """How a model's data was split (see `data.load_split`): a dict. Raises UserError when no card says so."""
+    """How a model's data was split (see `data.load_split`): a dict; UserError when no card says so."""
     card, advice = models.read_card(model_path), "name labelled faces with --data"
     if card is None:
         raise UserError(f"{model_path} has no model card that names its validation split; {advice}")
@@ -77,8 +77,7 @@ def validation_faces(model_path, training_data=None):
                         f"trained on ({split['data']}, {split.get('rows', '?')} faces); name that with "
                         "--training-data, or other faces with --data")
     if not len(faces):
-        raise UserError(f"{model_path} was trained without a validation split; "
-                        "name labelled faces with --data")
+        raise UserError(f"{model_path} was trained without a validation split; name faces with --data")
     if validation in data.USAGES:
         faces.source += f" {validation}"
     elif used["training_rows"] + len(faces) == used["rows"]:
@@ -97,8 +96,8 @@ def load_networks(paths):
     networks = [models.load(path) for path in paths]
     for path, network in zip(paths, networks):
         if network.output_shape[-1] != len(data.CLASSES):
-            raise UserError(f"{path} has {network.output_shape[-1]} classes; expected the "
-                            f"{len(data.CLASSES)} expressions {', '.join(data.CLASSES)}")
+            raise UserError(f"{path} has {network.output_shape[-1]} classes; expected the 7 expressions "
+                            + ", ".join(data.CLASSES))
     return networks
 
 
