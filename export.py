@@ -46,7 +46,7 @@ def parse_args(argv):
 
 
 def main(argv=None):
-    """Export and compare; returns the table that is printed: a pandas.DataFrame, model and exported file."""
+    """Export and compare; returns the table that is printed (pandas.DataFrame)."""
     args = parse_args(argv)
     path = args.model or models.default_model()
     out = args.out or files.MODELS / f"{path.stem}{'-int8' * args.int8}{SUFFIXES[args.format]}"
@@ -81,10 +81,9 @@ def main(argv=None):
     warnings.simplefilter("ignore")
     with files.replacing(out) as temporary:
         export(network, temporary, calibration)
-        run = load_exported(temporary)
-        outputs = [run(batch) for batch in np.array_split(images, -(-len(faces) // 256))]
-        table, agrees = compare(evaluation.probabilities([network], faces.images),
-                                metrics.to_probabilities(np.concatenate(outputs)), faces.labels, args.int8)
+        exported = metrics.to_probabilities(predict_exported(temporary, images))
+        table, agrees = compare(evaluation.probabilities([network], faces.images), exported, faces.labels,
+                                args.int8)
         table.insert(0, "file", [path.name, out.name])
         table.insert(1, "size", [f"{file.stat().st_size / 1e6:.2f} MB" for file in (path, temporary)])
         print(f"Compared on {len(faces):,} faces of {faces.source}")
@@ -133,26 +132,26 @@ def quantize_onnx(path, calibration):
         quantization.quantize_static(prepared, path, Reader(), per_channel=True, reduce_range=True)
 
 
-def load_exported(path):
-    """The exported file as a function: float32 (n, height, width, channels) -> float32 (n, classes)."""
+def predict_exported(path, images):
+    """The exported file's outputs, float32 (n, classes), for images as the model takes them (n, h, w, c)."""
+    batches = np.array_split(images, -(-len(images) // 256))
     if path.suffix == ".onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda batch: session.run(None, {"face": batch})[0]
+        return np.concatenate([session.run(None, {"face": batch})[0] for batch in batches])
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
     [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def run(batch):
+    outputs = []
+    for batch in batches:
         interpreter.resize_tensor_input(source["index"], batch.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(source["index"], batch)
         interpreter.invoke()
-        return interpreter.get_tensor(target["index"])
-
-    return run
+        outputs.append(interpreter.get_tensor(target["index"]))
+    return np.concatenate(outputs)
 
 
 def compare(expected, exported, labels, int8):

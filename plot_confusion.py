@@ -77,9 +77,12 @@ def main(argv=None):
 
     # ---- Figures, each with the table that it is drawn from
     title = f"{names[0]}: accuracy {accuracy} %\n{source}"
-    drawn = {"": draw_matrices(cells, pairs, summary["recall"], title),
-             "_reliability": draw_reliability(probabilities[0], labels, ece, title),
-             "_gallery": draw_gallery(probabilities[0], faces, pairs[:6], f"{names[0]}, {source}")}
+    number = "row, counted from 0" if faces.ids is None else "id in the file"
+    caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
+    drawn = {"": (title, *draw_matrices(cells, pairs, summary["recall"])),
+             "_reliability": (title, *draw_reliability(probabilities[0], labels, ece)),
+             "_gallery": (f"{names[0]}, {source}\n{caption}",
+                          *draw_gallery(probabilities[0], faces, pairs[:6]))}
     if args.compare:
         first, second = names
         a, b = (output.argmax(axis=1) == labels for output in probabilities)
@@ -91,9 +94,12 @@ def main(argv=None):
         print("\n" + textwrap.fill(text, 100))
         summary["comparison"] = {"models": names, "accuracy": [a.mean().item(), b.mean().item()], **test,
                                  "text": text}
-        figure, table = draw_comparison(probabilities, labels, f"{second} minus {first}\n{source}")
-        drawn["_comparison"] = figure, table, text
-    for part, (figure, table, conclusion) in drawn.items():
+        title = (f"{second} minus {first}\n{source}\n"
+                 "difference in percentage points of the true class, 95 % interval below")
+        drawn["_comparison"] = (title, *draw_comparison(probabilities, labels), text)
+    for part, (title, figure, table, conclusion) in drawn.items():
+        lines = [textwrap.fill(line, 80) for line in title.splitlines()]  # a long path would make it wider
+        figure.suptitle("\n".join(lines), fontsize=10)
         add_conclusion(figure, conclusion)
         save_figure(figure, outputs[f"{part}.png"])
         files.write_table(outputs[f"{part}.csv"], table)
@@ -144,20 +150,18 @@ def whole_percent(share, sign=""):
     return f"{100 * share:{sign}.{1 if abs(share) < 0.005 else 0}f}"
 
 
-# ---- Figures: each draw_ function returns the figure, the table of what it shows and a conclusion ----------
+# ---- figures, each with the table of what it shows and a conclusion ---------------------------------------
 
 
-def draw_matrices(cells, pairs, recall, title):
+def draw_matrices(cells, pairs, recall):
     """The row-normalised matrix and the counts. recall: {class: [value, low, high]}."""
     from utils.figures import WIDTH, plt
 
-    share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.5), sharey=True, layout="constrained")
-    draw_matrix(axes[0], 100 * share, cell_texts(cells), "% of the true class,\n95 % interval below",
-                limits=(0, 100))
-    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
+    draw_matrix(axes[0], cells["share"], cell_texts(cells), "% of the true class,\n95 % interval below",
+                limits=(0, 1))
+    draw_matrix(axes[1], cells["faces"], cells["faces"].map("{:,}".format), "faces")
     axes[1].set_ylabel("")
-    figure.suptitle(wrapped(title), fontsize=10)
     known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
     best, worst = ("{} ({} %, 95 % interval {} to {} %)".format(name, *map(whole_percent, known[name]))
                    for name in (max(known, key=known.get), min(known, key=known.get)))
@@ -166,9 +170,10 @@ def draw_matrices(cells, pairs, recall, title):
 
 
 def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
-    """One 7x7 matrix, rows true, columns predicted, with the texts of its 49 cells, a second line written
-    small; returns the image."""
-    image = ax.imshow(np.nan_to_num(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    """One 7x7 matrix of 49 values, rows true, columns predicted, with their texts, a second line in small;
+    returns the image."""
+    values = np.nan_to_num(np.reshape(values, (7, 7)))
+    image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     is_dark = image.to_rgba(image.get_array())[..., :3] @ (0.299, 0.587, 0.114) < 0.5
     for (i, j), text in zip(np.ndindex(values.shape), texts):
         large, _, small = text.partition("\n")
@@ -190,7 +195,7 @@ def cell_texts(table, sign="", to="–"):
             for value, low, high in table.iloc[:, -3:].to_numpy()]
 
 
-def draw_comparison(probabilities, labels, title):
+def draw_comparison(probabilities, labels):
     """Second model minus first in points of each true class; both are resampled on the same faces."""
     from utils import metrics
     from utils.figures import WIDTH, plt
@@ -201,16 +206,13 @@ def draw_comparison(probabilities, labels, title):
         samples.append(metrics.scores(metrics.bootstrap(output, labels)[0])["share"])
     difference = metrics.with_interval(shares[1] - shares[0], metrics.interval(samples[1] - samples[0]))
     table = cell_table("difference", difference)
-    values = 100 * table["difference"].to_numpy().reshape(7, 7)
-    limit = max(100 * table["difference"].abs().max(), 1)
+    limit = max(table["difference"].abs().max(), 0.01)
     figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
-    draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
-    title += "\ndifference in percentage points of the true class, 95 % interval below"
-    figure.suptitle(wrapped(title), fontsize=10)
+    draw_matrix(ax, table["difference"], cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
     return figure, table
 
 
-def draw_reliability(probabilities, labels, ece, title):
+def draw_reliability(probabilities, labels, ece):
     """Accuracy against confidence in bins, how many faces each holds, and whether the model is too sure."""
     from sklearn.calibration import CalibrationDisplay
 
@@ -229,7 +231,6 @@ def draw_reliability(probabilities, labels, ece, title):
     below.set(xlabel="confidence: the largest probability (%)", ylabel="faces")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
-    figure.suptitle(wrapped(title), fontsize=10)
     ax.grid(True)
     figure.align_ylabels()
 
@@ -242,7 +243,7 @@ def draw_reliability(probabilities, labels, ece, title):
         f"{high:+.1f}. Expected calibration error: {ece} %.")
 
 
-def draw_gallery(probabilities, faces, pairs, title):
+def draw_gallery(probabilities, faces, pairs):
     """The faces of each pair that the model is most confident of and wrong about, identical images once."""
     from utils.evaluation import surest_predictions
     from utils.figures import WIDTH, plt
@@ -264,9 +265,6 @@ def draw_gallery(probabilities, faces, pairs, title):
             ax.imshow(faces.images[face.row], cmap="gray", vmin=0, vmax=255)
             ax.set_title(f"{100 * face.confidence:.0f} %\nimage {face.id}", fontsize=7.5, pad=2)
         drawn.append(mistakes.assign(true=true, predicted=predicted))
-    number = "row, counted from 0" if faces.ids is None else "id in the file"
-    caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
-    figure.suptitle(wrapped(f"{title}\n{caption}"), fontsize=10)
 
     sure = probabilities.max(axis=1) >= 0.9
     wrong = int((probabilities.argmax(axis=1) != faces.labels)[sure].sum())
@@ -276,11 +274,6 @@ def draw_gallery(probabilities, faces, pairs, title):
         conclusion = (f"Of the {sure.sum():,} predictions with a probability of 90 % or more, {wrong:,} are "
                       f"wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {low:.1f} to {high:.1f} %.")
     return figure, pd.concat(drawn), conclusion
-
-
-def wrapped(title):
-    """A figure's title, its lines broken where a long path would make the figure wider."""
-    return "\n".join(textwrap.fill(line, 80) for line in title.splitlines())
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def test_identical_faces_are_drawn_once():
     images[2] += 9
     faces = data.Faces(images, np.array([4, 4, 4]))
     pair = {"true": 4, "predicted": 2, "share": [1, 1, 1]}
-    figure, table, _ = plot_confusion.draw_gallery(np.eye(7)[[2, 2, 2]], faces, [pair], "m")
+    figure, table, _ = plot_confusion.draw_gallery(np.eye(7)[[2, 2, 2]], faces, [pair])
     assert table["row"].tolist() == [0, 2] and sum(len(ax.images) for ax in figure.axes) == 2
 
 
@@ -138,8 +138,8 @@ def test_conclusions_follow_the_numbers():
             (sure, "The model is too sure: mean confidence minus accuracy is +8.3 points",
              "Of the 700 predictions with a probability of 90 % or more, 100 are wrong: 14.3 %"),
             (modest, "The model is not sure enough", "The model gives no class a probability of 90 %")):
-        assert plot_confusion.draw_reliability(probabilities, labels, "8", "m")[2].startswith(reliability)
-        assert plot_confusion.draw_gallery(probabilities, faces, [], "m")[2].startswith(gallery)
+        assert plot_confusion.draw_reliability(probabilities, labels, "8")[2].startswith(reliability)
+        assert plot_confusion.draw_gallery(probabilities, faces, [])[2].startswith(gallery)
     plt.close("all")
 
 
