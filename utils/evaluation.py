@@ -107,10 +107,8 @@ def probabilities(networks, images, tta="none"):
     networks: a list of keras.Model that end in probabilities or in logits; images: uint8 (n, 48, 48), 0-255;
     tta: see `views`; ten-crop is Krizhevsky et al. (2012). Returns float64 (n, 7), rows sum to 1.
     """
-    count = -(-len(images) // ROWS_AT_ONCE) or 1
-    ends = np.linspace(0, len(images), count + 1, dtype=int)  # even: two batch shapes are traced at most
-    parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # a large file is read part by part
-    outputs = [predict_views(network, images[part], tta)
+    parts = np.array_split(images, -(-len(images) // ROWS_AT_ONCE) or 1)  # even: two batch shapes are traced
+    outputs = [predict_views(network, part, tta)
                for network, part in cli.track([*itertools.product(networks, parts)], "predicting")]
     return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
 

@@ -16,10 +16,8 @@ REPLICATES = 2000
 
 
 def to_probabilities(outputs):
-    """A network's outputs (n, classes) as float64 probabilities: unchanged where rows sum to 1, else softmax.
-
-    Raises UserError when an output is not finite.
-    """
+    """A network's outputs (n, classes) as float64 probabilities: unchanged where rows sum to 1, else softmax;
+    UserError when an output is not finite."""
     outputs = np.asarray(outputs, np.float64)
     if not np.isfinite(outputs).all():
         raise UserError("the model's output is not finite for some faces; its weights are damaged: "
@@ -92,10 +90,8 @@ def wilson(successes, n):
 
 
 def bootstrap(probabilities, labels, replicates=REPLICATES):
-    """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7) and ECE (replicates,).
-
-    The same number of faces gives the same rows, so that two models' replicates can be subtracted.
-    """
+    """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7) and ECE (replicates,), of the
+    same rows for the same number of faces, so that two models' replicates can be subtracted."""
     rng, n, k = np.random.default_rng(0), len(labels), len(CLASSES)
     cells = labels * k + probabilities.argmax(axis=1)
     bins, gaps = calibration(probabilities, labels)

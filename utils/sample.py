@@ -33,7 +33,7 @@ LEAST = np.array([-1, -1, 0.01, 0.008, 0.1, -1, 0, 0], np.float32)
 def _moves(rng, labels):
     """The moves of one face for each label: float32 (n, 8), columns as in `EXPRESSIONS`."""
     n, neutral = len(labels), EXPRESSIONS[6]
-    intensity, trace = rng.uniform(0.2, 1.2, (n, 1)), rng.uniform(0.0, 0.4, (n, 1))
+    intensity, trace = rng.uniform(0.2, 1.2, (n, 1)), rng.uniform(0.0, 0.4, (n, 1))  # few are pure
     moves = neutral + intensity * (EXPRESSIONS[labels] - neutral)
     moves += trace * (EXPRESSIONS[rng.integers(7, size=n)] - neutral)
     moves += PERSONAL * rng.standard_normal(moves.shape)
