@@ -81,7 +81,9 @@ def main(argv=None):
     warnings.simplefilter("ignore")
     with files.replacing(out) as temporary:
         export(network, temporary, calibration)
-        exported = metrics.to_probabilities(predict_exported(temporary, images))
+        run = load_exported(temporary)
+        outputs = [run(batch) for batch in np.array_split(images, -(-len(faces) // 256))]
+        exported = metrics.to_probabilities(np.concatenate(outputs))
         table, agrees = compare(evaluation.probabilities([network], faces.images), exported, faces.labels,
                                 args.int8)
         table.insert(0, "file", [path.name, out.name])
@@ -132,26 +134,26 @@ def quantize_onnx(path, calibration):
         quantization.quantize_static(prepared, path, Reader(), per_channel=True, reduce_range=True)
 
 
-def predict_exported(path, images):
-    """The exported file's outputs, float32 (n, classes), for images as the model takes them (n, h, w, c)."""
-    batches = np.array_split(images, -(-len(images) // 256))
+def load_exported(path):
+    """The exported file as a function: float32 (n, height, width, channels) -> float32 (n, classes)."""
     if path.suffix == ".onnx":
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return np.concatenate([session.run(None, {"face": batch})[0] for batch in batches])
+        return lambda batch: session.run(None, {"face": batch})[0]
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
     [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
-    outputs = []
-    for batch in batches:
+
+    def run(batch):
         interpreter.resize_tensor_input(source["index"], batch.shape)
         interpreter.allocate_tensors()
         interpreter.set_tensor(source["index"], batch)
         interpreter.invoke()
-        outputs.append(interpreter.get_tensor(target["index"]))
-    return np.concatenate(outputs)
+        return interpreter.get_tensor(target["index"])
+
+    return run
 
 
 def compare(expected, exported, labels, int8):

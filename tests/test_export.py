@@ -50,9 +50,9 @@ def test_the_exported_file_gives_the_models_probabilities(export_small, call, sm
     faces = sample_faces()[0][100:170, ..., None].astype(np.float32)
     expected = np.asarray(keras.models.load_model(small, compile=False)(faces, training=False))
     assert np.ptp(expected, axis=0).max() > 0.01  # else a constant would do
-    path = call.folder / f"models/small{export.SUFFIXES[kind]}"
-    assert export.predict_exported(path, faces) == pytest.approx(expected, abs=1e-5)
-    assert export.predict_exported(path, faces[:1]) == pytest.approx(expected[:1], abs=1e-5)
+    run = export.load_exported(call.folder / f"models/small{export.SUFFIXES[kind]}")
+    assert run(faces) == pytest.approx(expected, abs=1e-5)
+    assert run(faces[:1]) == pytest.approx(expected[:1], abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", export.SUFFIXES)
@@ -70,8 +70,8 @@ def test_int8_files_store_8_bits_and_agree(export_small, call, kind):
 
 
 def test_a_file_that_disagrees_is_not_kept(export_small, call, monkeypatch):
-    predict = export.predict_exported
-    monkeypatch.setattr(export, "predict_exported", lambda path, images: predict(path, 255 - images))
+    load = export.load_exported
+    monkeypatch.setattr(export, "load_exported", lambda path: lambda batch: load(path)(255 - batch))
     with pytest.raises(UserError, match="does not agree"):
         export_small("--format", "litert")
     assert not call.files("models")
