@@ -118,10 +118,11 @@ def bootstrap_mean(values, seed=0):
 
 def interval_of_mean(values):
     """Mean of a few `values` with Student's 95 % interval: [mean, low, high]; the ends are None for one."""
+    mean = float(np.mean(values))
     if len(values) < 2:
-        return [float(np.mean(values)), None, None]
-    low, high = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
-    return [float(np.mean(values)), float(low), float(high)]
+        return [mean, None, None]
+    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values))
+    return [mean, mean - half, mean + half]
 
 
 def mcnemar(first, second):
