@@ -21,7 +21,6 @@ from utils import cli, data, files, models
 from utils.cli import UserError
 
 TURN = 0.15  # seconds in which a model's speed is measured once
-FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10, "multi-scale": 30}  # of an image, by --tta
 
 
 def parse_args(argv):
@@ -67,6 +66,8 @@ def main(argv=None):
     # ---- Measure
     names = [path.stem for path in paths]
     probabilities = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
+    for name_of, output in zip(names, probabilities):
+        evaluation.warn_about_predictions(name_of, output, faces.labels)
     sizes = [(network.count_params(), structure.multiply_adds(network)) for network in networks]
     times = forward_times(networks, faces.images)
     if args.ensemble:  # which costs as much as its members together
@@ -131,10 +132,11 @@ def forward_times(networks, images):
 
 def draw(results, source, tta):
     """Accuracy with 95 % interval against the time of an image at the larger batch and against parameters."""
+    from utils.evaluation import VIEWS
     from utils.figures import COLORS, WIDTH, plt
 
     costs = {f"ms per image, batch 64, tta {tta}":
-             [result["ms_per_image"]["64"] * FORWARD_PASSES[tta] for result in results],
+             [result["ms_per_image"]["64"] * VIEWS[tta] for result in results],
              "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
     height = 3.2 + 0.18 * (len(results) // 2)  # of which the legend takes more with each model
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")

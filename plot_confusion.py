@@ -53,6 +53,8 @@ def main(argv=None):
     labels = faces.labels
     probabilities = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
     names = [path.stem for path in paths]
+    for name, output in zip(names, probabilities):
+        evaluation.warn_about_predictions(name, output, labels)
     source = f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
 
     # ---- Scores: of all faces, of each class, of each cell of the confusion matrix

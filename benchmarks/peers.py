@@ -41,8 +41,9 @@ def main():
     cli.start_keras()
     import pandas as pd
 
-    from evaluate import FORWARD_PASSES, forward_times
+    from evaluate import forward_times
     from utils import data, evaluation, metrics
+    from utils.evaluation import VIEWS
 
     faces = evaluation.faces_to_evaluate([], args.data, args.labels, args.usage)
     subsets = {"accuracy %": np.full(len(faces), True)}
@@ -74,7 +75,7 @@ def main():
         right = predicted.argmax(axis=1) == faces.labels
         scores = [metrics.percent([right[subset].mean(), *metrics.wilson(right[subset].sum(), subset.sum())])
                   for subset in subsets.values()]
-        rows.append([*cells, *scores, f"{ms['64'] * FORWARD_PASSES[tta]:.2f}"])
+        rows.append([*cells, *scores, f"{ms['64'] * VIEWS[tta]:.2f}"])
     cli.print_table(pd.DataFrame(rows, columns=["network", "package", "trained on", "parameters", *subsets,
                                                 "ms/face"]))
 

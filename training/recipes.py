@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from utils import cli
+from utils import cli, data
 from utils.cli import UserError, number
 
 
@@ -172,13 +172,7 @@ def add_arguments(parser, recipes, name):
 
 def validation(text):
     """An argparse type: a share, a fold such as 1/5, a Usage, or a path that exists."""
-    if re.fullmatch("[1-9][0-9]?/[1-9][0-9]?", text) or text in cli.USAGES or os.path.exists(text):
-        return text
-    try:
-        is_share = 0 <= float(text) < 1
-    except ValueError:
-        is_share = False
-    if is_share:
+    if data.is_drawn(text) or text in cli.USAGES or os.path.exists(text):
         return text
     hint = cli.near(Path(text).name, [*cli.USAGES, *cli.siblings(Path(text))])
     raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to below 1, no fold such as 1/5, no Usage "

@@ -594,8 +594,8 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
         if everything.usage is None:
             raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")
         held_out = everything.take(everything.usage == validation)
-    elif rows := split_rows(faces, str(validation), seed):
-        training, held_out = map(faces.take, rows)
+    elif is_drawn(validation):
+        training, held_out = map(faces.take, split_rows(faces, str(validation), seed))
     else:
         held_out = load_labelled(validation, validation_labels)
     description = {"data": faces.source, "fingerprint": faces.fingerprint(), "rows": len(faces),
@@ -604,17 +604,18 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
     return training, held_out, description
 
 
+def is_drawn(validation):
+    """Whether `validation` (see `load_split`) is a share from 0 to below 1 or a fold such as 1/5."""
+    with contextlib.suppress(ValueError):
+        return bool(re.fullmatch("[1-9][0-9]?/[1-9][0-9]?", str(validation))) or 0 <= float(validation) < 1
+    return False
+
+
 def split_rows(faces, validation, seed):
-    """Rows to train and to validate on where `validation` is a share or a fold such as 1/5, else None."""
-    if match := re.fullmatch("([1-9][0-9]?)/([1-9][0-9]?)", validation):
-        fold, k = map(int, match.groups())
-        if fold > k:
-            raise UserError(f"--validation {validation} must be one of the folds 1/{k} to {k}/{k}")
-        return folds(faces, k, seed)[fold - 1]
-    try:
-        share = float(validation)
-    except ValueError:
-        return None
-    if not 0 <= share < 1:
-        raise UserError(f"--validation {validation} must be a share from 0 to below 1, a Usage or a file")
-    return split(faces, share, seed)
+    """Rows to train and to validate on by a share or a fold."""
+    fold, _, k = validation.partition("/")
+    if not k:
+        return split(faces, float(validation), seed)
+    if int(fold) > int(k):
+        raise UserError(f"--validation {validation} must be one of the folds 1/{k} to {k}/{k}")
+    return folds(faces, int(k), seed)[int(fold) - 1]

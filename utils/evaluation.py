@@ -17,7 +17,8 @@ from utils.metrics import to_probabilities
 
 DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
 SCALES, SCALED_SHIFT = (1, 0.92, 1.08), 2  # of multi-scale; chosen on PublicTest, see models/README.md
-ROWS_AT_ONCE = 2048  # between two steps of the progress bar
+VIEWS = {"none": 1, "flip": 2, "ten-crop": 10, "multi-scale": 30}  # of a face, by --tta
+VIEWS_AT_ONCE = 4096  # between two steps of the progress bar
 SPLIT_ARGUMENTS = ("limit", "validation_labels", "labels_from")  # in a model card
 
 
@@ -28,7 +29,8 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
         raise UserError(f"--labels {labels} belongs to a --data; name the file of faces too")
     if source is None and usage is None:
         splits = list(map(split_of, paths))
-        keys = ("fingerprint", "validation", "seed", "validation_labels")  # that say which faces are left out
+        keys = ["fingerprint", "validation", "validation_labels"]  # that say which faces are left out
+        keys += ["seed"] * data.is_drawn(splits[0]["validation"])
         for path, split in zip(paths, splits):
             if any(split[key] != splits[0][key] for key in keys):
                 raise UserError(f"{path} was trained on another split than {paths[0]} and may have seen "
@@ -107,7 +109,8 @@ def probabilities(networks, images, tta="none"):
     networks: a list of keras.Model that end in probabilities or in logits; images: uint8 (n, 48, 48), 0-255;
     tta: see `views`; ten-crop is Krizhevsky et al. (2012). Returns float64 (n, 7), rows sum to 1.
     """
-    parts = np.array_split(images, -(-len(images) // ROWS_AT_ONCE) or 1)  # even: two batch shapes are traced
+    count = -(-len(images) * VIEWS[tta] // VIEWS_AT_ONCE)
+    parts = np.array_split(images, max(count, 1))  # even: two batch shapes are traced
     outputs = [predict_views(network, part, tta)
                for network, part in cli.track([*itertools.product(networks, parts)], "predicting")]
     return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
@@ -147,6 +150,20 @@ def views(images, tta, shift):
         yield view
         if tta != "none":
             yield view[:, :, ::-1]
+
+
+def warn_about_predictions(name, probabilities, labels):
+    """Print a warning where nearly all faces get one class, or fewer are right than by chance: the range of
+    the input or the order of the classes may be another than this suite's."""
+    predicted = probabilities.argmax(axis=1)
+    counts, true = np.bincount(predicted, minlength=7), np.bincount(labels, minlength=7)
+    right = np.mean(predicted == labels)
+    advice = "is its input 0-255, and are its classes in our order?"
+    if counts.max() >= 0.9 * len(labels) > true.max():
+        print(f"Warning: {name} takes {counts.max():,} of {len(labels):,} faces for "
+              f"{data.CLASSES[counts.argmax()]}; {advice}")
+    elif right < 1 / len(data.CLASSES):
+        print(f"Warning: {name} is right on {100 * right:.1f} %, less than by chance; {advice}")
 
 
 def surest_predictions(probabilities, faces):

@@ -80,6 +80,13 @@ def load(path):
     inputs, outputs = ([tensor.shape for tensor in tensors] for tensors in (model.inputs, model.outputs))
     if [len(shape) for shape in inputs] != [4]:
         raise UserError(f"{path} has inputs {inputs}; expected one image input (height, width, channels)")
+    if inputs[0][-1] not in (1, 3):
+        raise UserError(f"{path} takes images of shape {inputs[0][1:]}; expected height, width and 1 or 3 "
+                        "channels, in this order")
+    if not any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers):
+        print(f"{path} has no Rescaling or Normalization layer: it gets grey values 0-255, and its classes "
+              f"are taken as {', '.join(CLASSES)}; if it was trained on 0-1, put "
+              "keras.layers.Rescaling(1 / 255) in front of it")
     if [len(shape) for shape in outputs] != [2]:
         raise UserError(f"{path} has outputs {outputs}; expected one vector of class scores")
     assert_finite(model.weights, path)
