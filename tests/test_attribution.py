@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from keras import layers
 
+import explain
 from explain import attribution, receptive_field, subjects
 from explain import faithfulness as checks
 from utils import models, structure
@@ -122,7 +123,7 @@ def test_a_single_sigmoid_becomes_two_logits_of_which_each_has_a_gradient():
 def test_chunks_change_nothing(logits, monkeypatch):
     methods = ["gradient", "integrated-gradients", "grad-cam", "score-cam", "occlusion", "rise"]
     whole = attribution.attribute_all(logits, FACES, TARGETS, methods, steps=7, masks=9)
-    monkeypatch.setattr(attribution, "POINTS", 2 * SIZE * SIZE)
+    monkeypatch.setattr(explain, "PIXELS", 2 * SIZE * SIZE)
     parts = attribution.attribute_all(logits, FACES, TARGETS, methods, steps=7, masks=9)
     for method in methods:
         np.testing.assert_allclose(parts[method], whole[method], atol=1e-4)
