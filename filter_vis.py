@@ -259,7 +259,7 @@ def show_outputs(study, layer, order, shown):
     return write_sheets(
         study, f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
                                     "share_above_zero": (maps > 0).mean((1, 2))},
-        f"{study.name}, {layer}: outputs for index {study.index}{label}, {maps.shape[2]}x{maps.shape[1]} each",
+        f"{study.name}, {layer}: outputs for index {study.index}{label}, {maps.shape[2]}x{maps.shape[1]}",
         shown, maps[:, None], [f"#{c}: mean {m.mean():.2g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
         f"{some}; on average {100 * (maps > 0).mean():.0f} % of a map is above zero. "
         f"#{order[mean.argmax()]} has the highest mean response.", label="activation", face=face[0, ..., 0],
