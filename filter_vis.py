@@ -83,15 +83,16 @@ def parse_args(argv):
 class Study:
     """A network and what it is studied with.
 
-    args, changed: as `parse_args` returns them; signs: of the ascents; name: of the model, in titles and file
-    names; model: a keras.Model without nested models; fields: {layer: `receptive_field.Field`}; layers: names
-    of those to show; faces: `data.Faces` that filters are measured on; index, face: the training face,
+    args, changed: as `parse_args` returns them; signs, goal: of the ascents, a list and in words; name: of
+    the model; model: a keras.Model without nested models; fields: {layer: `receptive_field.Field`}; layers:
+    names of those to show; faces: `data.Faces` that filters are measured on; index, face: the training face,
     `data.Faces` of one, whose outputs are shown; written: paths, in order.
     """
 
     args: object
     changed: str
     signs: list
+    goal: str
     name: str
     model: object
     fields: dict
@@ -100,10 +101,6 @@ class Study:
     index: int
     face: data.Faces
     written: list = dataclasses.field(default_factory=list)
-
-    @property
-    def goal(self):
-        return " and ".join(f"{sign}imum" for sign in self.signs)
 
     def path(self, kind, ending):
         """MODEL_KIND_LAYER, the data and the settings in the folder of results."""
@@ -127,7 +124,8 @@ def load_study(args, changed):
     faces, rows = subjects.training_faces(structure.logits_model(model), args.data,
                                           None if args.index is None else [args.index])
     signs = list(SIGNS) if args.sign == "both" else [args.sign]
-    return Study(args, changed, signs, files.model_name(path), model, fields, layers,
+    goal = " and ".join(f"{sign}imum" for sign in signs)
+    return Study(args, changed, signs, goal, files.model_name(path), model, fields, layers,
                  faces.take(slice(0, args.limit)), rows[0], faces.take(rows))
 
 
@@ -138,7 +136,7 @@ def show_filters(study):
     args, faces, tables, rows = study.args, study.faces, {}, []
     measured = maximization.measure_responses(study.model, study.layers, faces.images)
     for layer, responses in measured.items():
-        dead = maximization.dead_filters(responses)
+        dead, rare = maximization.dead_and_rare(responses)
         eta = np.full(len(dead), np.nan)
         if faces.labels is not None:
             eta = maximization.eta_squared(responses.mean, faces.labels)
@@ -154,8 +152,7 @@ def show_filters(study):
         tables[f"outputs_{layer}"] = show_outputs(study, layer, order, shown)
         if args.patches:
             tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], responses, shown)
-        rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
-                     "rare": maximization.rare_filters(responses).sum(),
+        rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(), "rare": rare.sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
                      "median of data": times_text(table.times_data.median()),
                      "median eta²": "-" if faces.labels is None else f"{np.median(eta[order]):.3f}"})

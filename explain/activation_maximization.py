@@ -288,16 +288,13 @@ def eta_squared(values, labels):
     return (between / total).where(total > 1e-12 * total.max(), 0).to_numpy()
 
 
-def dead_filters(responses):
-    """Filters that respond alike to everything: boolean (filters,). Never above zero where the layer ends in
-    a ReLU, which passes nothing then; elsewhere one value at every place of every image."""
+def dead_and_rare(responses):
+    """Two boolean (filters,). Dead filters respond alike to everything: never above zero where the layer ends
+    in a ReLU, elsewhere by one value at every place of every image. Rare ones respond, after a ReLU, to less
+    than 1 % of the images."""
     above = responses.peak.max(0) - (0 if responses.rectified else responses.low_peak.min(0))
-    return above <= 1e-6 * max(above.max(), 1e-30)
-
-
-def rare_filters(responses):
-    """Filters, boolean, that are not dead, but let through something of less than 1 % of the images."""
-    return responses.rectified & ~dead_filters(responses) & ((responses.peak > 0).mean(0) < 0.01)
+    dead = above <= 1e-6 * max(above.max(), 1e-30)
+    return dead, responses.rectified & ~dead & ((responses.peak > 0).mean(0) < 0.01)
 
 
 def best_images(responses, channel, count, groups):
