@@ -88,11 +88,10 @@ def cut_canvas(model, layer, objective):
 def activation(features, channels, objective, sign=1, unit=(0, 0), ascending=False):
     """The number that is maximised: tensor (n,), one for each image.
 
-    features: (n, h, w, c) before the ReLU, or logits (n, c); channels: int (n,). "channel" is the mean over
-    the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`; of logits, the
-    value. sign -1 asks for the minimum. ascending: give "channel" a slope where the ReLU has none. A map that
-    is silent everywhere counts by its strongest unit, or a filter that fires on few images never starts: its
-    mean is highest where all units stay just below zero.
+    features: (n, h, w, c) before the ReLU, or logits (n, c), then their value; channels: int (n,). "channel"
+    is the mean over the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`.
+    ascending: give "channel" a slope where the ReLU has none; a map that is silent everywhere counts by its
+    strongest unit, or its mean would be highest where all units stay just below zero.
     """
     features = tf.cast(features, tf.float32)
     values = sign * tf.einsum("n...c,nc->n...", features, tf.one_hot(channels, features.shape[-1]))
@@ -111,8 +110,8 @@ class Fourier:
     """Spectra, improved by Adam under random transforms, which keeps out high-frequency noise (Olah et al.
     2017). State: float32 (n, h, w // 2 + 1, 2), real and imaginary parts in units of the usual amplitude.
 
-    contrast: its factor may go from 1 / contrast to contrast. At 1 all images have the contrast of a
-    photograph as a whole, which suits a texture; single patches of photographs have far more.
+    contrast: its factor may go from 1 / contrast to contrast. At 1 all images have the contrast of a whole
+    photograph, which suits a texture; single patches have far more.
     """
 
     contrast: float = 1.0

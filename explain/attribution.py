@@ -52,8 +52,8 @@ def attribute_all(model, images, targets, methods, **options):
 
 
 def strength(maps, method):
-    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of a map, but the map
-    itself where below zero is against the class; (n, h, w)."""
+    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of maps (n, h, w), or
+    the maps themselves where below zero is against the class."""
     return maps if (METHODS | CONTROLS)[method].is_evidence else np.abs(maps)
 
 
@@ -63,8 +63,7 @@ def is_blank(maps):
 
 
 def problem(model, method):
-    """What `model` lacks that `method` needs, in one line, or "": class activation maps need convolutions,
-    guided-backprop a ReLU."""
+    """What `model` lacks that `method` needs (convolutions or a ReLU) in one line, or ""."""
     try:
         if METHODS[method].family == "class activation":
             cam_layer(model)
@@ -182,7 +181,7 @@ def noisy_gradient(model, images, weights, samples=32, noise=0.15, seed=0):
     """Gradients at `samples` copies with Gaussian noise of a standard deviation of `noise` times the face's
     range of grey. `smoothgrad`: their mean, signed (Smilkov et al. 2017); `squaregrad`: their mean square
     (Hooker et al. 2019); `vargrad`: their variance (Adebayo et al. 2018), both >= 0."""
-    mean, square = np.empty_like(images), np.empty_like(images)
+    mean, square = np.empty((2, *images.shape), np.float32)
     for i, face in cli.track(list(enumerate(images)), "smoothgrad"):
         change = np.random.default_rng([seed, i]).standard_normal((samples, *face.shape), np.float32)
         maps = in_chunks(gradient_pass(model), face + noise * np.ptp(face) * change, weights[i])
@@ -220,8 +219,7 @@ def guided_backprop(model, images, weights):
 
 
 def cam_layer(model, name=None):
-    """Name of the layer that CAMs use: `name`, else what ends the last convolution stage. Raises UserError
-    for a layer without maps and a model without convolutions."""
+    """Name of the layer that CAMs use: `name`, else what ends the last convolution stage; or UserError."""
     maps = itertools.dropwhile(lambda layer: not isinstance(layer, receptive_field.CONVOLUTIONS),
                                map(model.get_layer, receptive_field.fields(model)))
     names = [layer.name for layer in maps if 1 not in layer.output.shape[1:3]]
@@ -247,8 +245,7 @@ def cams(model, images, weights, layer=None):
 
 def score_cam(model, images, weights, layer=None, fill="mean"):
     """`score-cam`: feature maps weighted by the softmax over channels of the logit with only that map's
-    pixels left, >= 0 (Wang et al. 2020). One forward pass a channel; channels that are constant have no map
-    and no weight."""
+    pixels left, >= 0 (Wang et al. 2020). Channels that are constant have no map and no weight."""
     layer = cam_layer(model, layer)
     features = keras.Model(model.inputs[0], model.get_layer(layer).output)
     fills, field, result = filled(images, fill), receptive_field.fields(model)[layer], np.zeros_like(images)
@@ -311,9 +308,8 @@ def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
 
 
 def controls(model, images, weights, seed=0):
-    """Maps that know nothing of the network, which any method must beat: `random` uniform in [0, 1), `edges`,
-    the size of the Sobel gradient, and `centre`, a Gaussian in the middle with a quarter of the width as
-    standard deviation; >= 0."""
+    """Maps that know nothing of the network, which any method must beat, >= 0: `random` uniform in [0, 1),
+    `edges`, the size of the Sobel gradient, and `centre`, a Gaussian of a quarter of the width."""
     _, height, width = images.shape
     noise = [np.random.default_rng([seed, 2, i]).uniform(size=(height, width)) for i in range(len(images))]
     edges = [np.hypot(*(ndimage.sobel(face, axis, mode="nearest") for axis in (0, 1))) for face in images]
@@ -323,9 +319,8 @@ def controls(model, images, weights, seed=0):
 
 
 class Method(NamedTuple):
-    """family: gradient, guided (needs a ReLU), class activation (needs a convolution), perturbation or
-    control; unit: of the colours of a drawn map; is_evidence: whether below zero is against the class, so
-    that only what is above zero is drawn and kept by a mask."""
+    """family: gradient, guided, class activation, perturbation or control; unit: of the colours of a drawn
+    map; is_evidence: whether below zero is against the class and so neither drawn nor kept by a mask."""
 
     function: Callable
     family: str

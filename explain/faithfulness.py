@@ -16,7 +16,6 @@ from utils import cli, metrics, structure
 
 STEPS = 16  # points of a deletion or insertion curve after the first
 FAILS = 0.5  # a method fails whose maps stay more similar than this without what the upper half has learnt
-STAGES = 12  # at most so many in a cascade; a deeper network has several layers in each
 
 
 def ranks(values, seed=0):
@@ -106,8 +105,8 @@ def ssim(a, b):
 
 
 def stages(model):
-    """Layers to re-initialise together, from the output down: lists of names. A normalisation goes with its
-    convolution."""
+    """Layers to re-initialise together, from the output down: at most 12 lists of names. A normalisation goes
+    with its convolution."""
     groups, waiting = [], []
     for layer in reversed([layer for layer in model.layers if layer.weights]):
         waiting.append(layer.name)
@@ -115,24 +114,22 @@ def stages(model):
             groups.append(waiting)
             waiting = []
     groups = [*groups[:-1], groups[-1] + waiting] if groups else [waiting]
-    parts = np.array_split(np.arange(len(groups)), min(STAGES, len(groups)))
+    parts = np.array_split(np.arange(len(groups)), min(12, len(groups)))
     return [[name for i in part for name in groups[i]] for part in parts]
 
 
 def cascade(model, images, targets, methods, seed=0, **options):
     """Cascading randomisation (Adebayo et al. 2018): do maps change when what was learnt is lost?
 
-    From the output down, the layers of a copy are re-initialised by their own initialisers; after each stage
-    all maps are made again and compared by size with those of the trained network, by rank only where the
-    network sees: a margin that it crops is zero in every map. Returns a DataFrame of means over the faces,
-    one row per method and stage: method, randomized_down_to (a layer), rank_correlation, ssim. `model` stays
-    as it is.
+    From the output down, the layers of a copy are re-initialised; after each stage all maps are made again
+    and compared by size with those of the trained network, by rank only where the network sees: a margin that
+    it crops is zero in every map. Returns a DataFrame of means over the faces, one row per method and stage:
+    method, randomized_down_to (a layer), rank_correlation, ssim.
     """
     copy = structure.flat_copy(model)
-    # Another seed, as its training's would give a network its first weights back; built anew, so that each
-    # weight comes from its layer's own initialiser.
+    # Another seed, as its training's would give a network its first weights back
     keras.utils.set_random_seed(seed + 1_000_003)
-    fresh = keras.models.clone_model(copy)
+    fresh = keras.models.clone_model(copy)  # each weight from its layer's own initialiser
     trained = attribution.attribute_all(copy, images, targets, methods, seed=seed, **options)
     seen = (attribution.attribute(copy, images, targets, "gradient") != 0).any(0)
     rows = []
@@ -155,8 +152,7 @@ def upper_half(cascade):
     Without the layers that decide on the class there is nothing left to explain, while any map changes with
     the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps share.
     """
-    half = -(-cascade.randomized_down_to.nunique() // 2)
-    upper = cascade.groupby("method").head(half)
+    upper = cascade.groupby("method").head(-(-cascade.randomized_down_to.nunique() // 2))
     means = upper.groupby("method")[["rank_correlation", "ssim"]].mean()
     return means.assign(fails=(means > FAILS).all(axis=1))
 

@@ -25,7 +25,7 @@ POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D)
 CROPS = (layers.CenterCrop, layers.Cropping2D)
 ACTIVATIONS = (layers.ReLU, layers.LeakyReLU, layers.ELU, layers.PReLU)
 RECTIFIERS = (keras.activations.relu, keras.activations.relu6)
-# Names of layers, and of operations between layers, each of whose outputs depends on one place of the inputs.
+# Layers and operations between layers each of whose outputs depends on one place of the inputs
 ELEMENTWISE = {"Activation", "ReLU", "LeakyReLU", "ELU", "Relu", "Relu6", "HardSigmoid", "HardSwish",
                "Rescaling", "BatchNormalization", "Dropout", "SpatialDropout2D", "GaussianNoise",
                "GaussianDropout", "AlphaDropout", "Add", "Subtract", "Multiply", "Divide", "TrueDivide",
@@ -169,21 +169,18 @@ def patch(image, field, unit):
 
 
 def stage_ends(model):
-    """Names of the layers that end each convolution stage: the last activation before a pooling or stride,
-    and the last.
-
-    A stage is a run of maps that no layer has shrunk to two thirds or less; it needs a convolution to count.
-    Where a stage has no activation, its last convolution or normalisation stands for it. Raises UserError
-    without any convolution.
-    """
+    """Names of the layers that end each convolution stage: its last activation, else its last convolution or
+    normalisation. A stage is a run of maps, with a convolution, that no layer has shrunk to two thirds or
+    less. Raises UserError without any convolution."""
     stages, height = [], np.inf
     for layer in map(model.get_layer, fields(model)):
         rows = layer.output.shape[1]
-        if rows > 1 and rows * 3 <= height * 2:
+        if rows == 1:
+            continue
+        if rows * 3 <= height * 2:
             height = rows
             stages.append([])
-        if rows > 1:
-            stages[-1].append(layer)
+        stages[-1].append(layer)
     ends = []
     for stage in stages:
         stage = list(itertools.dropwhile(lambda layer: not isinstance(layer, CONVOLUTIONS), stage))

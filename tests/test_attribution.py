@@ -110,19 +110,6 @@ def test_noisy_gradients_are_moments_of_gradients_and_do_not_depend_on_the_batch
     assert np.abs(quiet["vargrad"]).max() < 1e-10
 
 
-def test_a_single_sigmoid_becomes_two_logits_of_which_each_has_a_gradient():
-    model = small()
-    binary = keras.Model(model.inputs, layers.Dense(1, activation="sigmoid")(model.layers[-2].output))
-    logits = structure.logits_model(binary)
-    p = binary.predict_on_batch(FACES[..., None])[:, 0]
-    np.testing.assert_allclose(subjects.probabilities(logits, FACES), np.stack([1 - p, p], 1), atol=1e-6)
-    no, yes = (attribution.attribute(logits, FACES, np.full(5, code), "gradient") for code in (0, 1))
-    np.testing.assert_allclose(no, -yes, atol=1e-7)
-    assert np.abs(yes).max() > 1e-5
-    assert [layer.name for layer in logits.layers if layer.weights] == [layer.name for layer in binary.layers
-                                                                        if layer.weights]
-
-
 def test_chunks_change_nothing(logits, monkeypatch):
     methods = ["gradient", "integrated-gradients", "grad-cam", "score-cam", "occlusion", "rise"]
     whole = attribution.attribute_all(logits, FACES, TARGETS, methods, steps=7, masks=9)
