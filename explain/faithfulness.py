@@ -60,15 +60,6 @@ def curves(model, images, targets, values, fill="blurred", seed=0):
     return deletion, insertion
 
 
-def sparseness(values):
-    """Gini index of each map (Chalasani et al. 2020), cut at zero: 0 all pixels alike, towards 1 few hold
-    all; (n,)."""
-    flat = np.sort(np.maximum(values, 0).reshape(len(values), -1).astype(np.float64), axis=1)
-    n, total = flat.shape[1], flat.sum(1)
-    weighted = flat @ (2 * np.arange(1, n + 1) - n - 1)
-    return np.divide(weighted, n * total, out=np.zeros_like(total), where=total > 0)
-
-
 def evaluate(model, images, targets, values, seed=0):
     """Deletion and insertion by {method: values}, as two DataFrames.
 
