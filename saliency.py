@@ -314,8 +314,7 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
     n, few = len(subjects.grey), slice(24)  # the cascade makes every map again after every stage
     if n < 2:  # there is no interval
         raise UserError(f"{source} has {n} faces; expected at least 2")
-    scores, curves = faithfulness.evaluate(model, subjects.grey, subjects.codes, maps, args.area / 100,
-                                           args.seed)
+    scores, curves = faithfulness.evaluate(model, subjects.grey, subjects.codes, maps, args.seed)
     methods = [method for method in maps if method not in attribution.CONTROLS]
     cascade = faithfulness.cascade(model, subjects.grey[few], subjects.targets[few], methods, **options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from keras import layers
 from PIL import Image
-from scipy import stats
 
 pytest.importorskip("tensorflow")
 if keras.backend.backend() != "tensorflow":
@@ -150,8 +149,6 @@ def test_evidence(call, capsys):
     assert (table.deletion_area <= table.deletion_area_high).all()
     controls = table[table.method.isin(attribution.CONTROLS)]
     assert controls.verdict.str.startswith("control").all() and set(controls.rank_correlation) == {"-"}
-    chance = stats.binomtest(round(6 * table.increase[0]), 6).proportion_ci(method="wilson")
-    np.testing.assert_allclose(table.loc[0, ["increase_low", "increase_high"]].astype(float), chance)
     stages = read(call, f"{name}_randomisation.csv").randomized_down_to
     assert list(stages[:3]) == ["logits", "conv2", "conv1"]
     curves = read(call, f"{name}_curves.csv")
