@@ -69,8 +69,8 @@ def ours(logits, layer, channels):
     from explain import activation_maximization as maximization
     from explain import attribution
 
-    options = {"samples": SAMPLES, "steps": SAMPLES, "masks": MASKS, "cells": CELLS, "patch": PATCH,
-               "stride": STRIDE, "fill": "black", "noise": NOISE}
+    options = {"samples": SAMPLES, "steps": SAMPLES, "most_steps": SAMPLES, "masks": MASKS, "cells": CELLS,
+               "patch": PATCH, "stride": STRIDE, "fill": "black", "noise": NOISE}
 
     def attribute(method):
         return lambda faces, classes: attribution.attribute(logits, faces, classes, method, **options)

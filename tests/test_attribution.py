@@ -88,14 +88,13 @@ def test_gradient_x_input_and_contrastive_targets(logits):
 
 @pytest.mark.parametrize("baseline", attribution.FILLS)
 def test_integrated_gradients_add_up_to_the_difference_of_the_logits(logits, baseline):
-    maps = attribution.attribute(logits, FACES, TARGETS, "integrated-gradients", baseline=baseline, steps=256)
+    maps = attribution.attribute(logits, FACES, TARGETS, "integrated-gradients", baseline=baseline, steps=1)
     base = attribution.filled(FACES, baseline)
     difference = score(logits, FACES, TARGETS) - score(logits, base, TARGETS)
-    np.testing.assert_allclose(maps.sum((1, 2)), difference, rtol=0.02, atol=0.02)
-    error = attribution.completeness_error(logits, FACES, TARGETS, maps, baseline)
-    np.testing.assert_allclose(error, np.abs(maps.sum((1, 2)) - difference), atol=1e-5)
-    wrong = attribution.completeness_error(logits, FACES, TARGETS, maps + 1, baseline)
-    assert (wrong > error).all()
+    np.testing.assert_allclose(maps.sum((1, 2)), difference, rtol=0.05, atol=1e-4)
+    coarse = attribution.attribute(logits, FACES, TARGETS, "integrated-gradients", baseline=baseline, steps=1,
+                                   most_steps=1)
+    assert (np.abs(coarse.sum((1, 2)) - difference) > 0.05 * np.abs(difference)).any()
 
 
 def test_noisy_gradients_are_moments_of_gradients_and_do_not_depend_on_the_batch(logits):
