@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from PIL import Image
 
 from tests.tools import fuzz_data
@@ -142,7 +141,7 @@ MISTAKES = {
     "a lone point too many": (table("pixels", [ROWS[0] + " ."]), "row 2: 2305 pixels"),
     "a line without an end": ("label,feature\n0," + "1 " * 600_000, "row 2: field larger than field limit"),
     "blank lines only": ("label,feature\n" + "\n" * 100_001, "no rows"),
-    "leading zeros": (table("pixels", [" ".join(["0000001"] * 2303 + ["0000257"])]), "row 2: pixel '0000257'"),
+    "leading zeros": (table("pixels", [" ".join(["01"] * 2303 + ["0000257"])]), "row 2: pixel '0000257'"),
     "too many fields": ("label,feature\n0," + ROWS[0] + "\n1," + ROWS[1] + ",extra,fields\n", "row"),
 }
 

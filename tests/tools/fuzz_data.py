@@ -25,8 +25,6 @@ import time
 import zipfile
 from pathlib import Path
 
-import numpy as np
-
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(PROJECT))
 
