@@ -256,7 +256,7 @@ def test_other_files_under_a_models_name_are_refused(tmp_path, capfd):
              "cut.keras": (tmp_path / "good.keras").read_bytes()[:2000], "arrays.keras": weights.getvalue()}
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match="cannot be loaded as a Keras model: .") as caught:
+        with pytest.raises(UserError, match=r"cannot be loaded as a Keras model: .") as caught:
             models.load(tmp_path / name)
         assert len(str(caught.value).splitlines()) == 1
     tiny().save_weights(tmp_path / "only.weights.h5")
