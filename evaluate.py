@@ -5,143 +5,105 @@
         --data data/test.csv --labels data/test_public_labels.csv --without-duplicates-of data/train.csv
 
 Without --data: on the validation split that the model card names. Brackets are 95 % intervals: Wilson's of
-accuracy and recall, the bootstrap's (2,000 resamples of the faces) of F1 and calibration error. ms/image is
-one forward pass (Keras' predict_on_batch) on this machine, now; --tta flip takes 2, ten-crop 10, multi-scale
-30. Writes figures/MODELS_accuracy_DATA.png (accuracy against cost), and its table as CSV and JSON; the file
-name lists the models, --ensemble and --tta.
+accuracy and recall, the bootstrap's (2,000 resamples of the faces) of F1 and calibration error (ECE).
+ms/image is one forward pass (Keras' predict_on_batch, 64 images) on this machine, now; --tta flip takes 2,
+ten-crop 10, multi-scale 30. Writes figures/MODELS_accuracy_DATA.png (accuracy against cost), and as CSV and
+JSON its table, which has more than is printed; the file name lists the models, --ensemble and --tta.
 """
 
-import re
 import time
 from pathlib import Path
 
-from utils import cli, files
+import numpy as np
+import pandas as pd
+
+from utils import cli, data, files, models
 from utils.cli import UserError
 
 BATCHES = (1, 64)
 ROUNDS = 7  # each model's speed is the median of so many turns, the models taking turns
 TURN = 0.15  # seconds
-PERCENTAGES = {"accuracy": "accuracy %", "without_duplicates_accuracy": "without duplicates %",
-               "macro_f1": "macro-F1 %", "ece": "calibration error %"}
 FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10, "multi-scale": 30}  # of an image, by --tta
 
 
 def parse_args(argv):
     parser = cli.Parser(__doc__)
-    parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL",
-                        help=".h5, .keras, or exported .onnx or .tflite (default: models/cnn.h5, else the "
-                             "released one)")
+    parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL.h5",
+                        help="default: models/cnn.h5, else the released one")
     cli.add_evaluation_data(parser)
     parser.add_argument("--without-duplicates-of", type=Path, metavar="TRAIN.csv",
                         help="measure also without the faces that occur there byte for byte")
     cli.add_tta(parser)
     parser.add_argument("--ensemble", action="store_true",
                         help="add a row for the models' averaged probabilities")
-    parser.add_argument("--card", action="store_true", help="write each model's results into its model card")
-    parser.add_argument("--out", type=Path, metavar="NAME.png",
-                        help="the CSV and JSON go beside it (default: says models and data)")
+    cli.add_out_folder(parser)
     args = parser.parse_args(argv)
-    if args.out and args.out.suffix != ".png":
-        raise UserError(f"--out {args.out} must end in .png")
     if args.ensemble and len(args.model or []) < 2:
         raise UserError("--ensemble averages several models; name at least two with --model")
     return args
 
 
 def main(argv=None):
-    """Evaluate the models; returns the table that is written as CSV (pandas.DataFrame, one row a model)."""
+    """Evaluate the models; returns the table that is written as CSV (pandas.DataFrame, one row per model)."""
     args = parse_args(argv)
-    from utils import models
-
     paths = args.model or [models.default_model()]
-    out = args.out or default_output(paths, args)
-    table_path, report_path = out.with_suffix(".csv"), out.with_suffix(".json")
-    files.check_outputs({out: "", table_path: "model", report_path: "data"})
+    name = files.name_part(*map(files.model_name, paths), "accuracy", "ensemble" * args.ensemble,
+                           *cli.data_name(args), "without-duplicates" * bool(args.without_duplicates_of))
+    outputs = [args.out_folder / f"{name}{suffix}" for suffix in (".png", ".csv", ".json")]
+    files.check_outputs(outputs)
     cli.start_keras()
-    import pandas as pd
-
-    from utils import data, evaluation, metrics, structure
-    from utils.figures import add_conclusion, save_figure
+    from utils import evaluation, figures, machine, metrics, structure
 
     # ---- Models and faces
-    is_exported = [path.suffix in exported.SUFFIXES for path in paths]
-    if args.card and any(is_exported):
-        raise UserError(f"{paths[is_exported.index(True)]} is an exported file without a model card; "
-                        "leave out --card")
     networks = evaluation.load_networks(paths)
-    cards = [models.read_card(path) for path in paths] if args.card else []
-    if None in cards:
-        raise UserError(f"{paths[cards.index(None)]} has no model card to write into; leave out --card")
-    faces = evaluation.faces_to_evaluate(
-        paths, args.data, args.labels, args.usage, args.training_data, args.classes)
+    faces = evaluation.faces_to_evaluate(paths, args.data, args.labels, args.usage, args.training_data)
     new = None  # bool (n,), the faces that --without-duplicates-of leaves
     if args.without_duplicates_of:
-        known = args.without_duplicates_of
-        new = ~evaluation.seen_in(faces, data.load_faces(known, args.classes if known.is_dir() else None))
+        new = ~evaluation.seen_in(faces, data.load_faces(args.without_duplicates_of))
         if not new.any():
             raise UserError(f"every face of {faces.source} occurs in {args.without_duplicates_of}; "
                             "choose other data")
     print(f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
           + (f"; {new.sum():,} of them not in {args.without_duplicates_of}" if new is not None else ""))
 
-    # ---- Measurements: a dict a model, as it goes into the JSON file and the model card
-    names = [path.name if other else path.stem for path, other in zip(paths, is_exported)]
-    outputs = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
+    # ---- Measure
+    names = [path.stem for path in paths]
+    probabilities = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
+    sizes = [(network.count_params(), structure.multiply_adds(network)) for network in networks]
     times = forward_times(networks, faces.images)
-    sizes = [(None, None) if other else (network.count_params(), structure.multiply_adds(network))
-             for network, other in zip(networks, is_exported)]  # an exported file does not tell
     if args.ensemble:  # which costs as much as its members together
         names.append(f"ensemble of {len(names)}")
-        outputs.append(sum(outputs) / len(outputs))
-        sizes.append((None, None) if any(is_exported) else [sum(column) for column in zip(*sizes)])
+        probabilities.append(sum(probabilities) / len(probabilities))
+        sizes.append([sum(column) for column in zip(*sizes)])
         times.append(pd.DataFrame(times).sum().round(4).to_dict())
-    results = []
-    for name, output, (parameters, multiply_adds), ms in zip(names, outputs, sizes, times):
-        results.append({"model": name, "parameters": parameters, "multiply_adds": multiply_adds,
+    results = []  # a dict per model, as it goes into the JSON file
+    for model, output, (parameters, multiply_adds), ms in zip(names, probabilities, sizes, times):
+        results.append({"model": model, "parameters": parameters, "multiply_adds": multiply_adds,
                         "ms_per_image": ms, **metrics.measure(output, faces.labels)})
         if new is not None:
             results[-1]["without_duplicates"] = metrics.measure(output[new], faces.labels[new])
-
-    # ---- Results
-    flat = pd.json_normalize(results, sep="_")
-    print_tables(flat)
     circumstances = {"data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
                      "hardware": machine.hardware()}
-    for path, card, result in zip(paths, cards, results):
-        name = f"{re.sub(r'[^ ]*/', '', faces.source)}, {args.tta}"  # without folders
-        entry = {key: result[key] for key in result if key not in ("model", "parameters", "multiply_adds")}
-        card.setdefault("evaluations", {})[name] = circumstances | entry
-        files.write_json(models.card_path(path), card)
-    table = results_table(flat, circumstances)
+
+    # ---- Print
+    flat = pd.json_normalize(results, sep="_")
+    print_tables(flat)
+
+    # ---- Write
+    figure_path, table_path, summary_path = outputs
     figure = draw(circumstances, results)
-    add_conclusion(figure, conclude(names, outputs, faces.labels))
-    save_figure(figure, out)
+    figures.add_conclusion(figure, conclude(names, probabilities, faces.labels))
+    figures.save_figure(figure, figure_path)
+    table = results_table(flat, circumstances)
+    table.attrs["figures"] = [str(figure_path)]
     files.write_table(table_path, table)
-    files.write_json(report_path, circumstances | {"models": results})
-    written = [out, table_path, report_path, *(models.card_path(path) for path in paths if args.card)]
-    print("Wrote " + ", ".join(map(files.relative_path, written)))
+    files.write_json(summary_path, circumstances | {"models": results})
+    cli.print_written(outputs)
     return table
 
 
-def default_output(paths, args):
-    """figures/MODELS_accuracy_DATA.png, with --ensemble, --tta and --without-duplicates-of."""
-    from utils.models import FIGURES
-
-    models = [path.name.removesuffix(".h5") for path in paths]
-    name = files.name_part(*models, "accuracy", "ensemble" * args.ensemble, *cli.data_name(args),
-                           "without-duplicates" * bool(args.without_duplicates_of))
-    return FIGURES / f"{name}.png"
-
-
-# ---- measurements ------------------------------------------------------------------------------------------
-
-
 def forward_times(networks, images):
-    """Milliseconds an image of each network's forward pass, median of ROUNDS: a list of {batch size: ms}."""
-    import numpy as np
-
-    from utils import models
-
+    """Milliseconds per image of each network's forward pass, median of ROUNDS: a list of {batch size: ms}."""
     times = [{str(size): [] for size in BATCHES} for _ in networks]
     rounds = [(network, row, size)
               for _ in range(ROUNDS) for network, row in zip(networks, times) for size in BATCHES]
@@ -161,29 +123,21 @@ def forward_times(networks, images):
 
 def print_tables(flat):
     """Print the models, and their recall of each class. flat: the results, a DataFrame of nested names."""
-    import pandas as pd
+    from utils.metrics import percent
 
-    from utils.metrics import CLASSES, percent
-
-    table = pd.DataFrame({"model": flat["model"]})
-    for title, key, unit, text in (("parameters", "parameters", 1, "{:,.0f}"),
-                                   ("mult-adds", "multiply_adds", 1e6, "{:,.1f} M")):
-        table[title] = ["-" if pd.isna(number) else text.format(number / unit) for number in flat[key]]
-    for size in BATCHES:
-        table[f"ms/image at {size}"] = flat[f"ms_per_image_{size}"].map("{:.2f}".format)
-    for key, title in PERCENTAGES.items():
-        if key in flat:
-            table[title] = flat[key].map(percent)
-    cli.print_table(table)
+    table = flat[["model"]].assign(**{"ms/image": flat[f"ms_per_image_{BATCHES[-1]}"].map("{:.2f}".format),
+                                      "accuracy %": flat["accuracy"].map(percent)})
+    if "without_duplicates_accuracy" in flat:
+        table["no duplicates %"] = flat["without_duplicates_accuracy"].map(percent)
+    cli.print_table(table.assign(**{"macro-F1 %": flat["macro_f1"].map(percent),
+                                    "ECE %": [percent(value) for value, _, _ in flat["ece"]]}))
     print("\nRecall % of each class")
-    recall = pd.DataFrame({name: flat[f"recall_{name}"].map(percent) for name in CLASSES}).T
+    recall = pd.DataFrame({name: flat[f"recall_{name}"].map(percent) for name in data.CLASSES}).T
     cli.print_table(recall.set_axis(flat["model"], axis=1).rename_axis("class").reset_index())
 
 
 def results_table(flat, circumstances):
-    """What is written as CSV: a DataFrame, one row a model, the intervals of the main scores in columns."""
-    import pandas as pd
-
+    """What is written as CSV: a DataFrame, one row per model, the intervals of the main scores in columns."""
     from utils.metrics import interval_columns
 
     columns = ["model", "data", "tta", "rows", "parameters", "multiply_adds",
@@ -198,37 +152,16 @@ def results_table(flat, circumstances):
 # ---- figure ------------------------------------------------------------------------------------------------
 
 
-def conclude(names, outputs, labels):
-    """The most accurate model, and whether it beats the second by McNemar's test on the same faces."""
-    from utils.metrics import mcnemar, wilson
-
-    right = [output.argmax(axis=1) == labels for output in outputs]
-    best, *others = sorted(range(len(names)), key=lambda i: -right[i].sum())
-    low, high = (100 * end for end in wilson(int(right[best].sum()), len(labels)))
-    text = (f"{names[best]} is right on {100 * right[best].mean():.1f} % of the faces "
-            f"(95 % interval {low:.1f} to {high:.1f} %).")
-    if not others:
-        return text
-    test = mcnemar(right[best], right[others[0]])
-    relation = "better than" if test["p"] < 0.05 else "not shown to be better than"
-    return (f"Most accurate: {text} It is {relation} the next one, {names[others[0]]} (McNemar's exact test, "
-            f"{test['only_first_right']:,} against {test['only_second_right']:,} faces, p = {test['p']:.2g}"
-            ").")
-
-
 def draw(circumstances, results):
     """Accuracy with 95 % interval against the time of an image at the larger batch and against parameters."""
     from utils.figures import COLORS, WIDTH, plt
 
     tta, batch = circumstances["tta"], str(BATCHES[-1])
-    times = [result["ms_per_image"][batch] * FORWARD_PASSES[tta] for result in results]
-    costs = {f"ms per image, batch {batch}, tta {tta}": times}
-    if all(result["parameters"] is not None for result in results):
-        costs["parameters (millions)"] = [result["parameters"] / 1e6 for result in results]
+    costs = {f"ms per image, batch {batch}, tta {tta}":
+             [result["ms_per_image"][batch] * FORWARD_PASSES[tta] for result in results],
+             "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
     height = 3.2 + 0.18 * (len(results) // 2)  # of which the legend takes more with each model
-    figure, axes = plt.subplots(1, len(costs), figsize=(WIDTH, height), sharey=True, squeeze=False,
-                                layout="constrained")
-    axes = axes[0]
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
     for ax, (label, cost) in zip(axes, costs.items()):
         for i, (x, result) in enumerate(zip(cost, results)):
             value, low, high = (100 * number for number in result["accuracy"])
@@ -247,6 +180,24 @@ def draw(circumstances, results):
     title = f"Accuracy against cost: {results[0]['rows']:,} faces of {circumstances['data']}"
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def conclude(names, probabilities, labels):
+    """The most accurate model, and whether it beats the second by McNemar's test on the same faces."""
+    from utils.metrics import mcnemar, wilson
+
+    right = [output.argmax(axis=1) == labels for output in probabilities]
+    best, *others = sorted(range(len(names)), key=lambda i: -right[i].sum())
+    low, high = (100 * end for end in wilson(int(right[best].sum()), len(labels)))
+    text = (f"{names[best]} is right on {100 * right[best].mean():.1f} % of the faces "
+            f"(95 % interval {low:.1f} to {high:.1f} %).")
+    if not others:
+        return text
+    test = mcnemar(right[best], right[others[0]])
+    relation = "better than" if test["p"] < 0.05 else "not shown to be better than"
+    return (f"Most accurate: {text} It is {relation} the next one, {names[others[0]]} (McNemar's exact test, "
+            f"{test['only_first_right']:,} against {test['only_second_right']:,} faces, p = {test['p']:.2g}"
+            ").")
 
 
 if __name__ == "__main__":

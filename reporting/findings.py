@@ -1,4 +1,4 @@
-"""Which sentences the report may state, and whether the claims of the original report hold here.
+"""Which sentences the page may state, and whether the claims of the original report hold here.
 
 A finding names a sentence of `reporting.text`, whose numbers come from the results.
 """
@@ -11,9 +11,6 @@ OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}
 SIGNIFICANCE = 0.05  # level of McNemar's and of the binomial test
 RING_IS_DARK = 0.1  # the outer ring is near zero when its mean is at most this share of the centre's
 TOP_PAIRS = 3  # confusions that get a sentence
-ANSWERS = {  # the finding whose verdict stands beside each question's answer
-    "cnn": "overfitting", "dnn": "dnn_matched", "confusion": "sad_for_fear", "saliency": "saliency_centre",
-    "filters": None}
 
 
 class Finding(NamedTuple):
@@ -26,87 +23,65 @@ class Finding(NamedTuple):
 
 
 def all_findings(results):
-    """Every finding of the report's results: {section: [Finding]}, in order.
+    """{section: [Finding]} in the page's order: notes, which the reader must know first, the answer to each
+    question, then the sections.
 
     Faces of the built-in sample decide nothing about claims on photographs: no finding has a verdict then.
     """
+    data, models, saliency, sweep = (results[key] for key in ("data", "models", "saliency", "sweep"))
+    is_same_size = models["report_dnn"]["parameters"] == results["original"]["dnn_parameters"]
     findings = {
-        "cnn": cnn_findings(results),
-        "sweep": sweep_findings(results["sweep"]),
-        "dnn": dnn_findings(results),
-        "confusion": confusion_findings(results["confusion"], results["data"]),
-        "saliency": saliency_findings(results["saliency"]),
-        "filters": filter_findings(results["filters"]),
+        "notes": ([Finding("data_is_drawn")] * data["is_sample"]
+                  + [Finding("data_is_limited")] * bool(data["limit"])),
+        "answers": answers(results),
+        "cnn": cnn_findings(models["cnn"], models["oversampled"], results["original"]["kaggle"]),
+        "sweep": ([Finding("sweep")] + [Finding("sweep_confirmed")] * bool(sweep["confirmed"]) if sweep else
+                  [Finding("sweep_none")]),
+        "dnn": [Finding("dnn_size", decide(is_same_size, not is_same_size)),
+                Finding("dnn_matched", is_better(models["dnn"]["cnn_against"])),
+                Finding("dnn_report", is_better(models["report_dnn"]["cnn_against"])),
+                Finding("dnn_end", falls_near_end(models["report_dnn"]))],
+        "confusion": confusion_findings(results["confusion"], data),
+        "saliency": [Finding("saliency_image"),
+                     Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
+                     Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
+                     Finding("saliency_image_kept"),
+                     Finding("saliency_kept", compare(saliency["kept_above_random"], 0))],
+        "filters": [Finding(key, part=f"filters.{i}") for i, layer in enumerate(results["filters"])
+                    for key in ("filters_some" if layer["left_out"] else "filters_all", "filters_classes",
+                                "filters_outputs_silent" if layer["image_silent"] else "filters_outputs")],
         "claims": [Finding("claims_intro" if results["claims"] else "claims_none")],
-        "data": data_findings(results),
+        "data": [Finding("data"), Finding(
+            "evaluated_on_other_data" if results["evaluated"]["on_other_data"] else
+            "evaluated_on_split_of_best_epoch" if models["cnn"]["keep"] == "best" else "evaluated_on_split")],
     }
-    if results["data"]["is_sample"]:
+    if data["is_sample"]:
         return {section: [finding._replace(verdict=None) for finding in listed]
                 for section, listed in findings.items()}
     return findings
 
 
-def answers(results, findings):
-    """The answer to each question in one sentence: {section: Finding}; findings: of `all_findings`."""
-    verdicts = {one.key.removesuffix("_same"): one.verdict for listed in findings.values() for one in listed}
-    empty = {"confusion": not results["confusion"]["pairs"], "filters": not results["filters"]}
-    parts = {"filters": f"filters.{len(results['filters']) - 1}"}
-    return {section: Finding(f"answer_{section}" + "_none" * empty.get(section, False),
-                             verdicts.get(key), parts.get(section, ""))
-            for section, key in ANSWERS.items()}
+def answers(results):
+    """The answer to each question in one sentence."""
+    confusion, saliency, layers = results["confusion"], results["saliency"], results["filters"]
+    return [
+        Finding("answer_cnn", overfits(results["models"]["cnn"])),
+        Finding("answer_dnn", is_better(results["models"]["dnn"]["cnn_against"])),
+        Finding("answer_confusion" if confusion["pairs"] else "answer_confusion_none",
+                has_highest("fear", confusion["sad_as"])),
+        Finding("answer_saliency", compare(saliency["centre"], saliency["centre_area"])),
+        Finding("answer_filters" if layers else "answer_filters_none", part=f"filters.{len(layers) - 1}"),
+    ]
 
 
-def tally(findings):
-    """How many claims hold, fail and stay open: {"claims", "holds", "fails", "open"}."""
-    verdicts = [finding.verdict for listed in findings.values() for finding in listed if finding.verdict]
-    return {"claims": len(verdicts)} | {verdict: verdicts.count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
-
-
-# ---- sections ----------------------------------------------------------------------------------------------
-
-
-def data_findings(results):
-    data, on_other_data = results["data"], results["evaluated"]["on_other_data"]
-    is_best_epoch = results["models"]["cnn"]["keep"] == "best"
-    split = "evaluated_on_split_of_best_epoch" if is_best_epoch else "evaluated_on_split"
-    sentences = {"data": True, "data_is_drawn": data["is_sample"], "data_is_limited": data["limit"],
-                 "evaluated_on_other_data" if on_other_data else split: True}
-    return [Finding(key) for key, applies in sentences.items() if applies]
-
-
-def cnn_findings(results):
-    network, oversampled = results["models"]["cnn"], results["models"]["oversampled"]
+def cnn_findings(network, oversampled, kaggle):
     findings = [Finding("cnn_size"), Finding("cnn_time"), Finding("cnn_accuracy")]
     if network["test"]:
-        beats_kaggle = compare(network["test"]["accuracy"], results["original"]["kaggle"])
-        findings.append(Finding({HOLDS: "cnn_test_above", FAILS: "cnn_test_below",
-                                 OPEN: "cnn_test_same"}[beats_kaggle]))
-    end, lowest_loss = network["end"], network["lowest_loss"]
-    error = standard_error(end["val_accuracy"], network["validation_rows"])
-    overfits = end["gap"] > 2 * error and lowest_loss["epoch"] < end["epoch"]
-    findings += [Finding("overfitting", decide(overfits, end["gap"] <= 0)),
+        keys = {HOLDS: "cnn_test_above", FAILS: "cnn_test_below", OPEN: "cnn_test_same"}
+        findings.append(Finding(keys[compare(network["test"]["accuracy"], kaggle)]))
+    findings += [Finding("overfitting", overfits(network)),
                  Finding("oversampling", is_better(oversampled["against_cnn"]))]
     return findings + [Finding("oversampling_test")] * bool(oversampled["test"])
-
-
-def sweep_findings(sweep):
-    if not sweep:
-        return [Finding("sweep_none")]
-    keys = ["sweep", *["sweep_confirmed"] * bool(sweep["confirmed"]), "sweep_effects"]
-    return [Finding(key) for key in keys]
-
-
-def dnn_findings(results):
-    matched, original = results["models"]["dnn"], results["models"]["report_dnn"]
-    best, end = (original[epoch]["val_accuracy"] for epoch in ("best", "end"))
-    falls = best - end > standard_error(end, original["validation_rows"])
-    is_same_size = original["parameters"] == results["original"]["dnn_parameters"]
-    return [
-        Finding("dnn_size", decide(is_same_size, not is_same_size)),
-        Finding("dnn_matched", is_better(matched["cnn_against"])),
-        Finding("dnn_report", is_better(original["cnn_against"])),
-        Finding("dnn_end", decide(falls, best <= end)),
-    ]
 
 
 def confusion_findings(confusion, data):
@@ -131,20 +106,11 @@ def confusion_findings(confusion, data):
                        for i in range(min(TOP_PAIRS, len(confusion["pairs"])))]
 
 
-def saliency_findings(saliency):
-    return [
-        Finding("saliency_image"),
-        Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
-        Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
-        Finding("saliency_image_kept"),
-        Finding("saliency_kept", compare(saliency["kept_above_random"], 0)),
-    ]
-
-
-def filter_findings(layers):
-    return [Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers)
-            for key in ("filters_some" if layer["left_out"] else "filters_all",
-                        "filters_classes", "filters_outputs" + "_silent" * bool(layer["image_silent"]))]
+def tally(findings):
+    """How many of the sections' claims hold, fail and stay open: {"claims", "holds", "fails", "open"}."""
+    verdicts = [finding.verdict for section, listed in findings.items() if section != "answers"
+                for finding in listed if finding.verdict]
+    return {"claims": len(verdicts)} | {verdict: verdicts.count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
 
 
 # ---- verdicts ----------------------------------------------------------------------------------------------
@@ -166,6 +132,19 @@ def standard_error(share, rows):
     return math.sqrt(max(share * (1 - share), 1e-9) / rows)
 
 
+def overfits(network):
+    """Whether training accuracy ends clearly above validation accuracy, whose loss has risen by then."""
+    end, lowest_loss = network["end"], network["lowest_loss"]
+    error = standard_error(end["val_accuracy"], network["validation_rows"])
+    return decide(end["gap"] > 2 * error and lowest_loss["epoch"] < end["epoch"], end["gap"] <= 0)
+
+
+def falls_near_end(network):
+    """Whether validation accuracy ends clearly below its best."""
+    best, end = (network[epoch]["val_accuracy"] for epoch in ("best", "end"))
+    return decide(best - end > standard_error(end, network["validation_rows"]), best <= end)
+
+
 def is_better(paired):
     """Whether the first of two networks is better on the same faces, by McNemar's test."""
     is_significant = paired["p"] < SIGNIFICANCE
@@ -173,7 +152,10 @@ def is_better(paired):
 
 
 def has_highest(name, intervals):
-    """Whether `name` has the highest of {name: [value, low, high]}; open where intervals overlap."""
+    """Whether `name` has the highest of {name: [value, low, high]}; open where intervals overlap, None where
+    it is not among them."""
+    if name not in intervals:
+        return None
     _, low, high = intervals[name]
     others = [interval for other, interval in intervals.items() if other != name]
     return decide(all(other[2] < low for other in others), any(other[1] > high for other in others))

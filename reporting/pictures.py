@@ -16,7 +16,7 @@ from reporting.text import label
 from training.figures import plot_curves
 from utils import metrics, models, structure
 from utils.data import CLASSES
-from utils.evaluation import surest_answers
+from utils.evaluation import surest_predictions
 from utils.figures import COLORS, plt
 
 OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
@@ -29,11 +29,16 @@ def to_base64(data):
     return base64.b64encode(data).decode()
 
 
+def data_uri(png):
+    """The bytes of a PNG as a data URI."""
+    return "data:image/png;base64," + to_base64(png)
+
+
 def to_png(image):
     """uint8 (h, w) or (h, w, 3) as a PNG's data URI."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + to_base64(file.getvalue())
+    return data_uri(file.getvalue())
 
 
 def colored(values, name):
@@ -45,17 +50,16 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
     """What page.html shows: {"pictures": of the interactive parts, "charts" and "thumbnails": {section: SVG
     or a PNG's data URI}, "filters": what `filter_pictures` returns}.
 
-    results: the report's; cnn: keras.Model; probabilities (n, 7): its of the evaluated faces; filters: what
+    results: the page's; cnn: keras.Model; probabilities (n, 7): its of the evaluated faces; filters: what
     filter_vis.py returned.
     """
     cnn_epochs, dnn_epochs = (pd.DataFrame(results["models"][role]["history"]) for role in ("cnn", "dnn"))
     histories = {"cnn": {"CNN": cnn_epochs}, "dnn": {"CNN": cnn_epochs, "DNN": dnn_epochs}}
-    charts = {section: curves(lines, language) for section, lines in histories.items()}
+    charts, thumbnails = ({section: curves(lines, language, is_thumbnail)
+                           for section, lines in histories.items()} for is_thumbnail in (False, True))
     charts["confusion"] = reliability(probabilities, evaluated.labels, language)
     saliency = saliency_faces(structure.logits_model(cnn), training)
     tiles = filter_pictures(cnn, filters, training)
-
-    thumbnails = {section: curves(lines, language, is_thumbnail=True) for section, lines in histories.items()}
     share = np.nan_to_num(metrics.scores(np.array(results["confusion"]["counts"]))["share"])
     strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
     thumbnails |= {"confusion": to_png(colored(share, "Blues")),
@@ -69,10 +73,8 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
 
 
 def curves(histories, language, is_thumbnail=False):
-    """Accuracy and loss over the epochs as SVG; histories: {network: DataFrame of its epochs}.
-
-    A thumbnail is the accuracy without words.
-    """
+    """Accuracy and loss over the epochs as SVG, or accuracy without words as a thumbnail; histories:
+    {network: DataFrame of its epochs}."""
     size = (1.6, 1.2) if is_thumbnail else (7.2, 2.7)
     figure, axes = plt.subplots(1, 2 - is_thumbnail, figsize=size, layout="constrained", squeeze=False)
     lines = [label(f"line_{part}", language, "{}") for part in ("training", "validation")]
@@ -124,8 +126,8 @@ def filter_pictures(model, tables, faces):
 
     model: keras.Model without nested models; tables: what filter_vis.py returned; faces: the training faces.
     """
-    _, nodes = receptive_field.trace(model)
     layers = tables["summary"]["layer"] if "summary" in tables else ()
+    fields = receptive_field.fields(model)
     image, pictures = models.prepare(faces.images[[HOMEWORK_IMAGE]], model), {}
     for layer in layers:
         part = keras.Model(model.inputs[0], model.get_layer(layer).output)
@@ -135,7 +137,7 @@ def filter_pictures(model, tables, faces):
         patches = {name: [] for name in table["filter"]}
         for row in tables[f"patches_{layer}"].itertuples():
             face = models.prepare(faces.images[[row.index]], model)[0, ..., 0]
-            patch = receptive_field.patch(face, nodes[layer].field, (row.y, row.x))
+            patch = receptive_field.patch(face, fields[layer], (row.y, row.x))
             patches[row.filter].append(patch_png(patch))
         pictures[layer] = [
             {"filter": int(row.filter), "times": f"{row.times_data:.1f}", "eta": f"{row.eta_squared:.2f}",
@@ -159,8 +161,8 @@ def confusion_cells(probabilities, faces):
     """
     counts = metrics.confusion(faces.labels, probabilities.argmax(axis=1)).tolist()
     cells = {}
-    for (true, predicted), answers in surest_answers(probabilities, faces).groupby(["true", "predicted"]):
-        shown = answers.head(FACES_IN_A_CELL)
+    for (true, predicted), surest in surest_predictions(probabilities, faces).groupby(["true", "predicted"]):
+        shown = surest.head(FACES_IN_A_CELL)
         cells[f"{true}-{predicted}"] = {
             "count": counts[true][predicted], "strip": to_png(np.hstack(faces.images[shown["row"]])),
             "confidence": (100 * shown["confidence"]).round().astype(int).tolist()}
@@ -168,11 +170,11 @@ def confusion_cells(probabilities, faces):
 
 
 def saliency_faces(logits, faces):
-    """The homework's training image and the first of each class, for the slider: a list of dicts.
+    """The homework's training image and the first of each class, for the slider; logits: keras.Model.
 
-    number: of the training image, counted from 1; label: class; target: the predicted class; grey: uint8 (48,
-    48); strength: uint8, 255 the most salient; rank: uint16, 0 the most salient; kept: {per cent of the area
-    kept: probability of the target}. logits: keras.Model; faces: the training faces.
+    Returns a list of dicts: number, of the training image, from 1; label and target, the true and the
+    predicted class; grey, uint8 (48, 48); strength, uint8, 255 the most salient; rank, uint16, 0 the most
+    salient; kept, {per cent of the area kept: probability of the target}.
     """
     rows = [HOMEWORK_IMAGE]
     for code in range(len(CLASSES)):

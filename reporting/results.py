@@ -1,4 +1,4 @@
-"""The report's results as plain values, ready for JSON: read, returned by the scripts, and measured here."""
+"""The page's results as plain values, ready for JSON: read, returned by the scripts, and measured here."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ CENTRE, RING = 12, 4  # pixels of 48: so many outside the central square on each
 KEPT_AREA = 0.2  # share that saliency.py leaves in the masked face
 CARD = ("command", "hardware", "precision", "parameters", "multiply_adds", "seconds",
         "saved_epoch", "training_accuracy", "validation_accuracy", "data", "training_rows", "validation_rows",
-        "batch_size", "keep")  # what the report reads of a model card and its parts
+        "batch_size", "keep")  # what the page needs of a model card and its parts
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 
 
@@ -32,28 +32,33 @@ def data_results(faces, limit):
 # ---- networks ----------------------------------------------------------------------------------------------
 
 
-def read_network(path):
-    """One network from its model card and history, a dict. Raises UserError where the history is missing, one
-    of them is damaged, or the network was trained without validation."""
-    card, history_path = models.read_card(path), path.with_name(f"{path.stem}_history.csv")
+def read_network(run):
+    """One network from its model card and history, a dict; run: a `training.run.RunFiles`.
+
+    Raises UserError where the history is missing, one of them is damaged, or the network was trained without
+    validation.
+    """
+    card = models.read_card(run.model)
     values = card.get("arguments", {}) | card.get("split", {}) | card.get("metrics", {}) | card
     for key in CARD:
         if values.get(key) is None:
-            raise UserError(f"{relative_path(models.card_path(path))}: {key} is missing; expected the card "
-                            "of a model trained with --validation 0.1")
+            raise UserError(f"{relative_path(run.card)}: {key} is missing; expected the card of a model "
+                            "trained with --validation 0.1")
     try:
-        history = pd.read_csv(history_path)[HISTORY].astype(float).astype({"epoch": int})
+        history = pd.read_csv(run.history)[HISTORY].astype(float).astype({"epoch": int})
     except (OSError, ValueError, KeyError):
         history = pd.DataFrame()
     if history.empty or history.isna().any(axis=None):
-        raise UserError(f"{relative_path(history_path)} lacks epochs or values; "
+        raise UserError(f"{relative_path(run.history)} lacks epochs or values; "
                         "train the model again with --validation 0.1")
     epochs = history.to_dict("records")
+    source, validation = card["split"]["data"], str(card["split"].get("validation"))
+    seen = {source, f"{source} Training", f"{source} {validation}", validation}  # trained or chosen on
     tests = [{key: entry[key] for key in ("data", "rows", "accuracy")}
-             for entry in card.get("evaluations", {}).values()
-             if entry["tta"] == "none" and not is_seen(entry["data"], card["split"])]
+             for entry in card.get("evaluations", {}).values() if entry["tta"] == "none"
+             and entry["data"] not in seen and not entry["data"].startswith("the validation split of ")]
     return {key: values[key] for key in CARD} | {
-        "name": path.stem,
+        "name": run.model.stem,
         "history": epochs,
         "million_multiply_adds": card["multiply_adds"] / 1e6,
         "seconds_per_epoch": card["seconds"] / len(epochs),
@@ -62,14 +67,6 @@ def read_network(path):
         "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"]},
         "test": tests[0] if tests else None,
     }
-
-
-def is_seen(source, split):
-    """Whether faces of `source` (see `evaluation.faces_to_evaluate`) were trained or chosen on by a network
-    whose card has this `split`: they are no test of it."""
-    data, validation = split["data"], str(split.get("validation"))
-    return source.startswith("the validation split of ") or source in {
-        data, f"{data} Training", f"{data} {validation}", validation}
 
 
 def compare_networks(networks, probabilities, labels):
@@ -89,26 +86,26 @@ def compare_networks(networks, probabilities, labels):
 # ---- the scripts' results ----------------------------------------------------------------------------------
 
 
-def confusion_results(report, data):
+def confusion_results(summary, data):
     """What plot_confusion.py returned, and what the original report's claims need of it.
 
     data: what `data_results` returns.
     """
-    recall = {name: interval for name, interval in report["recall"].items() if interval[0] is not None}
+    recall = {name: interval for name, interval in summary["recall"].items() if interval[0] is not None}
     classes = {"best": max(recall, key=lambda name: recall[name][0]),
                "worst": min(recall, key=lambda name: recall[name][0]),
                "largest_class": data["largest"]["class"], "smallest_class": data["smallest"]["class"]}
-    counts = pd.DataFrame(report["counts"], CLASSES, CLASSES)
+    counts = pd.DataFrame(summary["counts"], CLASSES, CLASSES)
     wrong = counts.sum() - np.diag(counts)  # by predicted class
     errors, attracts = int(wrong.sum()), wrong.idxmax()
-    pairs = [pair | {key: CLASSES[pair[key]] for key in ("true", "predicted")} for pair in report["pairs"]]
+    pairs = [pair | {key: CLASSES[pair[key]] for key in ("true", "predicted")} for pair in summary["pairs"]]
     sad_as = {pair["predicted"]: pair["share"] for pair in pairs if pair["true"] == "sad"}
     sad_taken_for = next(({"class": name, "share": share} for name, share in sad_as.items()), None)
     if sad_as:
         sad_as.setdefault("fear", [0.0, *metrics.wilson(0, int(counts.loc["sad"].sum()))])
     return {
-        **{key: report[key] for key in ("rows", "accuracy", "macro_f1", "ece", "recall", "counts")},
-        **{key: {"class": name, "recall": report["recall"][name]} for key, name in classes.items()},
+        **{key: summary[key] for key in ("rows", "accuracy", "macro_f1", "ece", "recall", "counts")},
+        **{key: {"class": name, "recall": summary["recall"][name]} for key, name in classes.items()},
         "sad_as": sad_as, "sad_taken_for": sad_taken_for,
         "errors": errors, "wrong_predictions": wrong.to_dict(),
         "attracts": {"class": attracts, "share": float(wrong[attracts]) / max(errors, 1)},
@@ -143,7 +140,7 @@ def filter_results(tables, faces):
 def gradient_maps(logits, images):
     """Faces as the network sees them (n, h, w), the classes it predicts (n,) and saliency maps (n, h, w)."""
     grey = models.prepare(images, logits)[..., 0]
-    codes = faithfulness.probabilities(logits, grey).argmax(1)
+    codes = models.predict(logits, grey).argmax(1)
     maps = attribution.attribute(logits, grey, codes, "gradient")
     return grey, codes, attribution.strength(maps, "gradient")
 

@@ -3,35 +3,42 @@
 import contextlib
 import importlib
 import io
-import os
+import shlex
 import sys
+import time
+from pathlib import Path
 
 from utils import cli
 from utils.cli import UserError
 
 
-def given(args, *names):
-    """Those of the options `names` that were given, to pass them on: a list of str."""
-    return [text for name in names if getattr(args, name) is not None
-            for text in (f"--{name.replace('_', '-')}", str(getattr(args, name)))]
+def given(**options):
+    """The options that are not None as words of a command: given(limit=5, data=None) is ["--limit", "5"]."""
+    return [word for name, value in options.items() if value is not None
+            for word in (f"--{name}", str(value))]
 
 
-def run_script(script, arguments, quiet=True):
-    """Call main() of a script ("saliency.py") in this process and return its result; errors name the script.
+def run_script(command, quiet=True):
+    """Call main() of a script in this process and print the command and its seconds; returns its result.
 
-    arguments: list of str; quiet: drop what it prints. Keras' global state, sys.argv (of which model cards
-        record the script's name) and the registered inputs are afterwards as before.
+    command: list of str, ["saliency.py", "--index", "15"]; quiet: drop what the script prints. Keras' global
+    state, sys.argv (of which model cards record the script's name) and the registered inputs are afterwards
+    as before. Raises UserError, which names the script.
     """
     import keras
 
+    print(f"python {shlex.join(command)}", flush=True)
     argv, inputs, policy = sys.argv, list(cli.inputs), keras.config.dtype_policy()
-    sys.argv = [os.path.join(os.path.dirname(argv[0]), script), *arguments]
+    (script, *arguments), start = command, time.monotonic()
+    sys.argv = [str(Path(argv[0]).with_name(script)), *arguments]
     try:
         with contextlib.redirect_stdout(io.StringIO()) if quiet else contextlib.nullcontext():
-            return importlib.import_module(script.removesuffix(".py")).main(arguments)
+            result = importlib.import_module(script.removesuffix(".py")).main(arguments)
     except UserError as error:
         raise UserError(f"{script}: {error}") from error
     finally:
         sys.argv, cli.inputs[:] = argv, inputs
         keras.config.set_dtype_policy(policy)
         keras.utils.clear_session()
+    print(f"    {time.monotonic() - start:.0f} s", flush=True)
+    return result

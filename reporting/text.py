@@ -1,4 +1,4 @@
-"""The report's words, filled with numbers from the results.
+"""The page's words, filled with numbers from the results.
 
 The words are in assets/text.toml, both languages side by side; a sentence there holds no number of its own,
 only fields `{path:form}` that name a result.

@@ -36,7 +36,7 @@ def test_requirements_are_what_the_scripts_import():
     export = {MODULES.get(name, name) for name in requirements("requirements-export.txt")}
     optional = {"jax", "cv2", "optuna", "sqlalchemy"}  # requirements-jax.txt, -video.txt and -sweep.txt
     assert imported() - optional - export == needed
-    assert export - {"tf2onnx"} <= imported()  # which Keras imports
+    assert export - {"tf2onnx", "onnx"} <= imported()  # which Keras and ONNX Runtime import
 
 
 def test_the_requirements_for_cuda_and_jax_differ_in_the_backend_only():

@@ -1,4 +1,4 @@
-"""Keras callbacks: evaluate averaged weights, stop what is not finite, show progress, let runs resume."""
+"""Keras callbacks: evaluate averaged weights, stop what is not finite, let runs resume."""
 
 import hashlib
 import json
@@ -66,6 +66,7 @@ class EvaluateAverages(keras.callbacks.Callback):
         row = [epoch + 1, rate, float(logs["loss"]), float(logs["accuracy"]), val_loss, val_accuracy,
                time.monotonic() - self.started]
         self.history.append(dict(zip(HISTORY, row)))
+        logs |= {"val_loss": val_loss, "val_accuracy": val_accuracy}  # for Keras' progress lines
         if self.best is None or self.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": val_accuracy, "weights": weights}
 
@@ -76,35 +77,6 @@ class EvaluateAverages(keras.callbacks.Callback):
     def stop(self, reason):
         raise DivergedError(f"in epoch {len(self.history) + 1} {reason} (loss before: {self.last_loss:.3g}): "
                        "the run diverged")
-
-
-class ProgressLines(keras.callbacks.Callback):
-    """A progress bar during an epoch and one line after it, with a star when its weights are the best so far.
-
-    bar: rich.progress.Progress; evaluation: EvaluateAverages; steps: batches in an epoch.
-    """
-
-    def __init__(self, bar, evaluation, steps):
-        super().__init__()
-        self.bar, self.evaluation, self.header_printed = bar, evaluation, False
-        self.task = bar.add_task("", total=steps)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.label = f"epoch {epoch + 1}/{self.params['epochs']}"
-        self.bar.reset(self.task, description=self.label)
-
-    def on_train_batch_end(self, batch, logs=None):
-        numbers = f"loss {logs['loss']:.3f}  accuracy {logs['accuracy']:.3f}"
-        self.bar.update(self.task, completed=batch + 1, description=f"{self.label}  {numbers}")
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = self.evaluation.history[-1]
-        is_best = self.evaluation.keep == "best" and self.evaluation.best["epoch"] == row["epoch"]
-        if not self.header_printed:
-            print("epoch  learning rate    loss  accuracy  val loss  val accuracy  seconds")
-            self.header_printed = True
-        print("{epoch:5d}  {learning_rate:13.2e}  {loss:6.4f}  {accuracy:8.4f}  {val_loss:8.4f}  "
-              "{val_accuracy:12.4f}  {seconds:7.1f}".format(**row) + (" *" if is_best else ""), flush=True)
 
 
 class Checkpoint(keras.callbacks.Callback):

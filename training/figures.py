@@ -3,7 +3,6 @@
 from collections import Counter
 
 import pandas as pd
-from matplotlib.patches import FancyBboxPatch
 
 from utils.figures import COLORS, WIDTH, add_conclusion, plt, save_figure
 
@@ -14,9 +13,8 @@ LAYER_COLORS = {
 }
 SHORT = {"Conv2D": "Conv", "MaxPooling2D": "MaxPool", "BatchNormalization": "BatchNorm",
          "GlobalAveragePooling2D": "GlobalAvgPool", "GlobalMaxPooling2D": "GlobalMaxPool"}
-ROW, BOX_HEIGHT, LANE = 0.28, 0.23, 0.15  # inches
-TEXT_AT = {"layer": 0.07, "kind": 1.4, "output": -0.85, "parameters": -0.07}  # inches from left, right
-LONGEST = {"layer": 18, "kind": 54}  # letters; a longer text is cut
+COLUMNS = {  # x, 0-1, and how many letters fit
+    "layer": (0.01, 18), "kind": (0.2, 54), "output": (0.87, 99), "parameters": (0.99, 99)}
 RISE = 0.02  # of the validation loss, from which a run counts as overfitted
 MOST_ROWS = 20  # of single layers; a deeper network has several layers in a row
 
@@ -90,38 +88,39 @@ def draw_architecture(model, path):
     """The layers as rows of boxes: name, kind, output shape, parameters. Returns the path.
 
     keras.utils.plot_model would need graphviz. In a deep network a row is a layer with those that only follow
-    it. Connections that skip rows are arrows beside the boxes.
+    it. Connections that skip rows are arrows on the left; the axes count rows downwards:
+
+         |  0  +---------------+
+        +----- | first layer   |
+        |   1  | second layer  |
+        +----> | sum of both   |
     """
     rows = layer_rows(model)
     row_of = {layer.name: i for i, row in enumerate(rows) for layer in row}
     edges = {(row_of[source], row_of[layer.name]) for layer in model.layers for source in producers(layer)}
-    lanes = assign_lanes(sorted((start, end) for start, end in edges if end - start > 1))
-    left, right = LANE * (max(lanes.values(), default=-1) + 2), WIDTH - 0.05
-    bottom, top = -0.08 - (len(rows) - 1) * ROW, ROW + 0.55
-    figure = plt.figure(figsize=(WIDTH, top - bottom))
-    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(bottom, top))  # in inches
+    skips = sorted((start, end) for start, end in edges if end - start > 1)
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.28 * len(rows) + 0.8), layout="constrained")
+    lanes = [1 + sum(a < end and start < b for a, b in skips[:i]) for i, (start, end) in enumerate(skips)]
+    ax.set(ylim=(len(rows) - 0.4, -1.3), xlim=(-0.025 * max(lanes, default=0) - 0.005, 1.005))
+    ax.set_title(f"{model.name}: {model.count_params():,} parameters")
     ax.set_axis_off()
-    ax.text(WIDTH / 2, top - 0.08, f"{model.name}: {model.count_params():,} parameters", fontsize=10,
-            ha="center", va="top")
-    for i, row in enumerate([None, *rows], start=-1):
-        texts = dict(zip(TEXT_AT, TEXT_AT))
-        if row:
-            draw_box(ax, row, left, right, -i * ROW)
-            texts = describe_layers(row)
-        for column, offset in TEXT_AT.items():
-            text, longest = texts[column], LONGEST.get(column, 99)
-            text = text if len(text) <= longest else f"{text[:longest - 3]}..."
-            ax.text((left if offset > 0 else right) + offset, BOX_HEIGHT / 2 - i * ROW, text, va="center",
-                    ha="left" if offset > 0 else "right", fontsize=8,
-                    color=COLORS["grey"] if row is None else "black",
-                    weight="bold" if row and column == "layer" else "normal")
-    for start, end in edges:
-        if end - start == 1:
-            ax.plot([WIDTH / 2] * 2, [-start * ROW, BOX_HEIGHT - end * ROW], color=COLORS["grey"], lw=0.9)
-    for (start, end), lane in lanes.items():
-        draw_skip(ax, left, left - LANE * (lane + 1), 0.3 * BOX_HEIGHT - start * ROW,
-                  0.7 * BOX_HEIGHT - end * ROW)
-    add_conclusion(figure, conclude_architecture(model, len(lanes)))
+    colors = [COLORS[LAYER_COLORS.get(type(row[0]).__name__, "grey")] for row in rows]
+    ax.barh(range(len(rows)), 1, 0.8, color=[f"{color}30" for color in colors], edgecolor=colors)
+    for y, texts in enumerate([dict(zip(COLUMNS, COLUMNS)), *map(describe_layers, rows)], start=-1):
+        for column, (x, longest) in COLUMNS.items():
+            text = texts[column]
+            ax.text(x, y, text if len(text) <= longest else f"{text[:longest - 3]}...", fontsize=8,
+                    va="center", ha="left" if x < 0.5 else "right",
+                    color=COLORS["grey"] if y < 0 else "black",
+                    weight="bold" if y >= 0 and column == "layer" else "normal")
+    neighbours = [start for start, end in edges if end - start == 1]
+    ax.vlines([0.5] * len(neighbours), [y + 0.4 for y in neighbours], [y + 0.6 for y in neighbours],
+              color=COLORS["grey"], lw=0.9)
+    for (start, end), lane in zip(skips, lanes):  # arrows side by side where they overlap
+        x, top, bottom = -0.025 * lane, start + 0.2, end - 0.2
+        ax.plot([0, x, x, -0.008], [top, top, bottom, bottom], color=COLORS["red"], lw=1.1)
+        ax.plot(-0.008, bottom, ">", color=COLORS["red"], ms=4)
+    add_conclusion(figure, conclude_architecture(model, len(skips)))
     return save_figure(figure, path)
 
 
@@ -149,22 +148,6 @@ def layer_rows(model):
     return rows
 
 
-def assign_lanes(skips):
-    """{(first row, last row): lane} for arrows beside the boxes; those that overlap have different lanes."""
-    lanes = {}
-    for start, end in sorted(skips, key=lambda skip: skip[1] - skip[0]):
-        taken = {lane for (a, b), lane in lanes.items() if a < end and start < b}
-        lanes[start, end] = next(lane for lane in range(len(skips)) if lane not in taken)
-    return lanes
-
-
-def draw_box(ax, row, left, right, y):
-    """The box of a row of layers with its lower edge at `y`."""
-    color = COLORS[LAYER_COLORS.get(type(row[0]).__name__, "grey")]
-    ax.add_patch(FancyBboxPatch((left, y), right - left, BOX_HEIGHT, fc=color + "30", ec=color, lw=0.9,
-                                boxstyle="round,pad=0,rounding_size=0.05"))
-
-
 def describe_layers(layers):
     """Layers of which each feeds the next in words: {"layer": name of the first, "kind": what they do,
     "output": shape of the last, "parameters"}."""
@@ -175,14 +158,6 @@ def describe_layers(layers):
     return {"layer": layers[0].name, "kind": ", ".join(kinds),
             "output": "x".join(map(str, layers[-1].output.shape[1:])),
             "parameters": f"{count:,}" if count else "-"}
-
-
-def draw_skip(ax, left, lane, start, end):
-    """An arrow from the height `start` at the boxes' left edge along x = `lane` to the height `end`."""
-    style = {"color": COLORS["red"], "lw": 1.1}
-    ax.plot([left, lane, lane, left - 0.05], [start, start, end, end], **style)
-    ax.annotate("", (left, end), (left - 0.09, end),
-                arrowprops={"arrowstyle": "-|>", "shrinkA": 0, "shrinkB": 0, **style})
 
 
 def conclude_architecture(model, skips):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from training import augmentation, devices
-from utils import machine, models
+from utils import machine
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
 
@@ -137,12 +137,3 @@ def recompute_batch_norm(network, batches, model, count=200):
         logits(model.augmented(x), training=True)
     for layer, momentum in zip(norms, momenta):
         layer.momentum = momentum
-
-
-def start_from(path, network):
-    """Give `network` the weights of the model file `path`, which must hold the same network."""
-    weights = models.load(path).get_weights()
-    if [w.shape for w in weights] != [tuple(w.shape) for w in network.weights]:
-        raise UserError(f"{path} is another network than {network.name} with these options; "
-                        "--start-from needs the same one")
-    network.set_weights(weights)

@@ -93,14 +93,10 @@ def report_dnn(dropout=None, l2=0.0, dropconnect=0.0):
 
 def matched_width(parameters):
     """Width of a plain DNN (48*48 -> two equal layers -> 7) of about `parameters` parameters."""
-    inputs, outputs = SIZE * SIZE, len(CLASSES)
-    b, c = inputs + outputs + 2, outputs - parameters
-    exact = (-b + math.sqrt(b * b - 4 * c)) / 2
-
     def count(width):
-        return inputs * width + width * width + 2 * width + outputs * (width + 1)
+        return SIZE * SIZE * width + width * width + 2 * width + len(CLASSES) * (width + 1)
 
-    return min((math.floor(exact), math.ceil(exact)), key=lambda width: abs(count(width) - parameters))
+    return min(range(1, math.isqrt(parameters) + 2), key=lambda width: abs(count(width) - parameters))
 
 
 def matched_dnn(parameters, dropout=None, l2=0.0, dropconnect=0.0):
@@ -148,41 +144,13 @@ def compact_cnn(dropout=None):
     return classifier(face, x, "compact_cnn", initializer=keras.initializers.RandomNormal(stddev=0.01))
 
 
-def large_cnn(dropout=None):
-    """11.2M parameters for a GPU: a 44 px crop, four stages of two squeeze-excitation blocks (Hu 2018)."""
-    face = face_input()
-    x = layers.Cropping2D(2, name="crop")(face)
-    x = layers.Rescaling(1 / 64, offset=-2, name="rescaling")(x)
-    x = convolution(x, 64, "stem_conv")
-    x = layers.ReLU(name="stem_relu")(x)
-    for stage, width in enumerate((64, 128, 256, 512), start=1):
-        for block in (1, 2):
-            name = f"stage{stage}_block{block}"
-            strides = 2 if stage > 1 and block == 1 else 1
-            shortcut = x if strides == 1 and x.shape[-1] == width else convolution(
-                x, width, f"{name}_shortcut", kernel=1, strides=strides)
-            x = convolution(x, width, f"{name}_conv1", strides=strides)
-            x = layers.ReLU(name=f"{name}_relu1")(x)
-            x = convolution(x, width, f"{name}_conv2", gamma="zeros")
-            gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze")(x)
-            gate = layers.Conv2D(width // 16, 1, activation="relu", name=f"{name}_reduce")(gate)
-            gate = layers.Conv2D(width, 1, activation="sigmoid", name=f"{name}_excite")(gate)
-            x = layers.Multiply(name=f"{name}_scale")([x, gate])
-            x = layers.Add(name=f"{name}_add")([shortcut, x])
-            x = layers.ReLU(name=f"{name}_relu2")(x)
-    x = layers.GlobalAveragePooling2D(name="average")(x)
-    x = layers.Dropout(0.3 if dropout is None else dropout, name="dropout")(x)
-    return classifier(face, x, "large_cnn", initializer=keras.initializers.RandomNormal(stddev=0.01))
-
-
-def convolution(x, width, name, kernel=3, strides=1, pool=False, gamma="ones"):
-    """Convolution without bias, max-pooling where asked, batch normalisation.
+def convolution(x, width, name, pool=False, gamma="ones"):
+    """3x3 convolution without bias, max-pooling where asked, batch normalisation.
 
     gamma "zeros" on the last one of a residual block makes the block start as the identity (Goyal et al.
     2017), without which the loss stands still for the first epochs.
     """
-    x = SmallMapConv2D(width, kernel, strides=strides, padding="same", use_bias=False,
-                       kernel_initializer="he_normal", name=name)(x)
+    x = SmallMapConv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     if pool:
         x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
     normalization = FusedBatchNormalization(momentum=0.9, epsilon=1e-4, gamma_initializer=gamma,
@@ -279,7 +247,7 @@ class DropConnectDense(layers.Dense):
 
 # ---- the networks by the name that --network gives them ----------------------------------------------------
 
-CNNS = {"report": report_cnn, "compact": compact_cnn, "large": large_cnn}
+CNNS = {"report": report_cnn, "compact": compact_cnn}
 
 
 def build_cnn(options):

@@ -95,10 +95,8 @@ MATCHED = Recipe(learning_rate=1e-4)
 COMPACT = Recipe(  # two CPU cores; models/README.md has what its parts buy in a short run
     epochs=40, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="cosine", warmup=0.1,
     weight_decay=5e-3, label_smoothing=0.1, ema=0.998, keep="last", augment=True, erase=0.25)
-LARGE = dataclasses.replace(
-    COMPACT, epochs=150, batch_size=256, learning_rate=0.2, warmup=0.04, ema=0.999, mix=0.5, mix_until=0.85)
 # The networks of train_cnn.py and train_dnn.py, the default first; training/networks.py builds them.
-CNNS = {"report": REPORT, "compact": COMPACT, "large": LARGE}
+CNNS = {"report": REPORT, "compact": COMPACT}
 DNNS = {"matched": MATCHED, "report": REPORT}
 REQUIRES = {  # what an option has no effect without
     **dict.fromkeys(("rotation", "scale", "shift", "light", "erase"), "augment"), "mix_until": "mix",

@@ -16,7 +16,7 @@ import pandas as pd
 from training import callbacks, devices, figures
 from training.augmentation import Augmentation
 from training.batches import Batches, rows_to_copy
-from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision, start_from
+from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision
 from training.recipes import TrainingOptions
 from utils import cli, data, files, machine, models, structure
 from utils.cli import UserError
@@ -83,13 +83,13 @@ class Run:
     evaluation: callbacks.EvaluateAverages
     started: float = dataclasses.field(default_factory=time.monotonic)
 
-    def fit(self, extra_callbacks=(), epochs_done=0):
+    def fit(self, extra_callbacks=(), epochs_done=0, verbose=0):
         """Keras' own fit(), from the epoch after `epochs_done`; what happens after each is a callback."""
         self.model.fit(self.batches.for_fit(), epochs=self.options.epochs, initial_epoch=epochs_done,
-                       verbose=0, shuffle=False, callbacks=[self.evaluation, *extra_callbacks])
+                       verbose=verbose, shuffle=False, callbacks=[self.evaluation, *extra_callbacks])
 
     def fit_with_checkpoints(self):
-        """The same with progress lines and a checkpoint after each epoch, from which --resume goes on."""
+        """The same with Keras' progress lines and a checkpoint after each epoch, for --resume."""
         checkpoint = callbacks.Checkpoint(
             self.files.checkpoint, self.evaluation,
             callbacks.run_key(self.options, self.policy, self.faces, self.validation))
@@ -102,9 +102,7 @@ class Run:
               f"{resuming}")
         try:
             if done < self.options.epochs:
-                with cli.progress_bar() as bar:
-                    progress = callbacks.ProgressLines(bar, self.evaluation, len(self.batches))
-                    self.fit([progress, checkpoint], done)
+                self.fit([checkpoint], done, verbose=1 if sys.stdout.isatty() else 2)
         except KeyboardInterrupt as stop:
             stop.add_note(checkpoint.how_to_continue)
             raise
@@ -152,10 +150,15 @@ class Run:
 
 def prepare(options, build):
     """Everything before the first step of a run: Run. `build()` makes the network with new weights."""
-    # ---- Data: faces, and the split that the model card will remember
+    # ---- From disk: faces and the split that the card will remember; models to learn from or to start with
     faces, validation, split = data.load_split(
         options.data, options.validation, options.seed, options.limit, options.validation_labels,
         options.labels_from)
+    teachers = [models.load(path) for path in options.distill]
+    start = models.load(options.start_from) if options.start_from else None
+    warn_about_leakage([path for path in (options.start_from, *options.distill) if path], split)
+
+    # ---- Batches: order, augmentation and mixing
     augment = Augmentation(
         options.augment, rotation=options.rotation, scale=options.scale, shift=options.shift,
         contrast=options.light, brightness=100 * options.light, erase=options.erase, mix=options.mix)
@@ -169,21 +172,19 @@ def prepare(options, build):
     policy = set_precision(options.precision)
     keras.utils.set_random_seed(options.seed)
     network = build()
-    if options.start_from:
-        start_from(options.start_from, network)
+    if start:
+        copy_weights(start, network, options.start_from)
 
     # ---- Model: what turns the network's logits into a loss and its gradients into steps
-    warn_about_leakage([path for path in (options.start_from, *options.distill) if path], split)
-    model = TrainingModel(network, [models.load(path) for path in options.distill], options.distill_weight,
-                          options.temperature)
+    model = TrainingModel(network, teachers, options.distill_weight, options.temperature)
     model.compile(
         make_optimizer(options, options.epochs * len(batches)),
         keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.label_smoothing),
         metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
     model.optimizer.build(model.trainable_variables)
     evaluation = callbacks.EvaluateAverages(network, batches, validation, options.keep)
-    run_files = RunFiles.of(options.name, options.out_folder)
-    return Run(options, run_files, faces, validation, split, policy, batches, network, model, evaluation)
+    return Run(options, RunFiles.of(options.name, options.out_folder), faces, validation, split, policy,
+               batches, network, model, evaluation)
 
 
 def warn_about_leakage(paths, split):
@@ -195,6 +196,15 @@ def warn_about_leakage(paths, split):
         if split["training_rows"] < split["rows"] and not is_same:
             print(f"{path} may have been trained on faces to validate on: the validation accuracy may be too "
                   "high")
+
+
+def copy_weights(start, network, path):
+    """Give `network` the weights of `start`, the model in `path`, which must be the same network."""
+    weights = start.get_weights()
+    if [w.shape for w in weights] != [tuple(w.shape) for w in network.weights]:
+        raise UserError(f"{path} is another network than {network.name} with these options; "
+                        "--start-from needs the same one")
+    network.set_weights(weights)
 
 
 def make_card(run, final):

@@ -166,8 +166,8 @@ def load_labels(path, ids):
     """
     import pandas as pd
 
-    converters = {"id": CONVERTERS["id"], "label": CONVERTERS["label"]}
-    table = pd.DataFrame(read_columns(path, converters, list(converters)))
+    converters = {name: CONVERTERS[name] for name in ("id", "label")}
+    table = pd.DataFrame(read_columns(path, converters, [*converters]))
     labels = table.drop_duplicates(["id", "label"])
     repeated = labels.id[labels.id.duplicated()]
     if len(repeated):
@@ -184,8 +184,8 @@ def with_votes(faces, path):
     class with the most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not
     count; faces without any other are left out, and a printed line counts them. Raises UserError.
     """
-    columns = ["usage", *VOTES]
-    table = read_columns(path, {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, convert_votes)}, columns)
+    converters = {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, NUMBER_OF_VOTES)}
+    table = read_columns(path, converters, [*converters])
     if faces.usage is None and len(faces) == np.sum(table["usage"] == "Training"):
         table = {name: array[table["usage"] == "Training"] for name, array in table.items()}
     if len(table["usage"]) != len(faces):
@@ -301,19 +301,8 @@ def convert_pixels(fields):
     for values in map(str.split, fields):
         if len(values) != PIXELS:
             raise ValueError(f"{len(values)} pixels; expected {PIXELS} (48x48)")
-        images.append(whole_numbers(values, 255, "pixel {}; expected a whole number from 0 to 255"))
+        images.append(PIXEL_VALUES(values))
     return np.array(images, np.uint8).reshape(-1, SIZE, SIZE)
-
-
-def convert_labels(fields):
-    """Class codes 0-6 such as `3` or `3.0`: int64 (n,)."""
-    classes = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
-    return whole_numbers(fields, len(CLASSES) - 1, f"label {{}}; expected {classes}")
-
-
-def convert_votes(fields):
-    """Numbers of votes, 0-99: int64 (n,)."""
-    return whole_numbers(fields, 99, "{} votes; expected a whole number")
 
 
 def convert_ids(fields):
@@ -333,23 +322,29 @@ def convert_usage(fields):
     return np.array(usage)
 
 
-def whole_numbers(fields, highest, problem):
-    """Fields such as `7`, `007` or `7.0` as int64 (n,). Raises ValueError(problem), which is about `{}`, for
-    the first that is no whole number from 0 to `highest`."""
-    numbers = [whole_number(field.strip(), highest) for field in fields]
-    if None in numbers:
-        raise ValueError(problem.format(repr(fields[numbers.index(None)].strip()[:20])))
-    return np.array(numbers, np.int64)
+def whole_numbers(highest, problem):
+    """A converter of fields such as `7`, `007` or `7.0` to int64 (n,). It raises ValueError(problem), where
+    `{}` stands for the field, for the first that is no whole number from 0 to `highest`."""
+    @functools.lru_cache(4096)
+    def number(text):
+        match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text.strip())  # int() also takes 7_0 and other digits
+        return int(match[1]) if match and int(match[1]) <= highest else None
 
+    def convert(fields):
+        numbers = list(map(number, fields))
+        if None in numbers:
+            raise ValueError(problem.format(repr(fields[numbers.index(None)].strip()[:20])))
+        return np.array(numbers, np.int64)
 
-@functools.lru_cache(4096)  # a file of pixels such as 7.0 has few of them
-def whole_number(text, highest):
-    match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text)  # int() also takes 7_0 and other scripts' digits
-    return int(match[1]) if match and int(match[1]) <= highest else None
+    return convert
 
 
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"PK\3\4": open_zip}
-CONVERTERS = {"pixels": convert_pixels, "label": convert_labels, "id": convert_ids, "usage": convert_usage}
+PIXEL_VALUES = whole_numbers(255, "pixel {}; expected a whole number from 0 to 255")
+NUMBER_OF_VOTES = whole_numbers(99, "{} votes; expected a whole number")
+LABELS = whole_numbers(len(CLASSES) - 1, "label {}; expected " + ", ".join(
+    f"{code} {name}" for code, name in enumerate(CLASSES)))
+CONVERTERS = {"pixels": convert_pixels, "label": LABELS, "id": convert_ids, "usage": convert_usage}
 ALIASES = {"feature": "pixels", "emotion": "label"}
 
 
@@ -365,10 +360,12 @@ def read_folder(path):
     files = sorted(file for file in path.rglob("*")
                    if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     places = [("", "", *file.relative_to(path).parts)[-3:-1] for file in files]  # (split, class)
-    codes = folder_codes({folder for _, folder in places}, source)
+    if digits := sorted({folder for _, folder in places if re.fullmatch("[0-9]{1,3}", folder)}, key=int):
+        raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
+                        "differently; rename them to happy and so on")
     usage = np.array([USAGE_OF_FOLDER.get(split.lower(), "") for split, _ in places])
     has_splits = (usage != "").any()
-    labels = np.array([codes[folder] for _, folder in places], np.int64)
+    labels = np.array([CLASS_CODES.get(folder.strip().lower(), -1) for _, folder in places], np.int64)
     rows = np.flatnonzero((labels >= 0) & ((usage != "") | (not has_splits)))
     if not len(rows):
         raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
@@ -380,14 +377,6 @@ def read_folder(path):
               f"{names}")
     images = np.stack([read_image(files[row]) for row in rows])
     return Faces(images, labels[rows], usage=usage[rows] if has_splits else None, source=source)
-
-
-def folder_codes(names, source):
-    """{name of a folder: its class code, -1 where it is no class}. Raises UserError for digits."""
-    if digits := sorted((name for name in names if re.fullmatch("[0-9]{1,3}", name)), key=int):
-        raise UserError(f"{source} has class folders {', '.join(digits)}, which data sets number "
-                        "differently; rename them to happy and so on")
-    return {name: CLASS_CODES.get(name.strip().lower(), -1) for name in names}
 
 
 def read_image(path):

@@ -35,24 +35,21 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
     if source is None and labels is not None:
         raise UserError(f"--labels {labels} belongs to a --data; name the file of faces too")
     if source is None and usage is None:
-        splits = [[split_of(path)[key] for key in SAME_SPLIT] for path in paths]
-        for path, split in zip(paths, splits):
-            if split != splits[0]:
+        first, *others = ([split_of(path)[key] for key in SAME_SPLIT] for path in paths)
+        for path, split in zip(paths[1:], others):
+            if split != first:
                 raise UserError(f"{path} was trained on another split than {paths[0]} and may have seen "
                                 "these faces; name faces that neither has seen with --data")
         return validation_faces(paths[0], training_data)
     faces = data.load_labelled(source, labels) if source else data.find_data()
     if faces.labels is None:
         raise UserError(f"{faces.source} has no labels; name labelled faces with --data")
-    usages = set() if faces.usage is None else set(faces.usage)
-    if usage is None:
-        if len(usages) > 1:
-            names = ", ".join(sorted(usages))
-            raise UserError(f"{faces.source} has rows of Usage {names}; name a file of one Usage, or choose "
-                            "with --usage where there is such an option")
+    usages = [] if faces.usage is None else sorted(set(faces.usage))
+    if usage is None and len(usages) < 2:
         return faces
     if usage not in usages:
-        raise UserError(f"{faces.source} has no row of Usage {usage}; leave out --usage to take all its rows")
+        raise UserError(f"{faces.source} has rows of Usage {', '.join(usages) or '(none)'}; "
+                        "name a file of one Usage, or one of these with --usage")
     return dataclasses.replace(faces.take(faces.usage == usage), source=f"{faces.source} {usage}")
 
 
@@ -81,8 +78,8 @@ def validation_faces(model_path, training_data=None):
         places = (Path(split["data"]), PROJECT / split["data"])
         training_data = next(filter(os.path.exists, places), None)
     validation = str(split["validation"])
-    _, faces, used = data.load_split(training_data, validation, split["seed"], split["limit"],
-                                     split["validation_labels"], split["labels_from"])
+    _, faces, used = data.load_split(training_data, validation, split["seed"],
+                                     *(split[key] for key in SPLIT_ARGUMENTS))
     if used["fingerprint"] != split["fingerprint"]:
         raise UserError(f"{used['data']} ({used['rows']:,} faces) is not the data that {model_path} was "
                         f"trained on ({split['data']}, {split.get('rows', '?')} faces); name that with "
@@ -95,6 +92,12 @@ def validation_faces(model_path, training_data=None):
     elif used["training_rows"] + len(faces) == used["rows"]:
         faces.source = f"the validation split of {faces.source}"
     return faces
+
+
+def seen_in(faces, training):
+    """Which faces occur byte for byte among the training faces (rows of Usage Training if any): bool (n,)."""
+    known = data.image_bytes(data.training_part(training).images)
+    return np.isin(data.image_bytes(faces.images), known)
 
 
 # ---- predictions -------------------------------------------------------------------------------------------
@@ -118,69 +121,57 @@ def probabilities(networks, images, tta="none"):
     """
     count = -(-len(images) // ROWS_AT_ONCE) or 1
     ends = np.linspace(0, len(images), count + 1, dtype=int)  # even: two batch shapes are traced at most
-    chunks = [slice(*pair) for pair in itertools.pairwise(ends)]  # read one by one, see `data.Rows`
-    outputs = []
-    for network, chunk in cli.track(list(itertools.product(networks, chunks)), "predicting"):
-        outputs.append(predict_views(network, images[chunk], tta))
+    parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # a large file is read part by part
+    outputs = [predict_views(network, images[part], tta)
+               for network, part in cli.track([*itertools.product(networks, parts)], "predicting")]
     return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
-
-
-def surest_answers(probabilities, faces):
-    """A model's answers to labelled Faces, the surest first, identical images of one label once.
-
-    probabilities: (n, 7). Returns a DataFrame: row (of the face), true, predicted (codes), confidence (0-1).
-    """
-    answers = pd.DataFrame({"row": range(len(faces)), "true": faces.labels,
-                            "predicted": probabilities.argmax(axis=1),
-                            "confidence": probabilities.max(axis=1).round(5),
-                            "image": data.image_groups(faces.images)})
-    answers = answers.sort_values("confidence", ascending=False, kind="stable")
-    return answers.drop_duplicates(["image", "true"]).drop(columns="image")
 
 
 def predict_views(network, images, tta="none"):
     """The same of one network, without a progress bar: float64 (n, 7)."""
-    answers = [models.predict(network, view) for view in views(images, tta, crop_shift(network))]
-    return np.mean([to_probabilities(answer) for answer in answers], axis=0)
+    return np.mean([to_probabilities(models.predict(network, view))
+                    for view in views(images, tta, crop_shift(network))], axis=0)
 
 
 def crop_shift(network):
-    """The pixels of a 48x48 face by which ten-crop shifts: what the network's crop cuts off each side.
-
-    A network that sees the centre 40x40 then sees the four corners (4); one without such a layer gets
-    DEFAULT_SHIFT.
-    """
-    size, kinds = network.input_shape[1], (keras.layers.Cropping2D, keras.layers.CenterCrop)
-    crop = next((layer for layer in network.layers if isinstance(layer, kinds)), None)
-    if crop is None:
-        return DEFAULT_SHIFT
-    return max(round((size - crop.output.shape[1]) / 2 * data.SIZE / size), 0)
+    """By how many pixels of a 48x48 face ten-crop shifts: what the network's crop cuts off each side, so that
+    one that sees the centre also sees the four corners; DEFAULT_SHIFT for a network without a crop."""
+    size = network.input_shape[1]
+    for layer in network.layers:
+        if isinstance(layer, (keras.layers.Cropping2D, keras.layers.CenterCrop)):
+            return round((size - layer.output.shape[1]) / 2 * data.SIZE / size)
+    return DEFAULT_SHIFT
 
 
 def views(images, tta, shift):
     """The views of test-time augmentation: yields arrays like `images` (n, h, w), the unchanged ones first.
 
-    ten-crop: also shifted to the four corners by `shift` pixels; multi-scale: in each of SCALES, and shifted
-    by SCALED_SHIFT pixels. Edges are repeated; each view comes mirrored, too, except with tta none.
+    ten-crop: also shifted to the four corners by `shift` pixels; multi-scale: enlarged about the centre by
+    each of SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; each view comes mirrored, too,
+    except with tta none.
     """
     scales, shift = (SCALES, SCALED_SHIFT) if tta == "multi-scale" else ((1,), shift)
     corners = itertools.product((-shift, shift), repeat=2) if tta in ("ten-crop", "multi-scale") else ()
-    for scale, (y, x) in itertools.product(scales, [(0, 0), *corners]):
-        view = images if (scale, y, x) == (1, 0, 0) else window(images, scale, y, x)
+    middle = (np.array(images.shape[1:]) - 1) / 2
+    for scale, corner in itertools.product(scales, [(0, 0), *corners]):
+        view = images
+        if scale != 1 or any(corner):
+            first = middle - middle / scale + corner  # where in the image the view's first pixel lies
+            view = ndimage.affine_transform(images.astype(np.float32), (1, 1 / scale, 1 / scale), (0, *first),
+                                            order=1, mode="nearest")
         yield view
         if tta != "none":
             yield view[:, :, ::-1]
 
 
-def window(images, scale, y, x):
-    """Images (n, h, w), enlarged about their centre, from (y, x) pixels below and to the right: float32."""
-    middle = (np.array(images.shape[1:]) - 1) / 2
-    start = middle - middle / scale + (y, x)
-    steps = (1, 1 / scale, 1 / scale)
-    return ndimage.affine_transform(images.astype(np.float32), steps, (0, *start), order=1, mode="nearest")
+def surest_predictions(probabilities, faces):
+    """A model's predictions of labelled Faces, the surest first, identical images of one label once.
 
-
-def seen_in(faces, training):
-    """Which faces occur byte for byte among the training faces (rows of Usage Training if any): bool (n,)."""
-    known = data.image_digests(data.training_part(training).images)
-    return np.isin(data.image_digests(faces.images), known)
+    probabilities: (n, 7). Returns a DataFrame: row (of the face), true, predicted (codes), confidence (0-1).
+    """
+    table = pd.DataFrame({"row": range(len(faces)), "true": faces.labels,
+                          "predicted": probabilities.argmax(axis=1),
+                          "confidence": probabilities.max(axis=1).round(5),
+                          "image": data.image_groups(faces.images)})
+    table = table.sort_values("confidence", ascending=False, kind="stable")
+    return table.drop_duplicates(["image", "true"]).drop(columns="image")

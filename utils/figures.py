@@ -15,10 +15,10 @@ COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D
 DPI = 200
 WIDTH = 6.7  # inches of a figure; with the margin around it what a column of A4 or 700 px show at full size
 plt.rcParams.update({
-    "figure.dpi": 100, "savefig.dpi": DPI, "savefig.bbox": "tight", "savefig.facecolor": "white",
+    "savefig.dpi": DPI, "savefig.bbox": "tight", "savefig.facecolor": "white",
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": False, "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6,
+    "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6,
     "image.interpolation": "nearest", "axes.prop_cycle": plt.cycler(color=list(COLORS.values())),
 })
 

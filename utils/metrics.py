@@ -13,7 +13,6 @@ from utils.data import CLASSES
 BINS = 15  # of confidence, as in Guo et al. 2017
 LEVEL = 0.95  # of all intervals
 REPLICATES = 2000
-CODES = range(len(CLASSES))
 
 
 def to_probabilities(outputs):
@@ -36,16 +35,15 @@ def to_probabilities(outputs):
 
 def confusion(labels, predicted):
     """Counts int64 (7, 7): rows are true classes, columns predicted ones."""
-    return confusion_matrix(labels, predicted, labels=CODES)
+    return confusion_matrix(labels, predicted, labels=range(len(CLASSES)))
 
 
 def scores(counts):
     """Scores of many confusion matrices at once, which scikit-learn lacks; counts: (..., 7, 7), rows true.
 
     Returns a dict: accuracy and macro_f1 (...,), precision, recall and f1 (..., 7), share (..., 7, 7; each
-    row sums to 1). Undefined ones are nan: the recall of a class without images, the precision of a class
-    never predicted. Macro-F1 is the mean over the classes that occur as true or predicted, as in
-    scikit-learn.
+    row sums to 1), nan where undefined, as the recall of a class without images. Macro-F1 is the mean over
+    the classes that occur as true or predicted, as in scikit-learn.
     """
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
@@ -68,24 +66,50 @@ def calibration(probabilities, labels):
 
 
 def ece(bins, gaps):
-    """Expected calibration error, 0-1: mean over faces of |mean confidence - accuracy| of each face's bin.
-
-    Naeini, Cooper and Hauskrecht 2015.
-    """
+    """Expected calibration error, 0-1 (Naeini et al. 2015): the mean |confidence - accuracy| of a bin, each
+    weighted by its faces."""
     return float(np.abs(np.bincount(bins, gaps, minlength=BINS)).sum() / len(bins))
+
+
+def reliability(probabilities, labels):
+    """Accuracy at each confidence: a DataFrame, one row per bin of `calibration` that holds faces.
+
+    Columns: from, to (the bin's ends), faces, confidence (mean), accuracy, and low and high of its Wilson
+    interval; all but faces are 0-1.
+    """
+    bins, _ = calibration(probabilities, labels)
+    faces = pd.DataFrame({"from": bins / BINS, "to": (bins + 1) / BINS,
+                          "confidence": probabilities.max(axis=1),
+                          "right": probabilities.argmax(axis=1) == labels}).groupby(["from", "to"])
+    table = faces.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+    table["low"], table["high"] = wilson(faces["right"].sum(), table["faces"])
+    return table.reset_index().round(5)
 
 
 # ---- intervals and tests -----------------------------------------------------------------------------------
 
 
+def wilson(successes, n):
+    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` independent faces: (low, high), 0-1.
+
+    successes, n: int or int arrays that broadcast; low and high: float or float arrays of that shape, nan for
+    n = 0. Unlike the bootstrap's, the interval of 0 of 44 is not empty: 0 to 0.08.
+    """
+    def of_one(k, count):
+        if not count:
+            return np.nan, np.nan
+        return stats.binomtest(int(k), int(count)).proportion_ci(LEVEL, method="wilson")
+
+    low, high = np.vectorize(of_one, otypes=[float, float])(successes, n)
+    return low[()], high[()]
+
+
 def bootstrap(probabilities, labels, replicates=REPLICATES, seed=0):
     """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7) and ECE (replicates,).
 
-    The same seed and number of faces give the same rows, so that two models' replicates can be subtracted. A
-    cell that is empty stays empty in every resample: its interval is 0 to 0, whatever the size of the class.
+    The same seed and number of faces give the same rows, so that two models' replicates can be subtracted.
     """
-    rng = np.random.default_rng(seed)
-    n, k = len(labels), len(CLASSES)
+    rng, n, k = np.random.default_rng(seed), len(labels), len(CLASSES)
     cells = labels * k + probabilities.argmax(axis=1)
     bins, gaps = calibration(probabilities, labels)
     counts, errors = np.empty((replicates, k, k), np.int64), np.empty(replicates)
@@ -94,6 +118,12 @@ def bootstrap(probabilities, labels, replicates=REPLICATES, seed=0):
         counts[i] = np.bincount(cells[rows], minlength=k * k).reshape(k, k)
         errors[i] = ece(bins[rows], gaps[rows])
     return counts, errors
+
+
+def interval(samples):
+    """The middle 95 % of bootstrap samples (replicates, ...), nan ignored: low and high, each (...)."""
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nothing but nan: no interval
+        return np.nanquantile(samples, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
 
 
 def bootstrap_mean(values, seed=0):
@@ -112,27 +142,6 @@ def interval_of_mean(values):
     return [mean, mean - half, mean + half]
 
 
-def interval(samples):
-    """The middle 95 % of bootstrap samples (replicates, ...), nan ignored: low and high, each (...)."""
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # nothing but nan: no interval
-        return np.nanquantile(samples, ((1 - LEVEL) / 2, (1 + LEVEL) / 2), axis=0)
-
-
-def wilson(successes, n):
-    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` independent faces: (low, high), 0-1.
-
-    successes, n: int or int arrays that broadcast; low and high: float or float arrays of that shape, nan for
-    n = 0. Unlike the bootstrap's, the interval of 0 of 44 is not empty: 0 to 0.08.
-    """
-    def of_one(k, count):
-        if not count:
-            return np.nan, np.nan
-        return stats.binomtest(int(k), int(count)).proportion_ci(LEVEL, method="wilson")
-
-    low, high = np.vectorize(of_one, otypes=[float, float])(successes, n)
-    return low[()], high[()]
-
-
 def mcnemar(first, second):
     """McNemar's exact test (1947) of two models on the same faces, ready for JSON: a dict.
 
@@ -145,39 +154,11 @@ def mcnemar(first, second):
     return {"difference": (a - b) / len(first), "only_first_right": a, "only_second_right": b, "p": p}
 
 
-def reliability(probabilities, labels):
-    """Accuracy at each confidence: a DataFrame, one row a bin of `calibration` that holds faces.
-
-    Columns: from, to (the bin's ends), faces, confidence (mean), accuracy, and low and high of its Wilson
-    interval; all but faces are 0-1.
-    """
-    bins, _ = calibration(probabilities, labels)
-    faces = pd.DataFrame({"confidence": probabilities.max(axis=1),
-                          "right": probabilities.argmax(axis=1) == labels}).groupby(bins)
-    table = faces.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
-    table["low"], table["high"] = wilson(faces["right"].sum(), table["faces"])
-    table.insert(0, "from", table.index / BINS)
-    table.insert(1, "to", (table.index + 1) / BINS)
-    return table.round(5)
-
-
 # ---- results for people and JSON ---------------------------------------------------------------------------
 
 
-def measure(probabilities, labels):
-    """The main scores, ready for JSON: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high],
-    "recall": {class: [value, low, high]}}; see `estimates`."""
-    return main_scores(estimates(probabilities, labels), len(labels))
-
-
-def main_scores(found, rows):
-    """The same from what `estimates` returned of so many faces."""
-    return {"rows": rows, **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
-            "recall": dict(zip(CLASSES, found["recall"]))}
-
-
 def estimates(probabilities, labels):
-    """All of `scores` and ece, the expected calibration error, with 95 % intervals: a dict.
+    """All of `scores`, and ece, the expected calibration error, with 95 % intervals, ready for JSON: a dict.
 
     probabilities: (n, 7); labels: int (n,). Each is [value, low, high] or a nested list of such, None where
     undefined. Intervals are Wilson's for the proportions (accuracy, precision, recall, share) and the
@@ -187,16 +168,24 @@ def estimates(probabilities, labels):
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
     counts = confusion(labels, probabilities.argmax(axis=1))
+    hits, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     resampled, errors = bootstrap(probabilities, labels)
     values, samples = scores(counts), scores(resampled)
     values["ece"] = ece(*calibration(probabilities, labels))
-    samples["ece"] = np.maximum(errors - errors.mean() + values["ece"], 0)
-    true, hits = counts.sum(axis=1), np.diagonal(counts)
-    proportions = {"accuracy": (hits.sum(), len(labels)), "precision": (hits, counts.sum(axis=0)),
-                   "recall": (hits, true), "share": (counts, true[:, None])}
-    intervals = {name: wilson(*proportions[name]) if name in proportions else interval(samples[name])
-                 for name in values}
+    intervals = {
+        "accuracy": wilson(hits.sum(), len(labels)), "precision": wilson(hits, predicted),
+        "recall": wilson(hits, true), "share": wilson(counts, true[:, None]),
+        **{name: interval(samples[name]) for name in ("macro_f1", "f1")},
+        "ece": interval(np.maximum(errors - errors.mean() + values["ece"], 0))}
     return {name: with_interval(values[name], intervals[name]) for name in values}
+
+
+def measure(probabilities, labels):
+    """The main scores: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high], "recall": {class:
+    [value, low, high]}}; see `estimates`."""
+    found = estimates(probabilities, labels)
+    return {"rows": len(labels), **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
+            "recall": dict(zip(CLASSES, found["recall"]))}
 
 
 def with_interval(value, ends):
@@ -221,8 +210,6 @@ def interval_columns(record):
     """A dict with each [value, low, high] as three entries, key, key_low and key_high: a row of a table."""
     row = {}
     for key, value in record.items():
-        if isinstance(value, list):
-            row[key], row[f"{key}_low"], row[f"{key}_high"] = value
-        else:
-            row[key] = value
+        names = (key, f"{key}_low", f"{key}_high")
+        row.update(zip(names, value) if isinstance(value, list) else {key: value})
     return row

@@ -36,18 +36,16 @@ def default_model():
     path = own if own.exists() else RELEASED_CNN
     if not path.exists():
         raise UserError(f"no model at {relative_path(own)}; run train_cnn.py first or name one with --model")
-    card = read_card(path) or {}
+    mine, released = (read_card(each) or {} for each in (path, RELEASED_CNN))
     note = "" if path == own else " (released; train_cnn.py would make models/cnn.h5)"
-    print(f"Using {relative_path(path)}{note}: {describe(card)}")
-    if path == own and RELEASED_CNN.exists():
-        released = read_card(RELEASED_CNN) or {}
-        mine, theirs = (facts.get("metrics", {}).get("validation_accuracy") for facts in (card, released))
-        rows, released_rows = (facts.get("split", {}).get("training_rows") for facts in (card, released))
-        is_worse = mine is not None and theirs is not None and mine < theirs
-        if is_worse or (rows and released_rows and rows < released_rows / 2):
-            less = "accuracy is lower" if is_worse else "training faces are fewer"
-            print(f"Warning: its {less} than the released model's ({describe(released)}); "
-                  f"to use that one: --model {relative_path(RELEASED_CNN)}")
+    print(f"Using {relative_path(path)}{note}: {describe(mine)}")
+    accuracy, known = (card.get("metrics", {}).get("validation_accuracy") for card in (mine, released))
+    rows, known_rows = (card.get("split", {}).get("training_rows") for card in (mine, released))
+    less = ("accuracy is lower" if None not in (accuracy, known) and accuracy < known else
+            "training faces are fewer" if None not in (rows, known_rows) and rows < known_rows / 2 else "")
+    if less:
+        print(f"Warning: its {less} than the released model's ({describe(released)}); "
+              f"to use that one: --model {relative_path(RELEASED_CNN)}")
     return path
 
 
@@ -161,12 +159,12 @@ def save(model, path, half=False):
         save_model_to_hdf5(model, source, include_optimizer=False)
 
         def copy(name, item):
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Group):
+                target.require_group(name)
+            else:
                 dtype = np.float16 if half and item.dtype == np.float32 else item.dtype
                 packing = {"compression": "gzip", "shuffle": True} if item.ndim else {}
                 target.create_dataset(name, data=item[()].astype(dtype), **packing)
-            else:
-                target.require_group(name)
             target[name].attrs.update(item.attrs)
 
         target.attrs.update(source.attrs)
