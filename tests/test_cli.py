@@ -13,7 +13,7 @@ from utils.cli import UserError
 
 
 def run_code(code, folder, *arguments, env=None):
-    """A Python process that runs `code` with utils.cli at hand; modules in `folder` come before all others."""
+    """A Python process that runs `code` with utils.cli at hand; modules in `folder` come before others."""
     code = f"import sys; sys.path[:0] = sys.argv[1:3]; from utils import cli; {code}"
     return subprocess.run([sys.executable, "-c", code, str(folder), str(PROJECT), *arguments],
                           capture_output=True, text=True, env=env)
