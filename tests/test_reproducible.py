@@ -33,39 +33,6 @@ RUNS = (
     ("evaluate.py", *MODEL, *DATA),
     ("predict.py", *MODEL, *DATA, "--out", "figures/predictions.csv"),
 )
-FEW_STEPS = """
-import hashlib, json, sys
-import keras, numpy as np
-from training import networks
-from training.augmentation import Augmentation
-from training.batches import Batches
-from training.model import TrainingModel
-from utils.sample import sample_faces
-images, labels = sample_faces(96)
-keras.config.set_dtype_policy("float32")
-networks.DENSE_UNITS = 32
-network = networks.report_cnn(dropout=0.0)
-rng = np.random.default_rng(0)
-network.set_weights([rng.normal(0, (2 / max(np.prod(w.shape[:-1]), 1)) ** 0.5, w.shape) * (len(w.shape) > 1)
-                     for w in network.get_weights()])
-batches = Batches(images, labels, 32, seed=3, augment=Augmentation(mix=0.5))
-model = TrainingModel(network)
-model.compile(keras.optimizers.SGD(1e-2), keras.losses.CategoricalCrossentropy(from_logits=True))
-losses, digest = [], hashlib.sha256()
-for epoch in range(2):
-    batches.start_epoch(epoch)
-    for step in range(len(batches)):
-        x, y = batches[step]
-        for array in (*(x[key] for key in sorted(x)), y):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        losses.append(float(model.train_on_batch(x, y)))
-    tensors = {key: keras.ops.convert_to_tensor(value) for key, value in x.items()}
-    view = keras.ops.convert_to_numpy(model.augmented(tensors))
-print(json.dumps({"backend": keras.backend.backend(), "draws": digest.hexdigest(), "losses": losses,
-                  "view": view[0].ravel()[:500].tolist()}))
-"""
-
-
 def outputs(folder):
     """{file: SHA-256 of what must repeat}, without times and the one figure that plots them."""
     found = {}
@@ -124,22 +91,6 @@ def test_no_figure_says_when_or_by_what_it_was_drawn(two_runs):
     for path in figures:
         with Image.open(path) as image:
             assert not {"Software", "Creation Time", "date:create"} & set(image.info), path
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="half of it runs in this process")
-def test_tensorflow_and_jax_see_the_same_batches_and_agree(capsys, monkeypatch):
-    pytest.importorskip("jax")
-    monkeypatch.setattr(networks, "DENSE_UNITS", 32)  # as the script below does, and undone
-    done = subprocess.run([sys.executable, "-c", FEW_STEPS], cwd=PROJECT, capture_output=True, text=True,
-                          check=False, env=os.environ | JAX)
-    assert done.returncode == 0, done.stderr
-    exec(FEW_STEPS, {})
-    a, b = (json.loads(text.splitlines()[-1]) for text in (capsys.readouterr().out, done.stdout))
-    assert (a["backend"], b["backend"]) == ("tensorflow", "jax")
-    assert a["draws"] == b["draws"]
-    np.testing.assert_allclose(a["view"], b["view"], atol=0.02)  # of 255
-    np.testing.assert_allclose(a["losses"], b["losses"], rtol=5e-3)
-    assert a["losses"][0] != a["losses"][-1]
 
 
 def test_the_lock_file_pins_each_requirement_within_its_range_by_hash_and_names_no_host():
