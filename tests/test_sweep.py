@@ -1,6 +1,5 @@
 """sweep.py: trials that processes share, killed and continued; the best trial's command; its confirmation."""
 
-import inspect
 import os
 import shlex
 import signal
@@ -51,25 +50,25 @@ def opened(*argv):
     return sweep.open_study(args, options, sweep.output_paths(args)[2]), options
 
 
-QUICK_SWEEP = inspect.getsource(linear_cnn) + """
+STANDING_SWEEP = """
+import time
 import sweep
-from training import networks
 from utils import cli
 
-networks.report_cnn = linear_cnn
+sweep.train = lambda options, trial: time.sleep(600 * trial.number) or 0.5
 cli.run(sweep.main)
 """
 
 
-def test_a_killed_search_continues(quick, capsys):
+def test_a_killed_search_continues(quick, measured, capsys):
     copy_project(quick)
-    (quick / "quick_sweep.py").write_text(QUICK_SWEEP)
+    (quick / "standing.py").write_text(STANDING_SWEEP)
     argv = [*SHORT, "--trials", "3", "--no-prune"]
-    command = [sys.executable, "quick_sweep.py", *argv]
+    command = [sys.executable, "standing.py", *argv]
     with subprocess.Popen(command, cwd=quick, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdout.readline().startswith("trial   0")
         with sqlite3.connect("models/sweep.db", timeout=60) as database:
-            while not database.execute("SELECT * FROM trials WHERE number = 1").fetchall():
+            while len(database.execute("SELECT * FROM trial_heartbeats").fetchall()) < 2:
                 time.sleep(0.01)
         os.kill(worker.pid, signal.SIGKILL)
     values = opened(*argv)[0].trials[1].params
