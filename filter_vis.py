@@ -4,7 +4,7 @@
     python filter_vis.py --layer conv2_relu --sign both     one layer, the minimum beside the maximum
     python filter_vis.py --objective neuron --patches       the filters' middle units, the data's best patches
     python filter_vis.py --parametrization pixel            the plain ascent of the homework
-    python filter_vis.py --classes --adversarial --kernels  class images, smallest change of class, kernels
+    python filter_vis.py --classes                          the image that maximises each class's logit
 
 Under each tile: the filter's number, the activation reached, its ratio to the most extreme activation on the
 data ("-" where no face goes beyond zero that way), and the share of the filter's variance over the data that
@@ -20,36 +20,33 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from utils import cli, data, files, models
 
 BEST = 16  # filters on a sheet that fits a page
 SIGNS = {"max": 1, "min": -1}
 OUTSIDE_COLOR = "#BBDDF2"  # beyond the border of a face
+GAP = 1 / 24  # between the tiles of a cell, as a share of a tile's width
 
 
 def main(argv=None):
-    """Returns {kind, or kind_layer: DataFrame} of every table, "summary" with one row a layer among them, and
-    {"images_layer": synthesised images as in `draw_sheet`, in the order of "filters_layer"}. attrs["figures"]
-    of a table are the paths of its figures."""
-    args = parse_args(argv)
+    """Returns {kind, or kind_layer: DataFrame} of every table, "summary" with one row per layer among them,
+    and {"images_layer": synthesised images as in `draw_sheet`, in the order of "filters_layer"}.
+    attrs["figures"] of a table are the paths of its figures."""
+    args, changed = parse_args(argv)
     cli.start_keras()
-    study = load_study(args)
-    files.check_outputs(output_paths(study))
-    tables = {}
-    if args.kernels:
-        tables["kernels"] = show_kernels(study)
-    if study.layers:
-        tables |= show_filters(study)
+    study = load_study(args, changed)
+    files.check_outputs(study.outputs())
+    tables = show_filters(study) if study.layers else {}
     if args.classes:
         tables["classes"] = show_classes(study)
-    if args.adversarial:
-        tables["adversarial"] = show_adversarial(study)
-    print("Wrote " + ", ".join(map(files.relative_path, study.written)))
+    cli.print_written(study.written)
     return tables
 
 
 def parse_args(argv):
+    """The options, and what of their values belongs in file names: {group of settings: str}."""
     parser = cli.Parser(__doc__)
     option = parser.add_argument
     option("--model", type=Path, help="classifier (default: models/cnn.h5, else the released one)")
@@ -57,8 +54,8 @@ def parse_args(argv):
            help="CSV or image folder (default: data/*.csv, else the built-in sample)")
     option("--limit", type=cli.number(int, 1), default=2000, help="faces that the filters are measured on")
     option("--index", type=cli.number(int, 0),
-           help="training image, from 0, of outputs and --adversarial (default: of the first 100 the one "
-                "that the network classifies correctly with the highest probability)")
+           help="training image, from 0, whose outputs are shown (default: of the first 100 the one that the "
+                "network classifies correctly with the highest probability)")
     option("--layer", nargs="*", metavar="NAME",
            help="layers to show (default: the activation that ends each convolution stage)")
     option("--filters", type=cli.number(int, 1), default=64,
@@ -68,151 +65,129 @@ def parse_args(argv):
     option("--sign", choices=("max", "min", "both"), default="max",
            help="max: what excites the filter most; min: what inhibits it most")
     option("--parametrization", choices=("fourier", "pixel"), default="fourier",
-           help="climb a smooth spectrum under random transforms, or plain pixels as in the homework")
-    option("--tv", type=cli.number(float, 0), default=0, help="pixel: weight of total variation")
-    option("--l2", type=cli.number(float, 0), default=0, help="pixel: weight of the distance from mid-grey")
-    option("--jitter", type=cli.number(int, 0, 24), default=0, help="pixel: random shift at each step")
+           help="ascend in a smooth spectrum under random transforms, or in plain pixels as in the homework")
     option("--steps", type=cli.number(int, 1), default=200, help="steps of gradient ascent")
-    option("--seed", type=cli.number(int, 0), default=0,
-           help="seed of the noise and the transforms")
+    option("--seed", type=cli.number(int, 0), default=0, help="seed of the noise and the transforms")
     option("--patches", type=cli.number(int, 1, 16), nargs="?", const=5, metavar="N",
            help="also the N (5) patches of the data that excite each filter most")
-    only = parser.add_argument_group("instead of filters, unless --layer is given too")
-    only.add_argument("--classes", action="store_true", help="the image that maximises each class's logit")
-    only.add_argument("--adversarial", action="store_true",
-                      help="the smallest change of one face that changes its predicted class")
-    only.add_argument("--kernels", action="store_true", help="the first convolution's kernels as they are")
+    option("--classes", action="store_true",
+           help="the image that maximises each class's logit, instead of filters unless --layer is given too")
+    cli.add_out_folder(parser)
     args = parser.parse_args(argv)
-    if args.parametrization != "pixel" and (args.tv or args.l2 or args.jitter):
-        raise cli.UserError("--tv, --l2 and --jitter belong to --parametrization pixel")
-    args.show_filters = args.layer is not None or not (args.classes or args.adversarial or args.kernels)
-    if args.patches and not args.show_filters:
+    if args.patches and args.classes and args.layer is None:
         raise cli.UserError("--patches is about filters; give --layer too")
-    args.signs = list(SIGNS) if args.sign == "both" else [args.sign]
-    args.goal = " and ".join(f"{sign}imum" for sign in args.signs)
-    args.ascent = parser.changed(args, "tv", "l2", "jitter", "steps", "seed")
-    args.measured = parser.changed(args, "limit", "filters")
-    return args
+    return args, {"ascent": parser.changed(args, "steps", "seed"),
+                  "faces": parser.changed(args, "limit", "filters")}
 
 
 # ---- the network and the faces -----------------------------------------------------------------------------
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Study:
     """A network and what it is studied with.
 
-    model: keras.Model without nested models, logits: the same without its softmax; nodes: its layers (see
-    `receptive_field.trace`); layers: names of those to show; faces: `utils.data.Faces` that filters are
-    measured on; face: one as the network sees it, grey float32 (h, w), and its caption; options: of
-    `activation_maximization.ascend`.
+    args, changed: as `parse_args` returns them; name: of the model, in titles and file names; model: a
+    keras.Model without nested models; fields: {layer: `receptive_field.Field`}; layers: names of those to
+    show; faces: `data.Faces` that filters are measured on; index, caption, face: the training face whose
+    outputs are shown, as the network sees it, grey float32 (h, w); signs: of the ascents; options: of
+    `activation_maximization.ascend`; written: paths, in order.
     """
+
     args: object
+    changed: dict
     name: str
     model: object
-    logits: object
-    nodes: dict
+    fields: dict
     layers: list
-    faces: object
-    face: object
+    faces: data.Faces
+    index: int
     caption: str
+    face: np.ndarray
+    signs: list
     options: dict
     written: list = dataclasses.field(default_factory=list)
 
+    @property
+    def goal(self):
+        return " and ".join(f"{sign}imum" for sign in self.signs)
+
     def path(self, kind, ending=".png"):
-        """figures/MODEL_KIND_LAYER and the settings that make a difference to this kind."""
-        args, measured = self.args, f"{self.args.ascent}_{self.faces.name}{self.args.measured}"
-        climb = f"{args.parametrization}_{args.sign}{measured}"
-        one_face = f"{self.faces.name}_index-{args.index}"
+        """MODEL_KIND_LAYER in the folder of results, and the settings that make a difference to this kind."""
+        args = self.args
+        measured = f"{self.changed['ascent']}_{self.faces.name}{self.changed['faces']}"
         settings = {
-            "filters": f"{args.objective}_{climb}", "classes": climb,
-            "patches": f"{args.patches}_{args.parametrization}{measured}", "outputs": one_face,
-            "adversarial": one_face, "kernels": ""}[kind.partition("_")[0]]
-        return models.FIGURES / f"{files.name_part(self.name, kind, settings)}{ending}"
+            "filters": f"{args.objective}_{args.parametrization}_{args.sign}{measured}",
+            "classes": f"{args.parametrization}_{args.sign}{measured}",
+            "patches": f"{args.patches}_{args.parametrization}{measured}",
+            "outputs": f"{self.faces.name}_index-{self.index}"}[kind.partition("_")[0]]
+        return args.out_folder / f"{files.name_part(self.name, kind, settings)}{ending}"
 
-    def write(self, kind, table, figures):
-        """Write columns or rows as a table, and {ending: figure}; returns the table, a DataFrame."""
-        import pandas as pd
-
-        from utils.figures import write_results
-
-        results = {self.path(kind, ending): figure for ending, figure in figures.items()}
-        results[self.path(kind, ".csv")] = pd.DataFrame(table)
-        self.written += results
-        return write_results(results)
+    def outputs(self):
+        """All files that the command may write."""
+        kinds = ["filters", "outputs"] + ["patches"] * bool(self.args.patches)
+        names = [f"{kind}_{layer}" for layer in self.layers for kind in kinds]
+        names += ["classes"] * self.args.classes
+        return [self.path(name, ending) for name in names for ending in (".png", "_all.png", ".csv")]
 
 
-def load_study(args):
+def load_study(args, changed):
     """Everything that the options name. Raises UserError for layers and faces that do not exist."""
-    from explain import faithfulness, receptive_field
+    from explain import receptive_field, subjects
     from explain.activation_maximization import Pixel
     from utils import structure
+    from utils.machine import has_native_bfloat16
 
     path = args.model or models.default_model()
     model = models.load(path)
-    _, nodes = receptive_field.trace(model)
-    layers = list(dict.fromkeys(args.layer or receptive_field.stage_ends(nodes))) if args.show_filters else []
-    choices = receptive_field.feature_layers(nodes)
+    fields, layers = receptive_field.fields(model), []
+    if args.layer is not None or not args.classes:
+        layers = list(dict.fromkeys(args.layer or receptive_field.stage_ends(model)))
     for name in layers:
-        if name not in choices:
-            problem = "gives no maps" if name in nodes else "does not exist"
-            raise cli.UserError(f"layer {name} {problem}; choose from {', '.join(choices)}")
-    logits = structure.logits_model(model)
-    faces, (args.index,) = faithfulness.training_faces(
-        logits, args.data, None if args.index is None else [args.index])
-    label = "" if faces.labels is None else f" ({data.CLASSES[faces.labels[args.index]]})"
-    face = models.prepare(faces.images[[args.index]], model)[0, ..., 0]
-    pixels = Pixel(args.tv, args.l2, args.jitter) if args.parametrization == "pixel" else None
-    options = {"parametrization": pixels, "steps": args.steps, "seed": args.seed}
-    return Study(args, path.stem, model, logits, nodes, layers, faces.take(slice(0, args.limit)), face,
-                 f"index {args.index}{label}", options)
-
-
-def output_paths(study):
-    """All files that the command may write: {path: first column of a CSV, else ""}."""
-    args = study.args
-    kinds = ["filters", "outputs"] + ["patches"] * bool(args.patches)
-    first_columns = {f"{kind}_{layer}": "filter" for layer in study.layers for kind in kinds}
-    first_columns |= {kind: first for kind, first in (("classes", "class"), ("adversarial", "method"),
-                                                      ("kernels", "filter")) if getattr(args, kind)}
-    return {study.path(kind, ending): first * (ending == ".csv")
-            for kind, first in first_columns.items() for ending in (".png", "_all.png", ".csv")}
+        if name not in fields:
+            raise cli.UserError(f"no layer {name!r} with feature maps; choose from {', '.join(fields)}")
+    faces, (index,) = subjects.training_faces(structure.logits_model(model), args.data,
+                                              None if args.index is None else [args.index])
+    label = "" if faces.labels is None else f" ({data.CLASSES[faces.labels[index]]})"
+    face = models.prepare(faces.images[[index]], model)[0, ..., 0]
+    options = {"parametrization": Pixel() if args.parametrization == "pixel" else None, "steps": args.steps,
+               "seed": args.seed, "precision": "mixed_bfloat16" if has_native_bfloat16() else "float32"}
+    signs = list(SIGNS) if args.sign == "both" else [args.sign]
+    return Study(args, changed, files.model_name(path), model, fields, layers,
+                 faces.take(slice(0, args.limit)), index, f"index {index}{label}", face, signs, options)
 
 
 # ---- filters -----------------------------------------------------------------------------------------------
 
 
 def show_filters(study):
-    """Every figure about filters: {kind_layer: DataFrame}, and "summary" with one row a layer if any."""
-    import pandas as pd
-
+    """Every figure about filters: {kind_layer: DataFrame}, and "summary" with one row per layer if any."""
     from explain import activation_maximization as maximization
 
     args, faces, tables, rows = study.args, study.faces, {}, []
-    is_labelled = faces.labels is not None
-    measured = maximization.responses(study.model, study.layers, faces.images)
-    for layer, answers in measured.items():
-        dead = maximization.dead_filters(answers)
+    measured = maximization.measure_responses(study.model, study.layers, faces.images)
+    for layer, responses in measured.items():
+        dead = maximization.dead_filters(responses)
         eta = np.full(len(dead), np.nan)
-        if is_labelled:
-            eta = maximization.eta_squared(answers.mean, faces.labels)
+        if faces.labels is not None:
+            eta = maximization.eta_squared(responses.mean, faces.labels)
         order = np.argsort(-np.nan_to_num(eta), kind="stable")  # without labels by number
         order = order[~dead[order]][:args.filters]
         if not len(order):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(faces)} faces; nothing to show")
             continue
         shown = (f"of {(~dead).sum()} filters{' that are not dead' * bool(dead.any())}, "
-                 + ("highest η² first" if is_labelled else "by number"))
-        table, tables[f"images_{layer}"] = show_maximized(study, layer, order, answers, eta, shown)
+                 + ("by number" if faces.labels is None else "highest η² first"))
+        table, tables[f"images_{layer}"] = show_maximized(study, layer, order, responses, eta, shown)
         tables[f"filters_{layer}"] = table
         tables[f"outputs_{layer}"] = show_outputs(study, layer, order, shown)
         if args.patches:
-            tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], answers, shown)
+            tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], responses, shown)
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
-                     "rare": maximization.rare_filters(answers).sum(),
+                     "rare": maximization.rare_filters(responses).sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
                      "median of data": times_text(table.times_data.median()),
-                     "median eta²": f"{np.median(eta[order]):.3f}" if is_labelled else "-"})
+                     "median eta²": "-" if faces.labels is None else f"{np.median(eta[order]):.3f}"})
     if rows:
         tables["summary"] = pd.DataFrame(rows)
         print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 % of the images")
@@ -222,7 +197,7 @@ def show_filters(study):
 
 def field_text(study, layer):
     """How much of the image a unit of a layer sees, in words."""
-    field = study.nodes[layer].field
+    field = study.fields[layer]
     if not field.is_local or (field.size >= study.model.input_shape[1:3]).all():
         return "the whole image"
     return "{1:.0f}x{0:.0f} px".format(*field.size)
@@ -233,55 +208,57 @@ def times_text(times):
     return "-" if np.isnan(times) else f"{times:.1f}×"
 
 
-def climb(study, canvas, channels, signs, extremes, label):
-    """Images of each channel (int, n) of a canvas by gradient ascent: an Ascent for each of `signs`, and a
-    DataFrame, a row a sign and channel: filter, sign, activation, data_extreme (of `extremes`, {sign: float
-    (channels,)}) and times_data, their ratio, NaN where the extreme is zero or has not the sign sought."""
-    import pandas as pd
+def ascend_channels(study, canvas, channels, signs, extremes, label):
+    """Images of each channel (int, n) of a canvas by gradient ascent.
 
-    from explain import activation_maximization as maximization
+    extremes: {sign: float (channels,)}, the most extreme activations on the data. Returns images (signs, n,
+    h, w), and a DataFrame, one row per sign and channel: filter, sign, activation, data_extreme and
+    times_data, their ratio, NaN where the extreme is zero or has not the sign sought.
+    """
+    from explain.activation_maximization import ascend
 
-    ascents = [maximization.ascend(canvas, channels, SIGNS[sign], label=label, **study.options)
-               for sign in signs]
+    ascents = [ascend(canvas, channels, SIGNS[sign], label=label, **study.options) for sign in signs]
     table = pd.concat(
         pd.DataFrame({"filter": channels, "sign": sign, "activation": ascent.activations,
                       "data_extreme": extremes[sign][channels]}) for sign, ascent in zip(signs, ascents))
     extreme = table.data_extreme.where(table.sign.map(SIGNS) * table.data_extreme > 0)
-    return ascents, table.assign(times_data=table.activation / extreme)
+    images = np.stack([ascent.images for ascent in ascents])
+    return images, table.assign(times_data=table.activation / extreme)
 
 
 def beyond_data(study, table):
-    """Whether the images of `climb` excite filters more than the data do, in words, and why if not."""
+    """Whether images excite filters more than the data do, in words, and why if not; table: as
+    `ascend_channels` returns it."""
     args, lacking, rows = study.args, table[table.times_data.isna()], table.dropna(subset="times_data")
     side = " or ".join(lacking.sign.map({"max": "above", "min": "below"}).unique())
     if rows.empty:
         beyond = (lacking.sign.map(SIGNS) * lacking.activation > 0).sum()
         return (f"None of {len(study.faces):,} faces reaches a value {side} zero here, so no ratio is given; "
                 f"{beyond} of {len(table)} synthesised images reach one.")
-    below = rows["filter"][rows.times_data <= 1].astype(str)
     text = (f"The median synthesised image reaches {rows.times_data.median():.1f} times what the most "
             f"extreme of {len(study.faces):,} faces does; ")
     if len(lacking):
         text += f"{len(lacking)} of {len(table)} have no ratio: no face goes {side} zero; "
+    below = rows["filter"][rows.times_data <= 1].astype(str)
     if below.empty:
         return text + f"each{' other' * bool(len(lacking))} goes beyond every face."
     names = textwrap.shorten(", ".join(below.unique()), 60, placeholder=" ...")
-    why = (f"{args.steps} steps are too few" if args.steps < 100 else
-           "the penalties hold them back" if args.tv or args.l2 else
-           "the ascent from noise ended on a lower peak" + (
-               ", or smoothness and contrast hold it back" if args.parametrization == "fourier" else ""))
+    why = f"{args.steps} steps are too few" if args.steps < 100 else (
+        "the ascent from noise ended on a lower peak"
+        + ", or smoothness and contrast hold it back" * (args.parametrization == "fourier"))
     return text + f"{len(below)} of {len(rows)} stay below the data ({names}): {why}."
 
 
-def show_maximized(study, layer, order, answers, eta, shown):
-    """The sheets of synthesised images; returns their table, one row a filter and sign, and the images."""
-    from explain import activation_maximization as maximization
+def show_maximized(study, layer, order, responses, eta, shown):
+    """The sheets of synthesised images; returns their table, one row per filter and sign, and the images
+    (filters, signs, h, w)."""
+    from explain.activation_maximization import cut_canvas
 
-    args, canvas = study.args, maximization.canvas(study.model, layer, study.args.objective)
-    extremes = {"max": answers.mean.max(0), "min": answers.low_mean.min(0)}
+    args, canvas = study.args, cut_canvas(study.model, layer, study.args.objective)
+    extremes = {"max": responses.mean.max(0), "min": responses.low_mean.min(0)}
     if args.objective == "neuron":
-        extremes = {"max": answers.peak.max(0), "min": answers.low_peak.min(0)}
-    ascents, table = climb(study, canvas, order, args.signs, extremes, layer)
+        extremes = {"max": responses.peak.max(0), "min": responses.low_peak.min(0)}
+    images, table = ascend_channels(study, canvas, order, study.signs, extremes, layer)
     table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
                          seed=args.seed)
 
@@ -292,12 +269,12 @@ def show_maximized(study, layer, order, answers, eta, shown):
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}{share}")
     what = {"channel": "mean of its map", "neuron": "its middle unit"}[args.objective]
     key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the "
-           f"{args.goal} of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
-    images = np.stack([canvas.crop(ascent.images) for ascent in ascents], 1)
-    figures = draw_sheets(
-        f"{study.name}, {layer}: images of each filter's {args.goal} ({what})", shown, images, captions,
-        f"{key}. Each unit sees {field_text(study, layer)}. {beyond_data(study, table)}")
-    return study.write(f"filters_{layer}", table, figures), images
+           f"{study.goal} of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
+    images = canvas.crop(images.swapaxes(0, 1))
+    return write_sheets(
+        study, f"filters_{layer}", table,
+        f"{study.name}, {layer}: images of each filter's {study.goal} ({what})", shown, images, captions,
+        f"{key}. Each unit sees {field_text(study, layer)}. {beyond_data(study, table)}"), images
 
 
 def show_outputs(study, layer, order, shown):
@@ -309,209 +286,131 @@ def show_outputs(study, layer, order, shown):
     maps = np.moveaxis(maps[0], -1, 0)[order]
     mean, maximum = maps.mean((1, 2)), maps.max((1, 2))
     silent = (maximum <= 0).sum()
-    conclusion = (
-        (f"{silent} of these {len(maps)} filters are silent for this face; " if silent else
-         f"Each of {len(maps)} filters responds to this face somewhere; ")
-        + f"on average {100 * (maps > 0).mean():.0f} % of a map is above zero. "
-        f"#{order[mean.argmax()]} has the highest mean response.")
-    figures = draw_sheets(
+    some = (f"{silent} of these {len(maps)} filters are silent for this face" if silent else
+            f"Each of {len(maps)} filters responds to this face somewhere")
+    return write_sheets(
+        study, f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
+                                    "share_above_zero": (maps > 0).mean((1, 2))},
         f"{study.name}, {layer}: outputs for {study.caption}, {maps.shape[2]}x{maps.shape[1]} each", shown,
-        maps[:, None], [f"#{c}: mean {m.mean():.3g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
-        conclusion, label="activation", face=study.face,
+        maps[:, None], [f"#{c}: mean {m.mean():.2g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
+        f"{some}; on average {100 * (maps > 0).mean():.0f} % of a map is above zero. "
+        f"#{order[mean.argmax()]} has the highest mean response.", label="activation", face=study.face,
         cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
-    return study.write(f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
-                                            "share_above_zero": (maps > 0).mean((1, 2))}, figures)
 
 
-def show_patches(study, layer, order, answers, shown):
+def show_patches(study, layer, order, responses, shown):
     """The data's best patches of each filter beside the image synthesised for its middle unit."""
-    from explain import activation_maximization as maximization
+    from explain.activation_maximization import best_images, cut_canvas
     from explain.receptive_field import patch
 
-    canvas = maximization.canvas(study.model, layer, "neuron")
-    (ascent,), reached = climb(study, canvas, order, ["max"], {"max": answers.peak.max(0)}, layer)
+    canvas = cut_canvas(study.model, layer, "neuron")
+    images, reached = ascend_channels(study, canvas, order, ["max"], {"max": responses.peak.max(0)}, layer)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
     cells, captions, table = [], [], []
-    for c, image, activation in zip(order, canvas.crop(ascent.images), ascent.activations):
-        rows, units = maximization.best_images(answers, c, study.args.patches, groups)
-        values = answers.peak[rows, c]
+    for c, image, activation in zip(order, canvas.crop(images[0]), reached.activation):
+        rows, units = best_images(responses, c, study.args.patches, groups)
+        values = responses.peak[rows, c]
         faces = models.prepare(study.faces.images[rows], study.model)[..., 0]
-        patches = [patch(face, study.nodes[layer].field, unit) for face, unit in zip(faces, units)]
-        missing = np.subtract(patches[0].shape, image.shape)
+        patches = [patch(face, study.fields[layer], unit) for face, unit in zip(faces, units)]
+        missing = np.subtract(patches[0].shape, image.shape)  # where the unit looks beyond the border
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])
         captions.append(f"#{c}: synthesised {activation:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
         table += [{"filter": c, "rank": rank, "index": row, "label": "" if labels is None else labels[row],
                    "activation": value, "y": y, "x": x}
                   for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
-    figures = draw_sheets(
-        f"{study.name}, {layer}: image of the middle unit's maximum, and the patches of "
-        f"{len(study.faces):,} faces that excite it most", shown, np.array(cells), captions,
+    return write_sheets(
+        study, f"patches_{layer}", table, f"{study.name}, {layer}: image of the middle unit's maximum, and "
+        f"the patches of {len(study.faces):,} faces that excite it most", shown, np.array(cells), captions,
         f"Each unit sees {field_text(study, layer)} (blue: outside the face). {beyond_data(study, reached)}",
         columns=2)
-    return study.write(f"patches_{layer}", table, figures)
 
 
-# ---- classes, the smallest change, kernels -----------------------------------------------------------------
+# ---- classes -----------------------------------------------------------------------------------------------
 
 
 def show_classes(study):
     """The image that maximises each class's logit, beside the face of the data that does."""
-    from explain import activation_maximization as maximization
-    from explain import faithfulness
+    from explain.activation_maximization import Canvas
+    from explain.subjects import probabilities
+    from utils import structure
 
-    args, logits, captions = study.args, study.logits, models.class_names(study.logits)
-    on_data = models.predict(logits, study.faces.images)
-    ascents, table = climb(study, maximization.Canvas(logits), np.arange(len(captions)), args.signs,
-                           {"max": on_data.max(0), "min": on_data.min(0)}, "classes")
+    logits = structure.logits_model(study.model)
+    names, on_data = models.class_names(logits), models.predict(logits, study.faces.images)
+    images, table = ascend_channels(study, Canvas(logits), np.arange(len(names)), study.signs,
+                                    {"max": on_data.max(0), "min": on_data.min(0)}, "classes")
     best = {"max": on_data.argmax(0), "min": on_data.argmin(0)}
-    tiles = [images for sign, ascent in zip(args.signs, ascents) for images in (
-        ascent.images, models.prepare(study.faces.images[best[sign]], logits)[..., 0])]
-    table.insert(0, "class", np.array(captions)[table["filter"]])
-    table["probability"] = np.concatenate(
-        [np.diag(faithfulness.probabilities(logits, ascent.images)) for ascent in ascents])
-    table["best_index"] = np.concatenate([best[sign] for sign in args.signs])
+    tiles = [tile for sign, made in zip(study.signs, images) for tile in (
+        made, models.prepare(study.faces.images[best[sign]], logits)[..., 0])]
+    table.insert(0, "class", np.array(names)[table["filter"]])
+    table["probability"] = np.concatenate([np.diag(probabilities(logits, made)) for made in images])
+    table["best_index"] = np.concatenate([best[sign] for sign in study.signs])
+    captions = list(names)
     for row in table.itertuples():
         captions[row.filter] += f"\nlogit {row.activation:.3g}, index {row.best_index} {row.data_extreme:.3g}"
-    figure = draw_sheet(
-        f"{study.name}: images of the {args.goal} of each class's logit,\n"
-        f"each beside the most extreme of {len(study.faces):,} faces", np.stack(tiles, 1), captions,
-        beyond_data(study, table.assign(filter=table["class"])), columns=4 // len(args.signs))
+    beyond = beyond_data(study, table.assign(filter=table["class"]))
     table = table.sort_index(kind="stable").drop(columns=["filter", "times_data"]).rename(
         columns={"activation": "logit", "data_extreme": "its_logit"})  # class by class
     text = table.assign(**table.select_dtypes("floating").map("{:.3g}".format))
     cli.print_table(text.rename(columns=lambda name: name.replace("_", " ")))
-    return study.write("classes", table, {".png": figure})
-
-
-def show_adversarial(study):
-    """The smallest change of one face that changes its predicted class, and its size."""
-    from explain import faithfulness
-    from explain.adversarial import adversarial
-
-    face, names, rows = np.rint(study.face), models.class_names(study.logits), []
-    exact, whole, fgsm = adversarial(study.logits, face)
-    before = faithfulness.probabilities(study.logits, face[None])[0]
-    old = before.argmax()
-    for method, image in (("DeepFool, exact", exact), ("DeepFool, whole grey levels", whole),
-                          ("FGSM, whole grey levels", fgsm)):
-        if image is not None:
-            after, change = faithfulness.probabilities(study.logits, image[None])[0], image - face
-            rows.append({"method": method, "class": names[old], "turned to": names[after.argmax()],
-                         "L2": np.linalg.norm(change), "RMS": np.sqrt((change ** 2).mean()),
-                         "Linf": np.abs(change).max(), "p before": before[old], "p after": after[old],
-                         "p of the new class": after.max()})
-    row, changed = (rows[0], exact) if whole is None else (rows[1], whole)
-    conclusion = (f"{100 * (changed != face).mean():.0f} % of the pixels, changed by at most "
-                  f"{row['Linf']:.2g} of 255 grey levels, change the prediction from {row['class']} to "
-                  f"{row['turned to']}. ") + (
-        "In whole grey levels no such small change was found: saved as an image file, the original class is "
-        "predicted again."
-        if whole is None else "All levels are whole, as in an image file.")
-    figure = draw_adversarial(study, face, changed, row, conclusion)
-    table = study.write("adversarial", rows, {".png": figure})
-    cli.print_table(table.assign(**table.select_dtypes("floating").map("{:.3g}".format)))
-    print(conclusion)
-    return table
-
-
-def show_kernels(study):
-    """The first convolution's kernels as they are, on one symmetric scale."""
-    from explain import receptive_field
-
-    layer = receptive_field.first_convolution(study.nodes)
-    weights = np.asarray(layer.get_weights()[0], np.float32)  # (height, width, inputs, filters)
-    tiles = weights.sum(2).transpose(2, 0, 1)  # a grey face is the same in every input channel, so they add
-    order = np.argsort(-np.linalg.norm(tiles, axis=(1, 2)), kind="stable")
-    several = f", summed over {weights.shape[2]} channels" if weights.shape[2] > 1 else ""
-    limit = np.abs(tiles).max() or 1.0
-    balance = np.abs(tiles.sum((1, 2))) / np.maximum(np.abs(tiles).sum((1, 2)), 1e-12)
-    figures = draw_sheets(
-        f"{study.name}, {layer.name}: kernels of {weights.shape[1]}x{weights.shape[0]}{several}",
-        f"of {len(tiles)} kernels, largest norm first", tiles[order, None],
-        [f"#{i}: {tiles[i].min():.3g}\nto {tiles[i].max():.3g}" for i in order],
-        f"In {(balance < 0.25).sum()} of {len(tiles)} kernels positive and negative weights nearly cancel: "
-        "these respond to contrast, such as edges, and hardly to brightness. In "
-        f"{(balance > 0.75).sum()} nearly all the weight has one sign.",
-        label="weight", cmap="RdBu_r", vmin=-limit, vmax=limit)
-    filters, y, x = np.indices(tiles.shape).reshape(3, -1)
-    return study.write("kernels", {"filter": filters, "y": y, "x": x, "weight": tiles.ravel()}, figures)
+    return write_sheets(
+        study, "classes", table, f"{study.name}: images of the {study.goal} of each class's logit",
+        f"classes, each beside the most extreme of {len(study.faces):,} faces", np.stack(tiles, 1), captions,
+        beyond, columns=4 // len(study.signs))
 
 
 # ---- figures -----------------------------------------------------------------------------------------------
 
 
-def draw_sheets(title, shown, cells, captions, conclusion, **style):
-    """{ending: figure}: a sheet of the first BEST cells and, of more, a second one of all; see `draw_sheet`.
-    shown: second line of the title, after the number of cells."""
-    counts = {".png": BEST} | ({"_all.png": len(cells)} if len(cells) > BEST else {})
-    return {ending: draw_sheet(f"{title}\n{min(count, len(cells))} {shown}", cells[:count], captions[:count],
-                               conclusion, **style) for ending, count in counts.items()}
+def write_sheets(study, kind, table, title, shown, cells, captions, conclusion, **style):
+    """Write a sheet of the first BEST cells, of more a second one of all, and a table's columns or rows.
+
+    shown: second line of the title, after the number of cells; for the others see `draw_sheet`. Returns the
+    table as a DataFrame.
+    """
+    from utils.figures import write_results
+
+    results = {}
+    for ending, count in ((".png", BEST), ("_all.png", len(cells))):
+        if ending == ".png" or count > BEST:
+            results[study.path(kind, ending)] = draw_sheet(
+                f"{title}\n{min(count, len(cells))} {shown}", cells[:count], captions[:count], conclusion,
+                **style)
+    results[study.path(kind, ".csv")] = pd.DataFrame(table)
+    study.written.extend(results)
+    return write_results(results)
 
 
 def draw_sheet(title, cells, captions, conclusion, columns=None, label=None, face=None, **style):
-    """Cells (n, k, h, w), the k tiles of each side by side, in a grid as wide as a page's column.
+    """Cells (n, k, h, w), the k tiles of each side by side, in a grid as wide as a page's column: a figure.
 
     Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. label: of a colour bar;
-    face: a grey image above it. Returns a figure.
+    face: a grey image in front of the cells.
     """
     from utils.figures import WIDTH, add_conclusion, plt
 
     grey = {"cmap": plt.get_cmap("gray").with_extremes(bad=OUTSIDE_COLOR), "vmin": 0, "vmax": 255}
-    n, k, height, width = cells.shape
-    columns = min(n, columns or (6 if k == 1 else 4))
-    tiles = k * 25 / 24 + 1 / 12  # a cell and the gaps in it and beside it
-    side = min((WIDTH - 0.7 * bool(label)) / (columns * tiles), 1.1)  # of a tile in inches, as all below
-    across, tall = side * tiles, side * height / width
-    right, line = columns * across, 0.118  # height of a caption's line
-    size = max(right + 0.7 * bool(label), 4)
-    title = "\n".join(textwrap.fill(part, int(14.5 * size)) for part in title.split("\n"))
-    down = tall + line * (1 + max(caption.count("\n") for caption in captions)) + 0.05 + side / 8
-    top = 0.16 * (1.5 + title.count("\n"))
-    bottom = max(top + -(-n // columns) * down, (top + 1.9) if label else 0)
-    figure = plt.figure(figsize=(size, bottom))
-    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, size), ylim=(bottom, 0))
-    ax.set_axis_off()
-    ax.text(0, 0, title, fontsize=8.5, va="top")
-    for i, (cell, caption) in enumerate(zip(cells, captions)):
-        x, y = i % columns * across, top + i // columns * down
-        ax.text(x, y + tall + 0.02, caption, fontsize=7, va="top", linespacing=1.1)
-        for tile in cell:
-            drawn = ax.imshow(tile, extent=(x, x + side, y + tall, y), aspect="auto", **grey | style)
-            x += side * 25 / 24
-    if label:
-        high = min(1.6, max(0.4, bottom - top - (0.35 if face is None else 1.05)))
-        bar = figure.add_axes(((right + 0.08) / size, 0.2 / bottom, 0.1 / size, high / bottom))
-        figure.colorbar(drawn, cax=bar, extend="max" if cells.max() > drawn.norm.vmax else "neither")
-        bar.set_ylabel(label, fontsize=7.5)
-        bar.tick_params(labelsize=7)
+    drawings = [(cell, caption, grey | style) for cell, caption in zip(cells, captions)]
     if face is not None:
-        ax.imshow(face, extent=(right + 0.04, right + 0.66, top + 0.62, top), aspect="auto", **grey)
-    add_conclusion(figure, conclusion)
-    return figure
-
-
-def draw_adversarial(study, face, changed, row, conclusion):
-    """The face, the magnified change and the changed face."""
-    from utils.figures import WIDTH, add_conclusion, plt
-
-    change = changed - face
-    limit = abs(change).max()
-    grey, signed = {"cmap": "gray", "vmin": 0, "vmax": 255}, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
-    before, after, new = (100 * row[key] for key in ("p before", "p after", "p of the new class"))
-    panels = (
-        (face, grey, f"{study.caption}:\n{row['class']} {before:.1f} %"),
-        (change, signed,
-         f"the change, {127 / limit:.0f}× magnified:\nL2 {row['L2']:.2f}, L∞ {row['Linf']:.2g} of 255"),
-        (changed, grey, f"changed face: {row['turned to']} {new:.1f} %,\n{row['class']} {after:.1f} %"))
-    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.6), layout="constrained")
-    for ax, (image, style, title) in zip(axes, panels):
-        drawn = ax.imshow(image, **style)
-        ax.set_title(title, fontsize=8)
+        drawings.insert(0, (face[None], "the face", grey))
+    columns = columns or (6 if cells.shape[1] == 1 else 4)
+    lines = -(-len(drawings) // columns)
+    tile = WIDTH / columns / cells.shape[1] * cells.shape[2] / cells.shape[3]  # height in inches
+    caption = 0.13 * (1 + max(caption.count("\n") for caption in captions)) + 0.05
+    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, lines * (tile + caption) + 0.5),
+                                layout="compressed", squeeze=False)
+    for ax in axes.flat:
         ax.set_axis_off()
-        if style is signed:
-            figure.colorbar(drawn, ax=ax, label="grey levels", shrink=0.8)
-    figure.suptitle(f"{study.name}: smallest adversarial change found", fontsize=10)
+    for ax, (cell, caption, options) in zip(axes.flat, drawings):
+        for number, image in enumerate(cell):
+            left = number * (1 + GAP)
+            drawn = ax.imshow(image, extent=(left, left + 1, 0, image.shape[0] / image.shape[1]), **options)
+        ax.set_xlim(0, left + 1)
+        ax.set_title(caption, fontsize=7, loc="left", y=0, va="top", pad=-2)
+    if label:
+        is_cut = cells.max() > drawn.norm.vmax
+        figure.colorbar(drawn, ax=axes, label=label, extend="max" if is_cut else "neither")
+    figure.suptitle("\n".join(textwrap.fill(part, 90) for part in title.split("\n")), fontsize=9)
     add_conclusion(figure, conclusion)
     return figure
 

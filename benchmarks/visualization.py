@@ -3,16 +3,16 @@ and faces.
 
     python -m benchmarks.visualization [--model models/fer2013-report-cnn.h5] [--images 32] [--rounds 3]
 
-Prints the median milliseconds a face over interleaved rounds (tracing and warm-up before the first), how many
-times longer each peer takes, and how well its maps agree with ours: the mean correlation of the two maps of a
-face. All explain the predicted class's logit of the same drawn faces, black where a method hides something,
-with the same number of samples, steps, masks or patches, CAMs of the same layer, and each peer batches as its
-own options allow. Ours gives with grad-cam also grad-cam++, layer-cam and hires-cam, and with smoothgrad also
-squaregrad and vargrad. What agrees little, and why: smoothgrad and rise draw other noise; tf-keras-vis's
-guided backprop passes over ReLU layers, which leaves the gradient. The peers stretch feature maps from corner
-to corner, ours lie where the receptive fields are: CAMs are timed as they are and compared stretched.
-tf-keras-vis's default way to maximise a filter takes one at a time, so some are timed and the time is scaled
-to all; "one batch" is the same by hand, over a tenth of the steps, scaled likewise.
+Prints the median milliseconds per face over interleaved rounds (tracing and warm-up before the first), how
+many times longer each peer takes, and how well its maps agree with ours: the mean correlation of the two maps
+of a face. All explain the predicted class's logit of the same drawn faces, black where a method hides
+something, with the same number of samples, steps, masks or patches, CAMs of the same layer, and each peer
+batches as its own options allow. Ours gives with grad-cam also grad-cam++, layer-cam and hires-cam, and with
+smoothgrad also squaregrad and vargrad. What agrees little, and why: smoothgrad and rise draw other noise; tf-
+keras-vis's guided backprop passes over ReLU layers, which leaves the gradient. The peers stretch feature maps
+from corner to corner, ours lie where the receptive fields are: CAMs are timed as they are and compared
+stretched. tf-keras-vis's default way to maximise a filter takes one at a time, so some are timed and the time
+is scaled to all; "one batch" is the same by hand, over a tenth of the steps, scaled likewise.
 """
 
 import contextlib
@@ -23,7 +23,10 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from utils import cli, models
+import numpy as np
+import pandas as pd
+
+from utils import cli, machine, models
 
 METHODS = ("gradient", "smoothgrad", "integrated-gradients", "guided-backprop", "grad-cam", "score-cam",
            "occlusion", "rise")
@@ -73,8 +76,9 @@ def ours(logits, layer, channels):
         return lambda faces, classes: attribution.attribute(logits, faces, classes, method, **options)
 
     def maximize():
-        canvas = maximization.canvas(logits, layer, "channel")
-        return maximization.ascend(canvas, channels, steps=STEPS)
+        canvas = maximization.cut_canvas(logits, layer, "channel")
+        precision = "mixed_bfloat16" if machine.has_native_bfloat16() else "float32"
+        return maximization.ascend(canvas, channels, steps=STEPS, precision=precision)
 
     return {method: attribute(method) for method in METHODS} | {"maximize": {"": (maximize, 1)}}
 
@@ -119,7 +123,6 @@ def keras_vis(logits, layer, channels):
 
 
 def xplique(logits, layer, channels):
-    import numpy as np
     import tensorflow as tf
     from xplique import attributions
     from xplique.features_visualizations import Objective, optimize
@@ -152,14 +155,12 @@ def xplique(logits, layer, channels):
 
 
 def compare_maps(args, ways, logits, layer):
-    """Time and compare the methods that give a map a face."""
-    import pandas as pd
-
-    from explain import attribution, faithfulness
+    """Time and compare the methods that give one map per face."""
+    from explain import attribution, subjects
     from utils.sample import sample_faces
 
     faces = models.prepare(sample_faces(args.images)[0], logits)[..., 0]
-    classes = faithfulness.probabilities(logits, faces).argmax(1)
+    classes = subjects.probabilities(logits, faces).argmax(1)
     few = slice(0, max(1, args.images // 4))
     rows = []
     for method in cli.track(METHODS, "methods"):
@@ -178,14 +179,12 @@ def compare_maps(args, ways, logits, layer):
                 row[f"{name} agrees"] = f"{agreement(method, made['ours'], made[name]):.3f}"
         rows.append(row)
     print(f"{args.model.stem}, CAMs of {layer}, {len(faces)} faces ({len(faces[few])} for the slow), "
-          f"{SAMPLES} samples, {MASKS} masks, {args.rounds} rounds; milliseconds a face")
+          f"{SAMPLES} samples, {MASKS} masks, {args.rounds} rounds; milliseconds per face")
     cli.print_table(pd.DataFrame(rows).fillna("-"))
 
 
 def compare_maximization(ways, layer, channels):
     """Time activation maximization, everything included (each call traces its own graph), in one round."""
-    import pandas as pd
-
     seconds = {}
     for name, way in ways.items():
         for words, (run, factor) in way["maximize"].items():
@@ -210,16 +209,12 @@ def timed(runs, rounds):
 
 def corner_to_corner(field, cells, pixels, axis):
     """Like `receptive_field.interpolation`, but as the peers do: the outermost cells lie on corners."""
-    import numpy as np
-
     at = np.linspace(0, cells - 1, pixels)
     return np.maximum(1 - np.abs(at[:, None] - np.arange(cells)), 0).astype(np.float32)
 
 
 def agreement(method, ours, theirs):
     """Mean over faces of the correlation of two sets of maps (n, h, w), faces without a map left out."""
-    import numpy as np
-
     from explain.attribution import strength
 
     pairs = [(a.ravel(), b.ravel()) for a, b in zip(strength(ours, method), strength(theirs, method))

@@ -12,11 +12,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from explain import batch_limit
+from explain import batch_limit, receptive_field
 from explain.attribution import in_channels
-from explain.receptive_field import trace
 from utils import cli, models, structure
-from utils.machine import has_native_bfloat16
 
 RANGE = 255.0
 DECAY = 1.5  # amplitude falls as frequency ** -DECAY: white noise (0) to smoother than a photograph (2)
@@ -26,7 +24,7 @@ LEARNING_RATE = 0.05  # of Adam, on the standardised spectrum
 PIXEL_STEP = RANGE / 64  # of the plain ascent, root mean square
 SCALE, DEGREES, SHIFT = 0.1, 7.0, 4.0  # the random transforms of a 48 px canvas, either way
 NOISE = 0.02 * RANGE  # standard deviation of the noise added at each step
-LEAK = 0.01  # slope below zero in the channel objective while it is climbed: silent units have a gradient too
+LEAK = 0.01  # slope below zero in the channel objective during ascent: silent units have a gradient too
 LEAST_CANVAS = 24  # pixels: room for a texture to repeat, where the receptive field is smaller still
 BETWEEN_MEASURES = 20  # steps
 
@@ -55,39 +53,53 @@ class Canvas:
         return images[..., top:bottom, left:right]
 
 
-def canvas(model, layer, objective):
-    """The part of a model that a layer's objective needs, on an input no larger than it needs.
+def cut_canvas(model, layer, objective):
+    """The part of a model that a layer's objective needs, on an input no larger than it needs: a Canvas.
 
-    "neuron" needs the receptive field of the layer's middle unit, "channel" three times that, and at least 24
-    px. A unit's value on its canvas is exactly that on the whole image: the canvas starts on the strides'
-    grid and keeps their remainder.
+    On whole faces a channel of the report's CNN takes 2.6 times as long, a unit 5.5 times. "channel" needs
+    three times the layer's receptive field, and at least 24 px; "neuron" what the layer's middle unit sees.
+    There the unit has exactly the value that it has on the whole image. An axis of a layer with padding that
+    sees 7 pixels, with 4 from unit to unit (jump); the unit sees pixels 17 (low) to 23:
+
+        image     0 . . . 4 . . . 8 . . . 12. . . 16. . . 20. . . 24. . .     extent 27
+        sees                                        17. . . . . 23            high 24
+        canvas                                    16. . . . . . . . . 26      starts on the jumps' grid,
+                                                                              length 11 = 27 modulo 4
     """
-    image, nodes = trace(model, split=(layer,))
-    before, field = nodes[layer].before, nodes[layer].field
-    network, unit = keras.Model(image, before), np.array(before.shape[1:3]) // 2
+    network = receptive_field.split_relu(model, [layer])
+    field, middle = receptive_field.fields(model)[layer], np.array(network.outputs[0].shape[1:3]) // 2
     if not field.is_local:
-        return Canvas(network, objective, tuple(unit))
+        return Canvas(keras.Model(network.inputs, network.outputs[0]), objective, tuple(middle))
     origin, extent = np.rint(field.low + 0.5).astype(int), np.rint(field.high - field.low).astype(int)
-    jump, (low, high) = np.rint(field.jump).astype(int), field.box(unit)
+    jump, (low, high) = np.rint(field.jump).astype(int), field.box(middle)
     start = np.maximum(origin + (low - origin) // jump * jump, origin)
-    need = high - start if objective == "neuron" else np.maximum(3 * (high - low), LEAST_CANVAS)
-    length = need + (extent - need) % jump
-    whole = (length >= extent) | ((objective == "neuron") & (start + length > origin + extent))
-    start, length = np.where(whole, origin, start), np.where(whole, extent, length)
-    image, nodes = trace(network, length, keep_crops=False)
-    part = keras.Model(image, list(nodes.values())[-1].output)
+    needed = high - start if objective == "neuron" else np.maximum(3 * (high - low), LEAST_CANVAS)
+    length = needed + (extent - needed) % jump
+    is_whole = (length >= extent) | ((objective == "neuron") & (start + length > origin + extent))
+    start, length = np.where(is_whole, origin, start), np.where(is_whole, extent, length)
+    part = on_input(network, length)
     if objective == "channel":
         return Canvas(part)
     box = tuple(np.maximum(low - start, 0)), tuple(high - start)
-    return Canvas(part, objective, tuple(unit - (start - origin) // jump), box)
+    return Canvas(part, objective, tuple(middle - (start - origin) // jump), box)
 
 
-def activation(features, channels, objective, sign=1, unit=(0, 0), climbing=False):
+def on_input(network, size):
+    """The layers of a network with one output on an input of another size (height, width), without crops."""
+    def call(layer, *args, **kwargs):
+        return args[0] if isinstance(layer, receptive_field.CROPS) else layer(*args, **kwargs)
+
+    image = keras.Input((*map(int, size), network.input_shape[-1]), name="canvas")
+    part = keras.models.clone_model(network, image, clone_function=lambda layer: layer, call_function=call)
+    return keras.Model(image, part.outputs[0])
+
+
+def activation(features, channels, objective, sign=1, unit=(0, 0), ascending=False):
     """The number that is maximised: tensor (n,), one for each image.
 
     features: (n, h, w, c) before the ReLU, or logits (n, c); channels: int (n,). "channel" is the mean over
     the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`; of logits, the
-    value. sign -1 asks for the minimum. climbing: give "channel" a slope where the ReLU has none. A map that
+    value. sign -1 asks for the minimum. ascending: give "channel" a slope where the ReLU has none. A map that
     is silent everywhere counts by its strongest unit, or a filter that fires on few images never starts: its
     mean is highest where all units stay just below zero.
     """
@@ -97,18 +109,18 @@ def activation(features, channels, objective, sign=1, unit=(0, 0), climbing=Fals
         return values
     if objective == "neuron":
         return values[:, unit[0], unit[1]]
-    if not climbing:
+    if not ascending:
         return tf.reduce_mean(tf.nn.relu(values), (1, 2))
     strongest = tf.reduce_max(values, (1, 2))
     return tf.where(strongest > 0, tf.reduce_mean(tf.maximum(values, LEAK * values), (1, 2)), strongest)
 
 
-# ---- what is climbed ---------------------------------------------------------------------------------------
+# ---- parametrizations of the image -------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Fourier:
-    """Spectra, climbed by Adam under random transforms, which keeps out high-frequency noise (Olah et al.
+    """Spectra, improved by Adam under random transforms, which keeps out high-frequency noise (Olah et al.
     2017). State: float32 (n, h, w // 2 + 1, 2), real and imaginary parts in units of the usual amplitude.
 
     contrast: its factor may go from 1 / contrast to contrast. At 1 all images have the contrast of a
@@ -117,11 +129,7 @@ class Fourier:
 
     contrast: float = 1.0
 
-    noise, degrees, scale = NOISE, DEGREES, SCALE  # without annotations: no fields
-
-    def shift(self, size):
-        """Pixels that the image is moved at most, in y and x: they grow with the canvas."""
-        return [SHIFT * length / 48 for length in size]
+    noise, degrees, scale, shift = NOISE, DEGREES, SCALE, SHIFT  # without annotations: no fields
 
     def start(self, rng, n, size):
         state = rng.standard_normal((n, size[0], size[1] // 2 + 1, 2), np.float32)
@@ -147,23 +155,10 @@ class Fourier:
         return state + LEARNING_RATE * mean / (1 - 0.9 ** power) / scale, mean, square
 
 
-@dataclasses.dataclass(frozen=True)
 class Pixel:
-    """The pixels themselves, float32 (n, h, w), 0-255, climbed by normalised steps as in the homework, less
-    the normalised gradients of penalties.
+    """The pixels themselves, float32 (n, h, w), 0-255, improved by normalised steps as in the homework."""
 
-    total_variation, l2: weights of the sum of absolute differences of neighbours (Mahendran & Vedaldi 2015)
-    and of the distance from mid-grey (Simonyan et al. 2014); jitter: random shift at each step, in pixels.
-    """
-
-    total_variation: float = 0.0
-    l2: float = 0.0
-    jitter: int = 0
-
-    noise, degrees, scale = 0.0, 0.0, 0.0
-
-    def shift(self, size):
-        return [self.jitter, self.jitter]
+    noise, degrees, scale, shift = 0.0, 0.0, 0.0, 0.0
 
     def start(self, rng, n, size):
         return np.clip(RANGE / 2 + RANGE * 0.1 * rng.standard_normal((n, *size), np.float32), 0, RANGE)
@@ -172,9 +167,6 @@ class Pixel:
         return state
 
     def step(self, number, state, mean, square, gradient):
-        variation_gradient = tf.gradients(tf.image.total_variation(state[..., None]), state)[0]
-        gradient -= self.total_variation * normalised(variation_gradient)
-        gradient -= self.l2 * normalised(state - RANGE / 2)
         return tf.clip_by_value(state + PIXEL_STEP * gradient, 0, RANGE), mean, square
 
 
@@ -183,13 +175,14 @@ def normalised(x):
     return x / (tf.sqrt(tf.reduce_mean(tf.square(x), tuple(range(1, len(x.shape))), keepdims=True)) + 1e-12)
 
 
-def transform_params(rng, steps, n, size, parametrization):
+def random_transforms(rng, steps, n, size, parametrization):
     """Random affine transforms about the centre, as TensorFlow takes them: float32 (steps, n, 8)."""
     angle = np.deg2rad(rng.uniform(-parametrization.degrees, parametrization.degrees, (steps, n)))
     zoom = rng.uniform(1 - parametrization.scale, 1 + parametrization.scale, (steps, n))
     cos, sin = np.cos(angle) * zoom, np.sin(angle) * zoom
     middle = [(length - 1) / 2 for length in size]
-    down, across = (rng.uniform(-s, s, (steps, n)) + m for s, m in zip(parametrization.shift(size), middle))
+    shift = [parametrization.shift * length / 48 for length in size]  # grows with the canvas
+    down, across = (rng.uniform(-most, most, (steps, n)) + m for most, m in zip(shift, middle))
     rows = [cos, -sin, across - cos * middle[1] + sin * middle[0],
             sin, cos, down - sin * middle[1] - cos * middle[0], 0 * cos, 0 * cos]
     return np.stack(rows, -1).astype(np.float32)
@@ -207,19 +200,21 @@ class Ascent:
     activations: np.ndarray
 
 
-def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, label="ascent", batch_size=None):
+def ascend(canvas, channels, sign=1, parametrization=None, steps=200, seed=0, precision="float32",
+           label="ascent", batch_size=None):
     """Images that drive each of `channels` (int, n) to its maximum (sign 1) or minimum (-1) on a Canvas.
 
-    parametrization: `Fourier` (the default; of free contrast for "neuron") or `Pixel`; batch_size: by default
-    what memory allows. Where the processor multiplies bfloat16 natively the climb is in bfloat16, nearly
-    twice as fast; activations are measured in float32 and without transforms. Returns Ascent.
+    parametrization: `Fourier` (the default; of free contrast for "neuron") or `Pixel`; precision: of the
+    steps; "mixed_bfloat16" takes half the time on a processor that multiplies it natively. Activations are
+    measured in float32 and without transforms. batch_size: by default what memory allows. Returns Ascent.
     """
-    parametrization = parametrization or Fourier(CONTRAST if place.objective == "neuron" else 1.0)
+    parametrization = parametrization or Fourier(CONTRAST if canvas.objective == "neuron" else 1.0)
     channels, count = np.asarray(channels, np.int32), len(channels)
-    batch_size = batch_size or batch_limit(place.network, count)
-    climb, measure = compiled_ascent(place, parametrization, sign, seed)
-    start = parametrization.start(np.random.default_rng(seed), count, place.size)
-    moves = transform_params(np.random.default_rng([seed, 1]), steps, count, place.size, parametrization)
+    batch_size = batch_size or batch_limit(canvas.network, count)
+    run_steps, measure = compiled_ascent(canvas, parametrization, sign, seed, precision)
+    start = parametrization.start(np.random.default_rng(seed), count, canvas.size)
+    transforms = random_transforms(np.random.default_rng([seed, 1]), steps, count, canvas.size,
+                                   parametrization)
     marks = [*range(0, steps, BETWEEN_MEASURES), steps]
     parts = []
     for begin in range(0, count, batch_size):
@@ -227,8 +222,8 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
         chosen, state = tf.constant(channels[rows]), tf.constant(start[rows])
         mean, square, (images, reached) = tf.zeros_like(state), tf.zeros_like(state), measure(state, chosen)
         for first, last in cli.track(list(itertools.pairwise(marks)), label):
-            state, mean, square = climb(tf.constant(first), tf.constant(last), state, mean, square, chosen,
-                                        moves[:, rows])
+            state, mean, square = run_steps(tf.constant(first), tf.constant(last), state, mean, square,
+                                            chosen, transforms[:, rows])
             later, value = measure(state, chosen)
             is_better = sign * value >= sign * reached
             images = tf.where(is_better[:, None, None], later, images)
@@ -237,38 +232,36 @@ def ascend(place, channels, sign=1, parametrization=None, steps=200, seed=0, lab
     return Ascent(*map(np.concatenate, zip(*parts)))
 
 
-def compiled_ascent(place, parametrization, sign, seed):
-    """Compiled functions: steps `first` to `last` of the climb, and the images and activations of a state."""
-    climbed = place.network
-    if has_native_bfloat16():
-        climbed = structure.flat_copy(climbed, dtype="mixed_bfloat16")
-
-    def value_of(network, image, chosen, climbing):
-        features = network(in_channels(network, image), training=False)
-        return activation(features, chosen, place.objective, sign, place.unit, climbing)
+def compiled_ascent(canvas, parametrization, sign, seed, precision):
+    """Compiled functions: steps `first` to `last` of ascent, and the images and activations of a state."""
+    network = canvas.network
+    if precision != "float32":
+        network = structure.flat_copy(network, dtype=precision)
 
     @tf.function
-    def climb(first, last, state, mean, square, chosen, moves):
+    def run_steps(first, last, state, mean, square, chosen, transforms):
         for number in tf.range(first, last):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(state)
                 image = tf.raw_ops.ImageProjectiveTransformV3(
-                    images=parametrization.image(state, place.size)[..., None], transforms=moves[number],
-                    fill_value=0.0, output_shape=place.size, interpolation="BILINEAR",
-                    fill_mode="REFLECT")[..., 0]
+                    images=parametrization.image(state, canvas.size)[..., None],
+                    transforms=transforms[number], fill_value=0.0, output_shape=canvas.size,
+                    interpolation="BILINEAR", fill_mode="REFLECT")[..., 0]
                 noise = tf.random.stateless_normal(tf.shape(image), tf.stack([seed, number]))
                 image += parametrization.noise * noise
-                value = value_of(climbed, image, chosen, True)
+                features = network(in_channels(network, image), training=False)
+                value = activation(features, chosen, canvas.objective, sign, canvas.unit, ascending=True)
             gradient = normalised(tape.gradient(value, state))
             state, mean, square = parametrization.step(number, state, mean, square, gradient)
         return state, mean, square
 
     @tf.function
     def measure(state, chosen):
-        image = parametrization.image(state, place.size)
-        return image, sign * value_of(place.network, image, chosen, False)
+        image = parametrization.image(state, canvas.size)
+        features = canvas.network(in_channels(canvas.network, image), training=False)
+        return image, sign * activation(features, chosen, canvas.objective, sign, canvas.unit)
 
-    return climb, measure
+    return run_steps, measure
 
 
 # ---- what the data do --------------------------------------------------------------------------------------
@@ -276,7 +269,7 @@ def compiled_ascent(place, parametrization, sign, seed):
 
 @dataclasses.dataclass
 class Responses:
-    """What each filter answers to each image: float32 (images, filters), except the last three.
+    """How each filter responds to each image: float32 (images, filters), except the last three.
 
     mean, low_mean: over the map, of the parts above and below zero (the first is the mean after a ReLU)
     peak, low_peak: largest and smallest value of the map; at: int64, its flat position in a map `width` wide
@@ -292,10 +285,9 @@ class Responses:
     rectified: bool
 
 
-def responses(model, names, images, batch_size=64):
+def measure_responses(model, names, images, batch_size=64):
     """{name: Responses} of every filter of the layers `names` to images (n, h, w), 0-255, in one pass."""
-    image, nodes = trace(model, split=names)
-    network = keras.Model(image, [nodes[name].before for name in names])
+    network = receptive_field.split_relu(model, names)
 
     @tf.function(input_signature=[tf.TensorSpec((None, *model.input_shape[1:]))])
     def summarise(batch):
@@ -310,11 +302,11 @@ def responses(model, names, images, batch_size=64):
     size = batch_limit(network, min(batch_size, len(images)))
     batches = [summarise(models.prepare(images[start:start + size], model))
                for start in cli.track(range(0, len(images), size), "responses")]
-    results = {}
-    for name, parts in zip(names, zip(*batches)):
-        before, output = nodes[name].before, nodes[name].output
-        results[name] = Responses(*map(np.concatenate, zip(*parts)), before.shape[2], before is not output)
-    return results
+    measured = {}
+    for name, before, parts in zip(names, network.outputs, zip(*batches)):
+        rectified = before is not model.get_layer(name).output
+        measured[name] = Responses(*map(np.concatenate, zip(*parts)), before.shape[2], rectified)
+    return measured
 
 
 def eta_squared(values, labels):
@@ -325,21 +317,21 @@ def eta_squared(values, labels):
     return (between / total).where(total > 1e-12 * total.max(), 0).to_numpy()
 
 
-def dead_filters(answers):
-    """Filters that answer the same to everything: boolean (filters,). Never above zero where the layer ends
-    in a ReLU, which passes nothing then; elsewhere one value at every place of every image."""
-    above = answers.peak.max(0) - (0 if answers.rectified else answers.low_peak.min(0))
+def dead_filters(responses):
+    """Filters that respond alike to everything: boolean (filters,). Never above zero where the layer ends in
+    a ReLU, which passes nothing then; elsewhere one value at every place of every image."""
+    above = responses.peak.max(0) - (0 if responses.rectified else responses.low_peak.min(0))
     return above <= 1e-6 * max(above.max(), 1e-30)
 
 
-def rare_filters(answers):
+def rare_filters(responses):
     """Filters, boolean, that are not dead, but let through something of less than 1 % of the images."""
-    return answers.rectified & ~dead_filters(answers) & ((answers.peak > 0).mean(0) < 0.01)
+    return responses.rectified & ~dead_filters(responses) & ((responses.peak > 0).mean(0) < 0.01)
 
 
-def best_images(answers, channel, count, groups):
+def best_images(responses, channel, count, groups):
     """The `count` different images that excite a filter most, in falling order: their rows, int (count,), and
-    the units (y, x) that answer, int (count, 2). groups: int (n,), equal for identical images."""
-    order = np.argsort(-answers.peak[:, channel], kind="stable")
+    the units (y, x) that respond, int (count, 2). groups: int (n,), equal for identical images."""
+    order = np.argsort(-responses.peak[:, channel], kind="stable")
     rows = order[np.sort(np.unique(groups[order], return_index=True)[1])][:count]
-    return rows, np.stack(np.divmod(answers.at[rows, channel], answers.width), 1)
+    return rows, np.stack(np.divmod(responses.at[rows, channel], responses.width), 1)

@@ -1,6 +1,6 @@
 """Where a classifier looks: gradients, class activation maps and perturbations, on logits, batched, seeded.
 
-Every method takes a model of logits (`utils.structure`), grey faces and targets, and gives a map a face:
+Every method takes a model of logits (`utils.structure`), grey faces and targets, and gives one map per face:
 
     maps = attribute(model, images, targets, "grad-cam")
 
@@ -39,7 +39,7 @@ BLUR = 1 / 8  # standard deviation of the blurred fill as a share of the image's
 
 
 def attribute(model, images, targets, method, **options):
-    """One map a face by one method, a name in METHODS or CONTROLS; see the module's docstring."""
+    """One map per face by one method, a name in METHODS or CONTROLS; see the module's docstring."""
     return attribute_all(model, images, targets, [method], **options)[method]
 
 
@@ -66,13 +66,17 @@ def is_blank(maps):
     return np.ptp(maps.reshape(len(maps), -1), axis=1) == 0
 
 
-def check(model, method):
-    """Raise UserError where `model` has not what `method` needs: class activation maps convolutions,
+def problem(model, method):
+    """What `model` lacks that `method` needs, in one line, or "": class activation maps need convolutions,
     guided-backprop a ReLU."""
-    if METHODS[method].family == "class activation":
-        cam_layer(model)
-    if method == "guided-backprop":
-        gradient_pass(model, guided=True).get_concrete_function()
+    try:
+        if METHODS[method].family == "class activation":
+            cam_layer(model)
+        if method == "guided-backprop":
+            gradient_pass(model, guided=True).get_concrete_function()
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def target_weights(targets, classes):
@@ -238,19 +242,12 @@ def guided_backprop(model, images, weights):
 # ---- class activation maps ---------------------------------------------------------------------------------
 
 
-@functools.lru_cache(maxsize=32)
-def traced(model):
-    """The nodes of a model, by name (see `receptive_field.trace`). Raises UserError for channels first."""
-    return receptive_field.trace(model)[1]
-
-
 def cam_layer(model, name=None):
     """Name of the layer that CAMs use: `name`, else what ends the last convolution stage. Raises UserError
     for a layer without maps and a model without convolutions."""
-    nodes = traced(model)
-    names = itertools.dropwhile(lambda name: not isinstance(nodes[name].layer, receptive_field.CONVOLUTIONS),
-                                receptive_field.feature_layers(nodes))
-    names = [name for name in names if 1 not in nodes[name].output.shape[1:3]]
+    maps = itertools.dropwhile(lambda layer: not isinstance(layer, receptive_field.CONVOLUTIONS),
+                               map(model.get_layer, receptive_field.fields(model)))
+    names = [layer.name for layer in maps if 1 not in layer.output.shape[1:3]]
     if not names:
         others = [name for name, method in METHODS.items() if method.family != "class activation"]
         raise UserError(f"{model.name} has no convolutions, so no class activation maps; "
@@ -258,7 +255,7 @@ def cam_layer(model, name=None):
     if name is not None and name not in names:
         raise UserError(f"{model.name} has no layer {name!r} with feature maps; "
                         f"choose one of {', '.join(names)}")
-    return name or receptive_field.stage_ends(nodes)[-1]
+    return name or receptive_field.stage_ends(model)[-1]
 
 
 def cams(model, images, weights, layer=None):
@@ -267,7 +264,7 @@ def cams(model, images, weights, layer=None):
     ReLU, interpolated."""
     layer = cam_layer(model, layer)
     several = in_chunks(cam_pass(model, layer), model, images, weights, "grad-cam")
-    field, size = traced(model)[layer].field, images.shape[1:]
+    field, size = receptive_field.fields(model)[layer], images.shape[1:]
     return {method: receptive_field.upsample(maps, field, size) for method, maps in several.items()}
 
 
@@ -277,7 +274,7 @@ def score_cam(model, images, weights, layer=None, fill="mean"):
     and no weight."""
     layer = cam_layer(model, layer)
     features = keras.Model(model.inputs[0], model.get_layer(layer).output)
-    fills, field, result = filled(images, fill), traced(model)[layer].field, np.zeros_like(images)
+    fills, field, result = filled(images, fill), receptive_field.fields(model)[layer], np.zeros_like(images)
     for i, face, weight in for_each(images, weights, "score-cam"):
         channels = np.moveaxis(models.predict(features, face[None])[0], -1, 0)
         maps = receptive_field.upsample(channels, field, face.shape)

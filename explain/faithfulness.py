@@ -9,40 +9,15 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from scipy.special import softmax
 from scipy.stats import rankdata
 
 from explain import attribution
-from utils import cli, data, metrics, models, structure
-from utils.cli import UserError
+from explain.subjects import probabilities
+from utils import cli, metrics, structure
 
 STEPS = 16  # points of a deletion or insertion curve after the first
 FAILS = 0.5  # a method fails whose maps stay more similar than this without what the upper half has learnt
 STAGES = 12  # at most so many in a cascade; a deeper network has several layers in each
-
-
-def probabilities(model, images):
-    """Class probabilities of grey faces by a model of logits: images (n, h, w) -> float32 (n, classes)."""
-    return softmax(models.predict(model, images), axis=1)
-
-
-def training_faces(model, path=None, index=None, classes=None):
-    """The training faces of a file (Faces; see `data.find_data`), and the rows of those to explain: int (n,).
-
-    model: of logits; index: the rows, if the user names them. Otherwise it is a clear case: of the first 100
-    faces the one that the model is surest of and, where labels are known, gets right. classes: as in
-    `data.find_data`. Raises UserError for a row that does not exist.
-    """
-    faces = data.training_part(data.find_data(path, classes))
-    if index is not None:
-        if max(index) >= len(faces):
-            raise UserError(f"--index {max(index)} is out of range; {faces.source} has training images 0 to "
-                            f"{len(faces) - 1}")
-        return faces, np.array(index)
-    first = faces.take(slice(100))
-    scores = probabilities(model, first.images)
-    is_right = False if first.labels is None else scores.argmax(1) == first.labels
-    return faces, np.array([(scores.max(1) + is_right).argmax()])  # where none is right, the surest
 
 
 # ---- masked faces ------------------------------------------------------------------------------------------
@@ -103,9 +78,9 @@ def sparseness(values):
 def evaluate(model, images, targets, values, share=0.2, seed=0):
     """Every check of {method: values}, as two DataFrames.
 
-    scores: a row a method and face, the face's number the index: method, deletion_area, insertion_area, drop
-    (of the probability, 0-1 of what it was, with only the top `share` left), increase (1 if it rose;
-    Chattopadhyay et al. 2018), sparseness and blank. curves: the mean curves, a row a method and point:
+    scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area,
+    drop (of the probability, 0-1 of what it was, with only the top `share` left), increase (1 if it rose;
+    Chattopadhyay et al. 2018), sparseness and blank. curves: the mean curves, one row per method and point:
     method, share_of_area, deletion, insertion.
     """
     scores, means = [], []
@@ -164,8 +139,9 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
     From the output down, the layers of a copy are re-initialised by their own initialisers; after each stage
     all maps are made again and compared by size with those of the trained network, by rank only where the
-    network sees: a margin that it crops is zero in every map. Returns a DataFrame of means over the faces, a
-    row a method and stage: method, redrawn_down_to (a layer), rank_correlation, ssim. `model` stays as it is.
+    network sees: a margin that it crops is zero in every map. Returns a DataFrame of means over the faces,
+    one row per method and stage: method, randomized_down_to (a layer), rank_correlation, ssim. `model` stays
+    as it is.
     """
     copy = structure.flat_copy(model)
     # Another seed, as its training's would give a network its first weights back; built anew, so that each
@@ -181,7 +157,7 @@ def cascade(model, images, targets, methods, seed=0, **options):
         random = attribution.attribute_all(copy, images, targets, methods, seed=seed, **options)
         for method in methods:
             before, after = (np.abs(maps[method]) for maps in (trained, random))
-            rows.append({"method": method, "redrawn_down_to": group[-1],
+            rows.append({"method": method, "randomized_down_to": group[-1],
                          "rank_correlation": spearman(before[:, seen], after[:, seen]).mean(),
                          "ssim": ssim(before, after).mean()})
     return pd.DataFrame(rows).sort_values("method", key=lambda names: names.map(methods.index), kind="stable")
@@ -195,7 +171,7 @@ def upper_half(cascade):
     the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps of a network
     share.
     """
-    half = -(-cascade.redrawn_down_to.nunique() // 2)
+    half = -(-cascade.randomized_down_to.nunique() // 2)
     upper = cascade.groupby("method").head(half)
     means = upper.groupby("method")[["rank_correlation", "ssim"]].mean()
     return means.assign(fails=(means > FAILS).all(axis=1))

@@ -1,6 +1,13 @@
 """Which pixels of the image the units of a feature map see (Araujo et al. 2019).
 
-Networks are functional and without nested models, as `utils.structure.flat_copy` gives them.
+Networks are functional and without nested models, as `utils.structure.flat_copy` gives them. Along one axis,
+a 3-pixel convolution without padding, then pooling over 2:
+
+    pixels            0  1  2  3  4  5  6  7  8  9
+    unit 0 of conv    [.. .. ..]                      centre 1,   jump 1, size 3
+    unit 1 of conv       [.. .. ..]
+    unit 0 of pool    [.. .. .. ..]                   centre 1.5, jump 2, size 4
+    unit 1 of pool          [.. .. .. ..]
 """
 
 import dataclasses
@@ -22,6 +29,7 @@ ELEMENTWISE = {"Activation", "ReLU", "LeakyReLU", "ELU", "Relu", "Relu6", "HardS
                "Rescaling", "BatchNormalization", "Dropout", "SpatialDropout2D", "GaussianNoise",
                "GaussianDropout", "AlphaDropout", "Add", "Subtract", "Multiply", "Divide", "TrueDivide",
                "Average", "Maximum", "Minimum", "Concatenate"}
+EVERYTHING = np.full(2, np.inf)  # size of a field that may be the whole image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,79 +57,41 @@ class Field:
         return np.rint(start).astype(int), np.rint(start + self.size).astype(int)
 
 
-@dataclasses.dataclass
-class Node:
-    """One call of a layer: its symbolic output, that before the ReLU that ends it, and the Field of a map."""
-
-    layer: keras.Operation
-    output: keras.KerasTensor
-    before: keras.KerasTensor
-    field: Field | None
+# ---- from layer to layer -----------------------------------------------------------------------------------
 
 
-def trace(model, size=None, split=(), keep_crops=True):
-    """Call a functional network's layers again, on an input of `size` (height, width; default: its own).
-
-    Returns the symbolic input (None, height, width, channels) and {layer name: Node}, from input to output.
-    Of the layers named in `split` a ReLU inside the layer is split off, so that `before` is known.
-    keep_crops: False leaves crops out, for a canvas that is cut to fit. Raises UserError for layers with
-    channels first.
-    """
-    size = np.array(model.input_shape[1:3] if size is None else size)
-    image = keras.Input((*map(int, size), model.input_shape[-1]), name="canvas")
-    one = np.ones(2)
-    nodes, fields = {}, {id(image): Field(0 * one, one, one, -0.5 * one, size - 0.5)}
-
-    def call(layer, *args, **kwargs):
-        inputs = [x for x in keras.tree.flatten([args, kwargs]) if isinstance(x, keras.KerasTensor)]
+def fields(model):
+    """Where the units of every layer look that gives a map (n, h, w, channels): {layer name: Field}, from
+    input to output. Raises UserError for layers with channels first."""
+    by_depth = keras.Model(model.inputs, model.outputs)._nodes_by_depth  # 0: the output
+    of_tensor, of_layer = {}, {}
+    for node in itertools.chain(*(by_depth[depth] for depth in sorted(by_depth, reverse=True))):
+        layer, output = node.operation, node.outputs[0]
         if getattr(layer, "data_format", None) == "channels_first":
             raise UserError(f"layer {layer.name} expects channels first; TensorFlow has gradients of such "
                             "layers on accelerators only; build the model with data_format channels_last")
-        if not keep_crops and isinstance(layer, CROPS):
-            return inputs[0]
-        if layer.name in split:
-            before, output = split_activation(layer, *args, **kwargs)
-        else:
-            before = output = layer(*args, **kwargs)
-        if isinstance(output, keras.KerasTensor):
-            field = propagate(layer, inputs, output, [fields.get(id(x)) for x in inputs])
-            fields[id(output)] = fields[id(before)] = field
-            nodes[layer.name] = Node(layer, output, before, field)
-        return output
-
-    inputs = keras.tree.map_structure(lambda _: image, model.input)
-    keras.models.clone_model(model, inputs, clone_function=lambda layer: layer, call_function=call)
-    return image, nodes
+        maps = [(x.shape[1:3], of_tensor[id(x)]) for x in node.input_tensors if id(x) in of_tensor]
+        if node.is_input:
+            one, size = np.ones(2), np.array(output.shape[1:3])
+            of_tensor[id(output)] = Field(0 * one, one, one, -0.5 * one, size - 0.5)
+        elif maps and len(output.shape) == 4:
+            of_tensor[id(output)] = field = field_after(layer, maps, output.shape[1:3])
+            if isinstance(layer, layers.Layer):
+                of_layer[layer.name] = field
+    return of_layer
 
 
-def split_activation(layer, *args, **kwargs):
-    """Call a layer: its output before a ReLU that ends it (or is all of it), and its output."""
-    activation = getattr(layer, "activation", None)
-    if isinstance(layer, layers.ReLU) or (activation in RECTIFIERS and not layer.weights):
-        return args[0], layer(*args, **kwargs)
-    if activation is not keras.activations.relu:
-        return (layer(*args, **kwargs),) * 2
-    linear = structure.stock_copy(layer, activation="linear")
-    linear.build(args[0].shape)
-    linear.set_weights(layer.get_weights())
-    before = linear(*args, **kwargs)
-    return before, keras.ops.relu(before)
-
-
-def propagate(layer, inputs, output, fields):
-    """The Field of a layer's output from those of its inputs; None where it is no map (n, h, w, channels)."""
-    maps = [(x.shape[1:3], field) for x, field in zip(inputs, fields) if field is not None]
-    if len(output.shape) != 4 or not maps:
-        return None
+def field_after(layer, maps, after):
+    """The Field of a layer's output of size `after` from its inputs: a list of (size, Field)."""
     # Where branches meet, one that was pooled to a single unit tells nothing about place.
     before, field = max(maps, key=lambda pair: pair[0])
-    before, after = np.array(before), np.array(output.shape[1:3])
+    before, after = np.array(before), np.array(after)
     if isinstance(layer, CONVOLUTIONS + POOLINGS):
         kernel = np.array(layer.pool_size if isinstance(layer, POOLINGS) else layer.kernel_size)
         reach = (kernel - 1) * getattr(layer, "dilation_rate", (1, 1))
         strides = np.array(layer.strides)
         overhang = np.maximum((after - 1) * strides + reach + 1 - before, 0)
-        padding = overhang // 2 if layer.padding == "same" else 0
+        padding = overhang // 2 if layer.padding == "same" else 0  # before the first unit
         return dataclasses.replace(field, centre=field.centre + (reach / 2 - padding) * field.jump,
                                    jump=field.jump * strides, size=field.size + reach * field.jump)
     if isinstance(layer, layers.ZeroPadding2D):
@@ -132,7 +102,7 @@ def propagate(layer, inputs, output, fields):
         return after_merge([field for _, field in maps], field)
     ratio = before / after  # equal sizes, or stretched as a whole
     return dataclasses.replace(field, centre=field.centre + (ratio - 1) / 2 * field.jump,
-                               jump=ratio * field.jump, size=np.full(2, np.inf))
+                               jump=ratio * field.jump, size=EVERYTHING)
 
 
 def after_crop(layer, before, after, field):
@@ -140,7 +110,7 @@ def after_crop(layer, before, after, field):
     cut = (before - after) // 2 if isinstance(layer, layers.CenterCrop) else np.array(layer.cropping)[:, 0]
     centre = field.centre + cut * field.jump
     of_the_image = (field.size == 1).all() and (field.jump == 1).all()
-    return dataclasses.replace(field, centre=centre, size=field.size if of_the_image else np.full(2, np.inf),
+    return dataclasses.replace(field, centre=centre, size=field.size if of_the_image else EVERYTHING,
                                low=np.maximum(field.low, centre - field.jump / 2),
                                high=np.minimum(field.high, centre + (after - 0.5) * field.jump))
 
@@ -149,10 +119,29 @@ def after_merge(fields, largest):
     """The Field of a value that depends on one unit of each of `fields`: what they see together."""
     in_step = all((field.jump == largest.jump).all() and (field.low == largest.low).all() for field in fields)
     if not in_step or not all(field.is_local for field in fields):
-        return dataclasses.replace(largest, size=np.full(2, np.inf))
+        return dataclasses.replace(largest, size=EVERYTHING)
     start = np.min([field.centre - field.size / 2 for field in fields], axis=0)
     end = np.max([field.centre + field.size / 2 for field in fields], axis=0)
     return dataclasses.replace(largest, centre=(start + end) / 2, size=end - start)
+
+
+def split_relu(model, names):
+    """A model of the maps of the layers `names` before the ReLU that ends the layer or is all of it.
+
+    Returns a keras.Model with a list of outputs: the layer's own output where it ends in no ReLU.
+    """
+    outputs = []
+    for layer in map(model.get_layer, names):
+        activation = getattr(layer, "activation", None)
+        if isinstance(layer, layers.ReLU) or (activation in RECTIFIERS and not layer.weights):
+            outputs.append(layer.input)
+        elif activation is keras.activations.relu:  # of a convolution, say
+            linear = structure.stock_copy(layer, activation="linear", name=f"{layer.name}_before_relu")
+            outputs.append(linear(layer.input))
+            linear.set_weights(layer.get_weights())
+        else:
+            outputs.append(layer.output)
+    return keras.Model(model.inputs[0], outputs)
 
 
 # ---- maps over the image -----------------------------------------------------------------------------------
@@ -194,20 +183,7 @@ def patch(image, field, unit):
 # ---- which layers to look at -------------------------------------------------------------------------------
 
 
-def feature_layers(nodes):
-    """Names of the layers that give maps (n, h, w, channels): what can be visualised."""
-    return [name for name, node in nodes.items() if len(node.output.shape) == 4]
-
-
-def first_convolution(nodes):
-    """The first convolution of a traced network, a Keras layer. Raises UserError without any."""
-    for node in nodes.values():
-        if isinstance(node.layer, CONVOLUTIONS):
-            return node.layer
-    raise UserError(f"the model has no convolution; its layers are {', '.join(nodes)}")
-
-
-def stage_ends(nodes):
+def stage_ends(model):
     """Names of the layers that end each convolution stage: the last activation before a pooling or stride,
     and the last.
 
@@ -216,21 +192,23 @@ def stage_ends(nodes):
     without any convolution.
     """
     stages, height = [], np.inf
-    for name in feature_layers(nodes):
-        rows = nodes[name].output.shape[1]
+    maps = [model.get_layer(name) for name in fields(model)]
+    for layer in maps:
+        rows = layer.output.shape[1]
         if rows * 3 <= height * 2 and rows > 1:
             height = rows
             stages.append([])
         if rows > 1:
-            stages[-1].append((name, nodes[name].layer))
+            stages[-1].append(layer)
     ends = []
     for stage in stages:
-        stage = list(itertools.dropwhile(lambda pair: not isinstance(pair[1], CONVOLUTIONS), stage))
-        activations = [name for name, layer in stage if has_activation(layer)]
-        others = [name for name, layer in stage
-                  if isinstance(layer, (*CONVOLUTIONS, layers.BatchNormalization))]
-        ends += (activations or others)[-1:]
-    return ends or [first_convolution(nodes).name]  # which says what is missing
+        stage = list(itertools.dropwhile(lambda layer: not isinstance(layer, CONVOLUTIONS), stage))
+        others = [layer for layer in stage if isinstance(layer, (*CONVOLUTIONS, layers.BatchNormalization))]
+        ends += (list(filter(has_activation, stage)) or others)[-1:]
+    if not ends:
+        raise UserError(f"{model.name} has no convolution; its layers are "
+                        f"{', '.join(layer.name for layer in model.layers)}")
+    return [layer.name for layer in ends]
 
 
 def has_activation(layer):
