@@ -7,8 +7,8 @@
 Without --data: on the validation split that the model card names. Brackets are 95 % intervals: Wilson's of
 accuracy and recall, the bootstrap's (2,000 resamples of the faces) of F1 and calibration error (ECE).
 ms/image is one forward pass (Keras' predict_on_batch, 64 images) on this machine, now; --tta flip takes 2,
-ten-crop 10, multi-scale 30. Writes figures/MODELS_accuracy_DATA.png (accuracy against cost), and as CSV and
-JSON its table, which has more than is printed; the file name lists the models, --ensemble and --tta.
+ten-crop 10, multi-scale 30. Writes figures/MODELS_accuracy_DATA.png (accuracy against cost), and its numbers
+as .csv and .json.
 """
 
 import time
@@ -20,9 +20,7 @@ import pandas as pd
 from utils import cli, data, files, models
 from utils.cli import UserError
 
-BATCHES = (1, 64)
-ROUNDS = 7  # each model's speed is the median of so many turns, the models taking turns
-TURN = 0.15  # seconds
+TURN = 0.15  # seconds in which a model's speed is measured once
 FORWARD_PASSES = {"none": 1, "flip": 2, "ten-crop": 10, "multi-scale": 30}  # of an image, by --tta
 
 
@@ -82,32 +80,45 @@ def main(argv=None):
                         "ms_per_image": ms, **metrics.measure(output, faces.labels)})
         if new is not None:
             results[-1]["without_duplicates"] = metrics.measure(output[new], faces.labels[new])
-    circumstances = {"data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
-                     "hardware": machine.hardware()}
 
     # ---- Print
     flat = pd.json_normalize(results, sep="_")
-    print_tables(flat)
+    shown = pd.DataFrame({"model": names, "ms/image": flat["ms_per_image_64"].map("{:.2f}".format),
+                          "accuracy %": flat["accuracy"].map(metrics.percent)})
+    if new is not None:
+        shown["no duplicates %"] = flat["without_duplicates_accuracy"].map(metrics.percent)
+    shown["macro-F1 %"] = flat["macro_f1"].map(metrics.percent)
+    shown["ECE %"] = flat["ece"].str[0].map(metrics.percent)
+    cli.print_table(shown)
+    print("\nRecall % of each class")
+    recall = [[name, *flat[f"recall_{name}"].map(metrics.percent)] for name in data.CLASSES]
+    cli.print_table(pd.DataFrame(recall, columns=["class", *names]))
 
     # ---- Write
     figure_path, table_path, summary_path = outputs
-    figure = draw(circumstances, results)
+    figure = draw(results, f"{len(faces):,} faces of {faces.source}", args.tta)
     figures.add_conclusion(figure, conclude(names, probabilities, faces.labels))
     figures.save_figure(figure, figure_path)
-    table = results_table(flat, circumstances)
+    table = flat.assign(data=faces.source, tta=args.tta)[
+        ["model", "data", "tta", "rows", "parameters", "multiply_adds", "ms_per_image_1", "ms_per_image_64"]]
+    for score in ("accuracy", "macro_f1", "ece"):
+        table[[score, f"{score}_low", f"{score}_high"]] = flat[score].tolist()
+    table = table.join(flat.filter(regex="^recall_").map(lambda estimate: estimate[0]))
+    if new is not None:
+        table["accuracy_without_duplicates"] = flat["without_duplicates_accuracy"].str[0]
     table.attrs["figures"] = [str(figure_path)]
     files.write_table(table_path, table)
-    files.write_json(summary_path, circumstances | {"models": results})
+    files.write_json(summary_path, {"data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
+                                    "hardware": machine.hardware(), "models": results})
     cli.print_written(outputs)
     return table
 
 
 def forward_times(networks, images):
-    """Milliseconds per image of each network's forward pass, median of ROUNDS: a list of {batch size: ms}."""
-    times = [{str(size): [] for size in BATCHES} for _ in networks]
-    rounds = [(network, row, size)
-              for _ in range(ROUNDS) for network, row in zip(networks, times) for size in BATCHES]
-    for network, row, size in cli.track(rounds, "timing"):
+    """Milliseconds per image of each network's forward pass, the median of 7 turns: [{batch size: ms}]."""
+    times = [{"1": [], "64": []} for _ in networks]
+    turns = [(network, row, size) for network, row in zip(networks, times) for size in (1, 64)]
+    for network, row, size in cli.track(7 * turns, "timing"):
         batch = models.prepare(images[np.arange(size) % len(images)], network)
         network.predict_on_batch(batch)  # the first call traces the graph
         calls, start = 0, time.perf_counter()
@@ -118,47 +129,12 @@ def forward_times(networks, images):
     return [{size: round(float(np.median(ms)), 4) for size, ms in row.items()} for row in times]
 
 
-# ---- tables ------------------------------------------------------------------------------------------------
-
-
-def print_tables(flat):
-    """Print the models, and their recall of each class. flat: the results, a DataFrame of nested names."""
-    from utils.metrics import percent
-
-    table = flat[["model"]].assign(**{"ms/image": flat[f"ms_per_image_{BATCHES[-1]}"].map("{:.2f}".format),
-                                      "accuracy %": flat["accuracy"].map(percent)})
-    if "without_duplicates_accuracy" in flat:
-        table["no duplicates %"] = flat["without_duplicates_accuracy"].map(percent)
-    cli.print_table(table.assign(**{"macro-F1 %": flat["macro_f1"].map(percent),
-                                    "ECE %": [percent(value) for value, _, _ in flat["ece"]]}))
-    print("\nRecall % of each class")
-    recall = pd.DataFrame({name: flat[f"recall_{name}"].map(percent) for name in data.CLASSES}).T
-    cli.print_table(recall.set_axis(flat["model"], axis=1).rename_axis("class").reset_index())
-
-
-def results_table(flat, circumstances):
-    """What is written as CSV: a DataFrame, one row per model, the intervals of the main scores in columns."""
-    from utils.metrics import interval_columns
-
-    columns = ["model", "data", "tta", "rows", "parameters", "multiply_adds",
-               *(f"ms_per_image_{size}" for size in BATCHES), "accuracy", "macro_f1", "ece"]
-    flat = flat.assign(data=circumstances["data"], tta=circumstances["tta"])
-    table = pd.DataFrame(map(interval_columns, flat[columns].to_dict("records")))
-    table = table.join(flat.filter(regex="^recall_").map(lambda estimate: estimate[0]))
-    new = flat.get("without_duplicates_accuracy", pd.Series(dtype=object))
-    return table.assign(accuracy_without_duplicates=new.str[0])
-
-
-# ---- figure ------------------------------------------------------------------------------------------------
-
-
-def draw(circumstances, results):
+def draw(results, source, tta):
     """Accuracy with 95 % interval against the time of an image at the larger batch and against parameters."""
     from utils.figures import COLORS, WIDTH, plt
 
-    tta, batch = circumstances["tta"], str(BATCHES[-1])
-    costs = {f"ms per image, batch {batch}, tta {tta}":
-             [result["ms_per_image"][batch] * FORWARD_PASSES[tta] for result in results],
+    costs = {f"ms per image, batch 64, tta {tta}":
+             [result["ms_per_image"]["64"] * FORWARD_PASSES[tta] for result in results],
              "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
     height = 3.2 + 0.18 * (len(results) // 2)  # of which the legend takes more with each model
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
@@ -177,8 +153,7 @@ def draw(circumstances, results):
     axes[0].set_ylabel("accuracy (%), 95 % interval")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 2))
-    title = f"Accuracy against cost: {results[0]['rows']:,} faces of {circumstances['data']}"
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(f"Accuracy against cost: {source}", fontsize=10)
     return figure
 
 

@@ -8,11 +8,10 @@
 
 Under each tile: the filter's number, the activation reached, its ratio to the most extreme activation on the
 data ("-" where no face goes beyond zero that way), and the share of the filter's variance over the data that
-the classes explain (eta squared), by which tiles are sorted. Writes figures/
-MODEL_filters_LAYER_OBJECTIVE_PARAMETRIZATION_SIGN_DATA.png with the 16 filters of the highest eta squared
-and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA_index-N.png and so on, other settings in the
-name, and a CSV of the numbers beside each. The ascent of 32 filters takes 3 s on two cores
-(benchmarks/README.md).
+the classes explain (eta squared), by which tiles are sorted. Writes figures/MODEL_filters_LAYER_DATA.png with
+the 16 filters of the highest eta squared and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA.png and
+so on, settings that are not at their defaults in the name, and a CSV of the numbers beside each. The ascent
+of 32 filters takes 3 s on two cores (benchmarks/README.md).
 """
 
 import dataclasses
@@ -26,8 +25,6 @@ from utils import cli, data, files, models
 
 BEST = 16  # filters on a sheet that fits a page
 SIGNS = {"max": 1, "min": -1}
-OUTSIDE_COLOR = "#BBDDF2"  # beyond the border of a face
-GAP = 1 / 24  # between the tiles of a cell, as a share of a tile's width
 
 
 def main(argv=None):
@@ -37,7 +34,9 @@ def main(argv=None):
     args, changed = parse_args(argv)
     cli.start_keras()
     study = load_study(args, changed)
-    files.check_outputs(study.outputs())
+    kinds = ["filters", "outputs"] + ["patches"] * bool(args.patches)
+    kinds = [f"{kind}_{layer}" for layer in study.layers for kind in kinds] + ["classes"] * args.classes
+    files.check_outputs([study.path(kind, end) for kind in kinds for end in (".png", "_all.png", ".csv")])
     tables = show_filters(study) if study.layers else {}
     if args.classes:
         tables["classes"] = show_classes(study)
@@ -46,7 +45,7 @@ def main(argv=None):
 
 
 def parse_args(argv):
-    """The options, and what of their values belongs in file names: {group of settings: str}."""
+    """The options, and those of their values that are not at the default, for file names."""
     parser = cli.Parser(__doc__)
     option = parser.add_argument
     option("--model", type=Path, help="classifier (default: models/cnn.h5, else the released one)")
@@ -76,67 +75,43 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     if args.patches and args.classes and args.layer is None:
         raise cli.UserError("--patches is about filters; give --layer too")
-    return args, {"ascent": parser.changed(args, "steps", "seed"),
-                  "faces": parser.changed(args, "limit", "filters")}
-
-
-# ---- the network and the faces -----------------------------------------------------------------------------
+    return args, parser.changed(args, "objective", "parametrization", "sign", "steps", "seed", "index",
+                                "patches", "limit", "filters")
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
     """A network and what it is studied with.
 
-    args, changed: as `parse_args` returns them; name: of the model, in titles and file names; model: a
-    keras.Model without nested models; fields: {layer: `receptive_field.Field`}; layers: names of those to
-    show; faces: `data.Faces` that filters are measured on; index, caption, face: the training face whose
-    outputs are shown, as the network sees it, grey float32 (h, w); signs: of the ascents; options: of
-    `activation_maximization.ascend`; written: paths, in order.
+    args, changed: as `parse_args` returns them; signs, goal: of the ascents, a list and in words; name: of
+    the model; model: a keras.Model without nested models; fields: {layer: `receptive_field.Field`}; layers:
+    names of those to show; faces: `data.Faces` that filters are measured on; index, face: the training face,
+    `data.Faces` of one, whose outputs are shown; written: paths, in order.
     """
 
     args: object
-    changed: dict
+    changed: str
+    signs: list
+    goal: str
     name: str
     model: object
     fields: dict
     layers: list
     faces: data.Faces
     index: int
-    caption: str
-    face: np.ndarray
-    signs: list
-    options: dict
+    face: data.Faces
     written: list = dataclasses.field(default_factory=list)
 
-    @property
-    def goal(self):
-        return " and ".join(f"{sign}imum" for sign in self.signs)
-
-    def path(self, kind, ending=".png"):
-        """MODEL_KIND_LAYER in the folder of results, and the settings that make a difference to this kind."""
-        args = self.args
-        measured = f"{self.changed['ascent']}_{self.faces.name}{self.changed['faces']}"
-        settings = {
-            "filters": f"{args.objective}_{args.parametrization}_{args.sign}{measured}",
-            "classes": f"{args.parametrization}_{args.sign}{measured}",
-            "patches": f"{args.patches}_{args.parametrization}{measured}",
-            "outputs": f"{self.faces.name}_index-{self.index}"}[kind.partition("_")[0]]
-        return args.out_folder / f"{files.name_part(self.name, kind, settings)}{ending}"
-
-    def outputs(self):
-        """All files that the command may write."""
-        kinds = ["filters", "outputs"] + ["patches"] * bool(self.args.patches)
-        names = [f"{kind}_{layer}" for layer in self.layers for kind in kinds]
-        names += ["classes"] * self.args.classes
-        return [self.path(name, ending) for name in names for ending in (".png", "_all.png", ".csv")]
+    def path(self, kind, ending):
+        """MODEL_KIND_LAYER, the data and the settings in the folder of results."""
+        name = files.name_part(self.name, kind, self.faces.name + self.changed)
+        return self.args.out_folder / (name + ending)
 
 
 def load_study(args, changed):
     """Everything that the options name. Raises UserError for layers and faces that do not exist."""
     from explain import receptive_field, subjects
-    from explain.activation_maximization import Pixel
     from utils import structure
-    from utils.machine import has_native_bfloat16
 
     path = args.model or models.default_model()
     model = models.load(path)
@@ -146,28 +121,22 @@ def load_study(args, changed):
     for name in layers:
         if name not in fields:
             raise cli.UserError(f"no layer {name!r} with feature maps; choose from {', '.join(fields)}")
-    faces, (index,) = subjects.training_faces(structure.logits_model(model), args.data,
-                                              None if args.index is None else [args.index])
-    label = "" if faces.labels is None else f" ({data.CLASSES[faces.labels[index]]})"
-    face = models.prepare(faces.images[[index]], model)[0, ..., 0]
-    options = {"parametrization": Pixel() if args.parametrization == "pixel" else None, "steps": args.steps,
-               "seed": args.seed, "precision": "mixed_bfloat16" if has_native_bfloat16() else "float32"}
+    faces, rows = subjects.training_faces(structure.logits_model(model), args.data,
+                                          None if args.index is None else [args.index])
     signs = list(SIGNS) if args.sign == "both" else [args.sign]
-    return Study(args, changed, files.model_name(path), model, fields, layers,
-                 faces.take(slice(0, args.limit)), index, f"index {index}{label}", face, signs, options)
-
-
-# ---- filters -----------------------------------------------------------------------------------------------
+    goal = " and ".join(f"{sign}imum" for sign in signs)
+    return Study(args, changed, signs, goal, files.model_name(path), model, fields, layers,
+                 faces.take(slice(0, args.limit)), rows[0], faces.take(rows))
 
 
 def show_filters(study):
-    """Every figure about filters: {kind_layer: DataFrame}, and "summary" with one row per layer if any."""
+    """Every figure about filters; returns what `main` does of them."""
     from explain import activation_maximization as maximization
 
     args, faces, tables, rows = study.args, study.faces, {}, []
     measured = maximization.measure_responses(study.model, study.layers, faces.images)
     for layer, responses in measured.items():
-        dead = maximization.dead_filters(responses)
+        dead, rare = maximization.dead_and_rare(responses)
         eta = np.full(len(dead), np.nan)
         if faces.labels is not None:
             eta = maximization.eta_squared(responses.mean, faces.labels)
@@ -183,8 +152,7 @@ def show_filters(study):
         tables[f"outputs_{layer}"] = show_outputs(study, layer, order, shown)
         if args.patches:
             tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], responses, shown)
-        rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(),
-                     "rare": maximization.rare_filters(responses).sum(),
+        rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(), "rare": rare.sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
                      "median of data": times_text(table.times_data.median()),
                      "median eta²": "-" if faces.labels is None else f"{np.median(eta[order]):.3f}"})
@@ -212,46 +180,43 @@ def ascend_channels(study, canvas, channels, signs, extremes, label):
     """Images of each channel (int, n) of a canvas by gradient ascent.
 
     extremes: {sign: float (channels,)}, the most extreme activations on the data. Returns images (signs, n,
-    h, w), and a DataFrame, one row per sign and channel: filter, sign, activation, data_extreme and
-    times_data, their ratio, NaN where the extreme is zero or has not the sign sought.
+    h, w) of what the unit sees, and a DataFrame, one row per sign and channel: filter, sign, activation,
+    data_extreme and times_data, their ratio, NaN where the extreme is zero or has not the sign sought.
     """
-    from explain.activation_maximization import ascend
+    from explain.activation_maximization import Pixel, ascend
+    from utils.machine import has_native_bfloat16
 
-    ascents = [ascend(canvas, channels, SIGNS[sign], label=label, **study.options) for sign in signs]
-    table = pd.concat(
-        pd.DataFrame({"filter": channels, "sign": sign, "activation": ascent.activations,
-                      "data_extreme": extremes[sign][channels]}) for sign, ascent in zip(signs, ascents))
+    args, images, tables = study.args, [], []
+    for sign in signs:
+        made, activation = ascend(
+            canvas, channels, SIGNS[sign], Pixel() if args.parametrization == "pixel" else None, args.steps,
+            args.seed, "mixed_bfloat16" if has_native_bfloat16() else "float32", label)
+        images.append(canvas.crop(made))
+        tables.append(pd.DataFrame({"filter": channels, "sign": sign, "activation": activation,
+                                    "data_extreme": extremes[sign][channels]}))
+    table = pd.concat(tables)
     extreme = table.data_extreme.where(table.sign.map(SIGNS) * table.data_extreme > 0)
-    images = np.stack([ascent.images for ascent in ascents])
-    return images, table.assign(times_data=table.activation / extreme)
+    return np.stack(images), table.assign(times_data=table.activation / extreme)
 
 
 def beyond_data(study, table):
     """Whether images excite filters more than the data do, in words, and why if not; table: as
     `ascend_channels` returns it."""
-    args, lacking, rows = study.args, table[table.times_data.isna()], table.dropna(subset="times_data")
-    side = " or ".join(lacking.sign.map({"max": "above", "min": "below"}).unique())
-    if rows.empty:
-        beyond = (lacking.sign.map(SIGNS) * lacking.activation > 0).sum()
-        return (f"None of {len(study.faces):,} faces reaches a value {side} zero here, so no ratio is given; "
-                f"{beyond} of {len(table)} synthesised images reach one.")
-    text = (f"The median synthesised image reaches {rows.times_data.median():.1f} times what the most "
-            f"extreme of {len(study.faces):,} faces does; ")
-    if len(lacking):
-        text += f"{len(lacking)} of {len(table)} have no ratio: no face goes {side} zero; "
-    below = rows["filter"][rows.times_data <= 1].astype(str)
-    if below.empty:
-        return text + f"each{' other' * bool(len(lacking))} goes beyond every face."
-    names = textwrap.shorten(", ".join(below.unique()), 60, placeholder=" ...")
-    why = f"{args.steps} steps are too few" if args.steps < 100 else (
-        "the ascent from noise ended on a lower peak"
-        + ", or smoothness and contrast hold it back" * (args.parametrization == "fourier"))
-    return text + f"{len(below)} of {len(rows)} stay below the data ({names}): {why}."
+    rows, lacking = table.dropna(subset="times_data"), table.times_data.isna().sum()
+    sentences, below = [], (rows.times_data <= 1).sum()
+    if len(rows):
+        sentences.append(f"The median synthesised image reaches {rows.times_data.median():.1f} times what "
+                         f"the most extreme of {len(study.faces):,} faces does.")
+    if lacking:
+        sentences.append(f"{lacking} of {len(table)} have no ratio, as no face goes beyond zero that way.")
+    if below:
+        sentences.append(f"{below} of {len(rows)} stay below the data: too few steps, a lower peak near the "
+                         "noise it began with, or smoothness and contrast hold them back.")
+    return " ".join(sentences)
 
 
 def show_maximized(study, layer, order, responses, eta, shown):
-    """The sheets of synthesised images; returns their table, one row per filter and sign, and the images
-    (filters, signs, h, w)."""
+    """The sheets of synthesised images; returns their table and the images (filters, signs, h, w)."""
     from explain.activation_maximization import cut_canvas
 
     args, canvas = study.args, cut_canvas(study.model, layer, study.args.objective)
@@ -259,9 +224,9 @@ def show_maximized(study, layer, order, responses, eta, shown):
     if args.objective == "neuron":
         extremes = {"max": responses.peak.max(0), "min": responses.low_peak.min(0)}
     images, table = ascend_channels(study, canvas, order, study.signs, extremes, layer)
+    images = images.swapaxes(0, 1)
     table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
                          seed=args.seed)
-
     captions, is_labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
         reached, times = map("{:.3g}".format, rows.activation), map(times_text, rows.times_data)
@@ -270,7 +235,6 @@ def show_maximized(study, layer, order, responses, eta, shown):
     what = {"channel": "mean of its map", "neuron": "its middle unit"}[args.objective]
     key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the "
            f"{study.goal} of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
-    images = canvas.crop(images.swapaxes(0, 1))
     return write_sheets(
         study, f"filters_{layer}", table,
         f"{study.name}, {layer}: images of each filter's {study.goal} ({what})", shown, images, captions,
@@ -282,8 +246,9 @@ def show_outputs(study, layer, order, shown):
     import keras
 
     part = keras.Model(study.model.inputs[0], study.model.get_layer(layer).output)
-    maps = np.asarray(part(models.prepare(study.face[None], study.model), training=False), np.float32)
-    maps = np.moveaxis(maps[0], -1, 0)[order]
+    face, labels = models.prepare(study.face.images, study.model), study.face.labels
+    label = "" if labels is None else f" ({data.CLASSES[labels[0]]})"
+    maps = np.moveaxis(np.asarray(part(face, training=False), np.float32)[0], -1, 0)[order]
     mean, maximum = maps.mean((1, 2)), maps.max((1, 2))
     silent = (maximum <= 0).sum()
     some = (f"{silent} of these {len(maps)} filters are silent for this face" if silent else
@@ -291,10 +256,10 @@ def show_outputs(study, layer, order, shown):
     return write_sheets(
         study, f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
                                     "share_above_zero": (maps > 0).mean((1, 2))},
-        f"{study.name}, {layer}: outputs for {study.caption}, {maps.shape[2]}x{maps.shape[1]} each", shown,
-        maps[:, None], [f"#{c}: mean {m.mean():.2g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
+        f"{study.name}, {layer}: outputs for index {study.index}{label}, {maps.shape[2]}x{maps.shape[1]}",
+        shown, maps[:, None], [f"#{c}: mean {m.mean():.2g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
         f"{some}; on average {100 * (maps > 0).mean():.0f} % of a map is above zero. "
-        f"#{order[mean.argmax()]} has the highest mean response.", label="activation", face=study.face,
+        f"#{order[mean.argmax()]} has the highest mean response.", label="activation", face=face[0, ..., 0],
         cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
 
 
@@ -307,7 +272,7 @@ def show_patches(study, layer, order, responses, shown):
     images, reached = ascend_channels(study, canvas, order, ["max"], {"max": responses.peak.max(0)}, layer)
     groups, labels = data.image_groups(study.faces.images), study.faces.labels
     cells, captions, table = [], [], []
-    for c, image, activation in zip(order, canvas.crop(images[0]), reached.activation):
+    for c, image, activation in zip(order, images[0], reached.activation):
         rows, units = best_images(responses, c, study.args.patches, groups)
         values = responses.peak[rows, c]
         faces = models.prepare(study.faces.images[rows], study.model)[..., 0]
@@ -324,9 +289,6 @@ def show_patches(study, layer, order, responses, shown):
         f"the patches of {len(study.faces):,} faces that excite it most", shown, np.array(cells), captions,
         f"Each unit sees {field_text(study, layer)} (blue: outside the face). {beyond_data(study, reached)}",
         columns=2)
-
-
-# ---- classes -----------------------------------------------------------------------------------------------
 
 
 def show_classes(study):
@@ -348,7 +310,7 @@ def show_classes(study):
     captions = list(names)
     for row in table.itertuples():
         captions[row.filter] += f"\nlogit {row.activation:.3g}, index {row.best_index} {row.data_extreme:.3g}"
-    beyond = beyond_data(study, table.assign(filter=table["class"]))
+    beyond = beyond_data(study, table)
     table = table.sort_index(kind="stable").drop(columns=["filter", "times_data"]).rename(
         columns={"activation": "logit", "data_extreme": "its_logit"})  # class by class
     text = table.assign(**table.select_dtypes("floating").map("{:.3g}".format))
@@ -359,15 +321,9 @@ def show_classes(study):
         beyond, columns=4 // len(study.signs))
 
 
-# ---- figures -----------------------------------------------------------------------------------------------
-
-
 def write_sheets(study, kind, table, title, shown, cells, captions, conclusion, **style):
-    """Write a sheet of the first BEST cells, of more a second one of all, and a table's columns or rows.
-
-    shown: second line of the title, after the number of cells; for the others see `draw_sheet`. Returns the
-    table as a DataFrame.
-    """
+    """Write a sheet of the first BEST cells, of more a second one of all, and a table's columns or rows; the
+    DataFrame. shown: what follows the number of cells in the title; for the others see `draw_sheet`."""
     from utils.figures import write_results
 
     results = {}
@@ -389,7 +345,7 @@ def draw_sheet(title, cells, captions, conclusion, columns=None, label=None, fac
     """
     from utils.figures import WIDTH, add_conclusion, plt
 
-    grey = {"cmap": plt.get_cmap("gray").with_extremes(bad=OUTSIDE_COLOR), "vmin": 0, "vmax": 255}
+    grey = {"cmap": plt.get_cmap("gray").with_extremes(bad="#BBDDF2"), "vmin": 0, "vmax": 255}
     drawings = [(cell, caption, grey | style) for cell, caption in zip(cells, captions)]
     if face is not None:
         drawings.insert(0, (face[None], "the face", grey))
@@ -398,12 +354,11 @@ def draw_sheet(title, cells, captions, conclusion, columns=None, label=None, fac
     tile = WIDTH / columns / cells.shape[1] * cells.shape[2] / cells.shape[3]  # height in inches
     caption = 0.13 * (1 + max(caption.count("\n") for caption in captions)) + 0.05
     figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, lines * (tile + caption) + 0.5),
-                                layout="compressed", squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
+                                layout="compressed", squeeze=False,
+                                subplot_kw={"frame_on": False, "xticks": [], "yticks": []})
     for ax, (cell, caption, options) in zip(axes.flat, drawings):
         for number, image in enumerate(cell):
-            left = number * (1 + GAP)
+            left = number * 25 / 24  # a gap between the tiles
             drawn = ax.imshow(image, extent=(left, left + 1, 0, image.shape[0] / image.shape[1]), **options)
         ax.set_xlim(0, left + 1)
         ax.set_title(caption, fontsize=7, loc="left", y=0, va="top", pad=-2)

@@ -20,8 +20,7 @@ import pandas as pd
 from utils import cli, files, models
 from utils.data import CLASSES
 
-PAIRS_PRINTED, PAIRS_DRAWN, FACES_DRAWN = 10, 6, 8
-SURE = 0.9  # probability from which the model counts as sure
+FACES_DRAWN = 8  # of each pair of classes
 NO_PAIR = "No class is taken for another."
 SCORES = {"precision": "precision %", "recall": "recall %", "f1": "F1 %"}
 
@@ -74,23 +73,40 @@ def main(argv=None):
     print(f"{names[0]}: {source}\naccuracy {accuracy} %, macro-F1 {macro_f1} %, calibration error {ece} %\n")
     printed = classes.assign(**{key: classes[key].map(metrics.percent) for key in SCORES})
     cli.print_table(printed.rename(columns=SCORES))
-    print("\n" + "\n".join([pair["text"] for pair in pairs[:PAIRS_PRINTED]] or [NO_PAIR]))
+    print("\n" + "\n".join([pair["text"] for pair in pairs[:10]] or [NO_PAIR]))
 
     # ---- Figures, each with the table that it is drawn from
     title = f"{names[0]}: accuracy {accuracy} %\n{source}"
-    drawn = {"": draw_matrices(cells, pairs, summary["recall"], title),
-             "_reliability": draw_reliability(probabilities[0], labels, ece, title),
-             "_gallery": draw_gallery(probabilities[0], faces, pairs[:PAIRS_DRAWN], f"{names[0]}, {source}")}
+    number = "row, counted from 0" if faces.ids is None else "id in the file"
+    caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
+    drawn = {"": (title, *draw_matrices(cells, pairs, summary["recall"])),
+             "_reliability": (title, *draw_reliability(probabilities[0], labels, ece)),
+             "_gallery": (f"{names[0]}, {source}\n{caption}",
+                          *draw_gallery(probabilities[0], faces, pairs[:6]))}
     if args.compare:
-        summary["comparison"] = compare(names, probabilities, labels)
-        print("\n" + textwrap.fill(summary["comparison"]["text"], 100))
-        drawn["_comparison"] = draw_comparison(probabilities, labels, summary["comparison"], source)
-    for part, (figure, table, conclusion) in drawn.items():
+        first, second = names
+        a, b = (output.argmax(axis=1) == labels for output in probabilities)
+        test = metrics.mcnemar(a, b)
+        text = (f"{second} is right on {100 * b.mean():.1f} % and {first} on {100 * a.mean():.1f} %; "
+                f"{test['only_first_right']:,} faces only {first} gets right, {test['only_second_right']:,} "
+                f"only {second}: {'' if test['p'] < 0.05 else 'no '}more than chance explains "
+                f"(McNemar's exact test, p = {test['p']:.2g}).")
+        print("\n" + textwrap.fill(text, 100))
+        summary["comparison"] = {"models": names, "accuracy": [a.mean().item(), b.mean().item()], **test,
+                                 "text": text}
+        title = (f"{second} minus {first}\n{source}\n"
+                 "difference in percentage points of the true class, 95 % interval below")
+        drawn["_comparison"] = (title, *draw_comparison(probabilities, labels), text)
+    for part, (title, figure, table, conclusion) in drawn.items():
+        lines = [textwrap.fill(line, 80) for line in title.splitlines()]  # a long path would make it wider
+        figure.suptitle("\n".join(lines), fontsize=10)
         add_conclusion(figure, conclusion)
         save_figure(figure, outputs[f"{part}.png"])
         files.write_table(outputs[f"{part}.csv"], table)
-    class_rows = map(metrics.interval_columns, summary["classes"])
-    files.write_table(outputs["_classes.csv"], pd.DataFrame(class_rows))
+    table = classes[["class", "support"]].copy()
+    for key in SCORES:
+        table[[key, f"{key}_low", f"{key}_high"]] = classes[key].tolist()
+    files.write_table(outputs["_classes.csv"], table)
     files.write_json(outputs[".json"], summary)
     print()
     cli.print_written(outputs.values())
@@ -104,9 +120,6 @@ def output_paths(args, paths):
     parts = ["", "_reliability", "_gallery"] + ["_comparison"] * len(other)
     endings = [f"{part}.{kind}" for kind in ("png", "csv") for part in parts] + ["_classes.csv", ".json"]
     return {ending: args.out_folder / f"{name}{ending}" for ending in endings}
-
-
-# ---- tables ------------------------------------------------------------------------------------------------
 
 
 def cell_table(name, estimates):
@@ -130,19 +143,6 @@ def confused_pairs(cells):
     return pairs
 
 
-def compare(names, probabilities, labels):
-    """McNemar's exact test (1947) of two models on the same faces, with a sentence on the result: a dict."""
-    from utils.metrics import mcnemar
-
-    a, b = (output.argmax(axis=1) == labels for output in probabilities)
-    test = mcnemar(a, b)
-    verdict = "more than chance explains" if test["p"] < 0.05 else "no more than chance explains"
-    text = (f"{names[1]} is right on {100 * b.mean():.1f} % and {names[0]} on {100 * a.mean():.1f} %; "
-            f"{test['only_first_right']:,} faces only {names[0]} gets right, {test['only_second_right']:,} "
-            f"only {names[1]}: {verdict} (McNemar's exact test, p = {test['p']:.2g}).")
-    return {"models": names, "accuracy": [float(a.mean()), float(b.mean())], **test, "text": text}
-
-
 def whole_percent(share, sign=""):
     """A share 0-1 in whole per cent, below a half with one decimal, so that 0 of 900 is not 0 to 0: "0.4"."""
     if abs(share) < 0.0005:
@@ -150,30 +150,30 @@ def whole_percent(share, sign=""):
     return f"{100 * share:{sign}.{1 if abs(share) < 0.005 else 0}f}"
 
 
-# ---- figures: each draw_ function returns the figure, the table of what it shows and a conclusion ----------
+# ---- figures, each with the table of what it shows and a conclusion ---------------------------------------
 
 
-def draw_matrices(cells, pairs, recall, title):
-    """The row-normalised matrix and the counts."""
+def draw_matrices(cells, pairs, recall):
+    """The row-normalised matrix and the counts. recall: {class: [value, low, high]}."""
     from utils.figures import WIDTH, plt
 
-    share, counts = (cells[key].to_numpy(float).reshape(7, 7) for key in ("share", "faces"))
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 4.5), sharey=True, layout="constrained")
-    draw_matrix(axes[0], 100 * share, cell_texts(cells), "% of the true class,\n95 % interval below",
-                limits=(0, 100))
-    draw_matrix(axes[1], counts, cells["faces"].map("{:,}".format), "faces")
+    draw_matrix(axes[0], cells["share"], cell_texts(cells), "% of the true class,\n95 % interval below",
+                limits=(0, 1))
+    draw_matrix(axes[1], cells["faces"], cells["faces"].map("{:,}".format), "faces")
     axes[1].set_ylabel("")
-    figure.suptitle(wrapped(title), fontsize=10)
-    return figure, cells, conclude_matrix(recall, pairs)
+    known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
+    best, worst = ("{} ({} %, 95 % interval {} to {} %)".format(name, *map(whole_percent, known[name]))
+                   for name in (max(known, key=known.get), min(known, key=known.get)))
+    conclusion = f"Recognised best is {best}, worst {worst}. {pairs[0]['text'] if pairs else NO_PAIR}"
+    return figure, cells, conclusion
 
 
 def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
-    """One 7x7 matrix, rows true, columns predicted; returns the image.
-
-    values: float (7, 7); texts: of the 49 cells, a second line is written small; limits: of the colours.
-    There is no colour bar, because each cell says its number.
-    """
-    image = ax.imshow(np.nan_to_num(values), cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    """One 7x7 matrix of 49 values, rows true, columns predicted, with their texts, a second line in small;
+    returns the image."""
+    values = np.nan_to_num(np.reshape(values, (7, 7)))
+    image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     is_dark = image.to_rgba(image.get_array())[..., :3] @ (0.299, 0.587, 0.114) < 0.5
     for (i, j), text in zip(np.ndindex(values.shape), texts):
         large, _, small = text.partition("\n")
@@ -195,20 +195,8 @@ def cell_texts(table, sign="", to="–"):
             for value, low, high in table.iloc[:, -3:].to_numpy()]
 
 
-def conclude_matrix(recall, pairs):
-    """The best and the worst class and the most frequent confusion; recall: {class: [value, low, high]}."""
-    known = {name: estimate for name, estimate in recall.items() if estimate[0] is not None}
-    best, worst = (choose(known, key=lambda name: known[name][0]) for choose in (max, min))
-    best, worst = ("{} ({} %, 95 % interval {} to {} %)".format(name, *map(whole_percent, known[name]))
-                   for name in (best, worst))
-    return f"Recognised best is {best}, worst {worst}. {pairs[0]['text'] if pairs else NO_PAIR}"
-
-
-def draw_comparison(probabilities, labels, comparison, source):
-    """Second model minus first in points of each true class; both are resampled on the same faces.
-
-    probabilities: of both models, (n, 7) each; comparison: what `compare` returns.
-    """
+def draw_comparison(probabilities, labels):
+    """Second model minus first in points of each true class; both are resampled on the same faces."""
     from utils import metrics
     from utils.figures import WIDTH, plt
 
@@ -218,57 +206,48 @@ def draw_comparison(probabilities, labels, comparison, source):
         samples.append(metrics.scores(metrics.bootstrap(output, labels)[0])["share"])
     difference = metrics.with_interval(shares[1] - shares[0], metrics.interval(samples[1] - samples[0]))
     table = cell_table("difference", difference)
-    values = 100 * table["difference"].to_numpy().reshape(7, 7)
-    limit = max(100 * table["difference"].abs().max(), 1)
+    limit = max(table["difference"].abs().max(), 0.01)
     figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
-    draw_matrix(ax, values, cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
-    first, second = comparison["models"]
-    figure.suptitle(wrapped(f"{second} minus {first}\n{source}\n"
-                            "difference in percentage points of the true class, 95 % interval below"),
-                    fontsize=10)
-    return figure, table, comparison["text"]
+    draw_matrix(ax, table["difference"], cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
+    return figure, table
 
 
-def draw_reliability(probabilities, labels, ece, title):
-    """Accuracy against confidence in bins, with Wilson 95 % intervals, and how many faces each bin holds."""
+def draw_reliability(probabilities, labels, ece):
+    """Accuracy against confidence in bins, how many faces each holds, and whether the model is too sure."""
     from sklearn.calibration import CalibrationDisplay
 
+    from utils import metrics
     from utils.figures import COLORS, WIDTH, plt
-    from utils.metrics import BINS, reliability
 
-    table = reliability(probabilities, labels)
+    table = metrics.reliability(probabilities, labels)
     figure, (ax, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
     CalibrationDisplay(table["accuracy"], table["confidence"], probabilities.max(axis=1)).plot(
         ax=ax, name="model, 95 % interval", color=COLORS["blue"], marker="o", markersize=4, linestyle="none")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, the intervals would cross it
     ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"])
-    below.bar((table["from"] + table["to"]) / 2, table["faces"], 0.92 / BINS, color=COLORS["sky"])
+    below.bar((table["from"] + table["to"]) / 2, table["faces"], 0.92 / metrics.BINS, color=COLORS["sky"])
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="", ylabel="accuracy (%)")
     below.set(xlabel="confidence: the largest probability (%)", ylabel="faces")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(lambda value, _: f"{100 * value:.0f}")
-    figure.suptitle(wrapped(title), fontsize=10)
     ax.grid(True)
     figure.align_ylabels()
-    return figure, table, conclude_reliability(probabilities, labels, ece)
 
-
-def conclude_reliability(probabilities, labels, ece):
-    """Whether the model is too sure, by the mean of confidence minus correctness and its interval."""
-    from utils.metrics import bootstrap_mean, calibration
-
-    gap, low, high = (100 * number for number in bootstrap_mean(calibration(probabilities, labels)[1]))
-    points = f"mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to {high:+.1f}"
+    _, gaps = metrics.calibration(probabilities, labels)
+    gap, low, high = (100 * number for number in metrics.bootstrap_mean(gaps))
     verdict = ("The model is too sure" if low > 0 else "The model is not sure enough" if high < 0
                else "On average the model is neither too sure nor too unsure")
-    return f"{verdict}: {points}. Expected calibration error: {ece} %."
+    return figure, table, (
+        f"{verdict}: mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to "
+        f"{high:+.1f}. Expected calibration error: {ece} %.")
 
 
-def draw_gallery(probabilities, faces, pairs, title):
+def draw_gallery(probabilities, faces, pairs):
     """The faces of each pair that the model is most confident of and wrong about, identical images once."""
     from utils.evaluation import surest_predictions
     from utils.figures import WIDTH, plt
+    from utils.metrics import wilson
 
     surest = surest_predictions(probabilities, faces)
     surest.insert(0, "id", surest["row"] if faces.ids is None else faces.ids[surest["row"]])
@@ -286,29 +265,15 @@ def draw_gallery(probabilities, faces, pairs, title):
             ax.imshow(faces.images[face.row], cmap="gray", vmin=0, vmax=255)
             ax.set_title(f"{100 * face.confidence:.0f} %\nimage {face.id}", fontsize=7.5, pad=2)
         drawn.append(mistakes.assign(true=true, predicted=predicted))
-    number = "row, counted from 0" if faces.ids is None else "id in the file"
-    caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
-    figure.suptitle(wrapped(f"{title}\n{caption}"), fontsize=10)
-    return figure, pd.concat(drawn), conclude_gallery(probabilities, faces.labels)
 
-
-def conclude_gallery(probabilities, labels):
-    """How many of the predictions that the model is sure of are wrong."""
-    from utils.metrics import wilson
-
-    sure = probabilities.max(axis=1) >= SURE
-    if not sure.any():
-        return f"The model gives no class a probability of {100 * SURE:.0f} % or more."
-    wrong = int((probabilities.argmax(axis=1) != labels)[sure].sum())
-    low, high = wilson(wrong, int(sure.sum()))
-    return (f"Of the {sure.sum():,} predictions with a probability of {100 * SURE:.0f} % or more, {wrong:,} "
-            f"are wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {100 * low:.1f} to "
-            f"{100 * high:.1f} %.")
-
-
-def wrapped(title):
-    """A figure's title, its lines broken where a long path would make the figure wider."""
-    return "\n".join(textwrap.fill(line, 80) for line in title.splitlines())
+    sure = probabilities.max(axis=1) >= 0.9
+    wrong = int((probabilities.argmax(axis=1) != faces.labels)[sure].sum())
+    conclusion = "The model gives no class a probability of 90 % or more."
+    if sure.any():
+        low, high = (100 * end for end in wilson(wrong, int(sure.sum())))
+        conclusion = (f"Of the {sure.sum():,} predictions with a probability of 90 % or more, {wrong:,} are "
+                      f"wrong: {100 * wrong / sure.sum():.1f} %, 95 % interval {low:.1f} to {high:.1f} %.")
+    return figure, pd.concat(drawn), conclusion
 
 
 if __name__ == "__main__":

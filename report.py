@@ -47,7 +47,7 @@ def main(argv=None):
     loaded = {role: evaluation.load_networks([run.model]) for role, run in runs.items()}
 
     # ---- Figures: of training, and those of the scripts that answer questions 3 to 5
-    figures = draw_training(runs, networks, {role: loaded[role][0] for role in ("cnn", "dnn")}, folder)
+    figures = draw_training(runs, networks, loaded, folder)
     cnn, dnn = (files.relative_path(runs[role].model) for role in ("cnn", "dnn"))
     filter_faces = args.limit or FILTER_FACES
     homework = ["--model", cnn, "--index", str(results.HOMEWORK_IMAGE), *given(data=args.data)]
@@ -99,12 +99,11 @@ def main(argv=None):
     contents = page.compose(measured, commands, figures, args.language)
     drawings = pictures.all_pictures(measured, loaded["cnn"][0], probabilities["cnn"], evaluated, training,
                                      filters, args.language)
-    html_path, json_path = output_paths(args.out_folder)
-    files.write_text(html_path, page.render(contents, drawings))
-    files.write_json(json_path, contents)
+    files.write_text(args.out_folder / "report.html", page.render(contents, drawings))
+    files.write_json(args.out_folder / "report.json", contents)
     print()
     cli.print_table(page.model_table(measured, "en").drop(columns="model"))
-    cli.print_written([html_path, json_path])
+    cli.print_written([args.out_folder / "report.html", args.out_folder / "report.json"])
     return contents
 
 
@@ -126,13 +125,8 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     if args.test_labels and not args.test:
         raise UserError(f"--test-labels {args.test_labels} belongs to a --test; name the file of faces too")
-    files.check_outputs(output_paths(args.out_folder))
+    files.check_outputs([args.out_folder / "report.html", args.out_folder / "report.json"])
     return args
-
-
-def output_paths(folder):
-    """The page and its contents as JSON."""
-    return folder / "report.html", folder / "report.json"
 
 
 def find_networks(args, folder):
@@ -169,21 +163,17 @@ def choose_faces(args, runs):
 
 
 def draw_training(runs, networks, loaded, folder):
-    """Architecture and curves of CNN and DNN, and both in one figure; returns {section: paths}.
-
-    networks: what `results.read_network` returns; loaded: {role: keras.Model} of these two.
-    """
+    """Architecture and curves of CNN and DNN, and both in one figure: {section: paths}. networks: {role: what
+    `results.read_network` returns}; loaded: {role: [keras.Model]}."""
     from training import figures
     from utils import models
 
-    histories = {role: pd.DataFrame(networks[role]["history"]) for role in loaded}
-    drawn = {}
-    for role, model in loaded.items():
-        run = runs[role]
-        drawn[role] = [
-            figures.draw_architecture(model, run.architecture),
-            figures.draw_curves({run.model.stem: histories[role]}, run.curves, models.read_card(run.model))]
-    both = {"CNN": histories["cnn"], "DNN": histories["dnn"]}
+    drawn, both = {}, {}
+    for role in ("cnn", "dnn"):
+        run, card = runs[role], models.read_card(runs[role].model)
+        both[role.upper()] = history = pd.DataFrame(networks[role]["history"])
+        drawn[role] = [figures.draw_architecture(loaded[role][0], run.architecture),
+                       figures.draw_curves({run.model.stem: history}, run.curves, card)]
     drawn["dnn"].append(figures.draw_curves(both, folder / f"{runs['dnn'].model.stem}_comparison.png"))
     return drawn
 

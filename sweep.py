@@ -4,12 +4,11 @@
     python sweep.py --network compact                         learning rate, weight decay, mixing and so on
     python sweep.py --data data/train.csv.gz --limit 4000 --epochs 4   every other option is train_cnn.py's
 
-Each trial trains the network with other values of some options (SPACES, below) and is judged by its
-validation accuracy. A trial that is in the lower half after a quarter or half of its epochs is stopped
-there. The same command again, later or at the same time in another process, continues the same search (on
-other machines with --storage); a trial whose process was killed is run again after a minute. Needs
-requirements-sweep.txt. 40 trials of 8 epochs on 3,000 faces took two processes on two cores 89 minutes, and
-showed no option to help (models/README.md).
+Each trial trains the network with other values of some options (SPACES, below); its validation accuracy
+counts. One in the lower half after a quarter or half of its epochs is stopped there. The same command again,
+also at the same time in another process, continues the search (on other machines with --storage); a trial
+whose process was killed is run again after a minute. Needs requirements-sweep.txt. 40 trials of 8 epochs on
+3,000 faces took two processes on two cores 89 minutes, and showed no option to help (models/README.md).
 
 Writes models/NAME.csv (one row per trial), models/NAME.json (the best trial and its command), models/NAME.db
 (Optuna's trials) and figures/NAME_history.png, NAME_importance.png and NAME_parallel.png.
@@ -61,10 +60,9 @@ def main(argv=None):
     # ---- Trials: those of all processes together
     counted = ("COMPLETE", "PRUNED", "RUNNING")
     try:
-        while len([trial for trial in study.trials if trial.state.name in counted]) < args.trials:
+        while sum(trial.state.name in counted for trial in study.trials) < args.trials:
             seed = options.seed + len(study.trials)  # processes that search together draw different values
-            study.sampler = (optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
-                             if args.sampler == "tpe" else optuna.samplers.RandomSampler(seed))
+            study.sampler = optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
             study.optimize(lambda trial: run_trial(trial, options), n_trials=1)
         finished = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
         best = best_options(study, options) if finished else None
@@ -77,8 +75,8 @@ def main(argv=None):
     table = study.trials_dataframe(("number", "state", "value", "duration", "params"))
     table.columns = [name.removeprefix("params_") for name in table]
     files.write_table(table_path, table.rename(columns={"number": "trial", "value": "accuracy"}))
-    states = table["state"].value_counts()
-    print(f"{len(table)} trials: " + ", ".join(f"{n} {state.lower()}" for state, n in states.items()))
+    states = table["state"].str.lower().value_counts()
+    print(f"{len(table)} trials: " + ", ".join(f"{n} {state}" for state, n in states.items()))
     if not finished:
         cli.print_written([table_path])
         return None
@@ -91,8 +89,7 @@ def main(argv=None):
     summary = {"name": args.name, "command": command, "validation_accuracy": study.best_value,
                "search": f"python sweep.py --name {args.name} --trials {args.trials}"
                          f"{f' --confirm {args.confirm}' * bool(args.confirm)} {study.user_attrs['search']}",
-               "trials": int(states.get("COMPLETE", 0) + states.get("PRUNED", 0)), "finished": len(finished),
-               "confirmed": confirmed}
+               "trials": len(table), "finished": len(finished), "confirmed": confirmed}
     files.write_json(summary_path, summary)
     cli.print_written([table_path, summary_path, *draw(study, finished, figure_paths)])
     return summary
@@ -103,9 +100,6 @@ def parse_args(argv):
     parser = cli.Parser(__doc__)
     parser.add_argument("--trials", type=cli.number(int, 1), default=40,
                         help="how many trials, those of all processes together")
-    parser.add_argument("--sampler", choices=("tpe", "random"), default="tpe",
-                        help="tpe: close to the best trials so far (Bergstra 2011); random: independent of "
-                             "them, for comparing the options' values")
     parser.add_argument("--prune", action=argparse.BooleanOptionalAction, default=True,
                         help="stop the trials of the lower half early")
     parser.add_argument("--confirm", type=cli.number(int, 2), metavar="SEEDS", default=0,
@@ -138,9 +132,6 @@ def train_command(options, name):
     return shlex.join(["python", "train_cnn.py", *options.arguments(recipes.CNNS), "--name", f"{name}-best"])
 
 
-# ---- the study, shared by all processes --------------------------------------------------------------------
-
-
 def open_study(args, options, database):
     """Optuna's study of this name: a new one, or the one that other processes have begun."""
     try:
@@ -153,9 +144,8 @@ def open_study(args, options, database):
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     # Steps are epochs: halve the trials after a quarter and after half of them
     pruner = optuna.pruners.SuccessiveHalvingPruner(max(options.epochs // 4, 1), reduction_factor=2)
-    lock, busy = database.with_suffix(".lock"), f"another process opens {database}"
     try:
-        with files.locked(lock, busy, timeout=60):
+        with files.locked(database.with_suffix(".lock"), f"another process opens {database}", timeout=60):
             study = optuna.create_study(
                 storage=optuna.storages.RDBStorage(  # a killed process is known by its missing heartbeat
                     args.storage or f"sqlite:///{database}", heartbeat_interval=10, grace_period=60,
@@ -163,14 +153,15 @@ def open_study(args, options, database):
                 study_name=args.name, direction="maximize", load_if_exists=True,
                 pruner=pruner if args.prune else optuna.pruners.NopPruner())
             search = shlex.join(options.arguments(recipes.CNNS))
-            if study.user_attrs.get("search", search) != search:
-                raise UserError(f"the search {args.name} was begun with other options: "
-                                f"{study.user_attrs['search']}; give the same or choose another --name")
-            if "search" not in study.user_attrs:
+            begun = study.user_attrs.get("search")
+            if begun is None:
                 study.set_user_attr("search", search)
                 study.enqueue_trial({  # the network's own values first, to compare with
                     option: choices[0] for option, choices in SPACES[options.network].items()
                     if isinstance(choices, list)})
+            elif begun != search:
+                raise UserError(f"the search {args.name} was begun with other options: {begun}; give the "
+                                "same or choose another --name")
     except (OSError, ImportError, ValueError, KeyError, SQLAlchemyError) as error:
         where = args.storage or files.relative_path(database)
         raise UserError(f"cannot use {where} as storage: {str(error).splitlines()[0]}") from error
@@ -185,16 +176,13 @@ def run_trial(trial, options):
 
     space = SPACES[options.network]
     values = {option: suggest(trial, option, choices) for option, choices in space.items()}
-    changed = ", ".join(f"{option} {value}" for option, value in values.items()
-                        if isinstance(space[option], tuple) or value != space[option][0])
+    changed = ", ".join(f"{option} {value}" for option, value in values.items() if value != space[option][0])
     outcome = "failed"
     try:
         complete = trial.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-        earlier = next((other for other in complete if other.params == trial.params), None)
-        if earlier:  # the sampler likes to repeat the best
-            outcome = f"as trial {earlier.number}"
-            return earlier.value
-        accuracy = train(changed_options(options, values), trial)
+        accuracy = next((other.value for other in complete if other.params == trial.params), None)
+        if accuracy is None:  # else it repeats a trial, as the sampler likes to do with the best
+            accuracy = train(changed_options(options, values), trial)
         outcome = f"{100 * accuracy:.2f} %"
         return accuracy
     except optuna.TrialPruned:
@@ -216,13 +204,11 @@ def suggest(trial, option, choices):
 
 def changed_options(options, values):
     """`options` with these values, of which None leaves the network's own."""
-    return dataclasses.replace(
-        options, **{option: value for option, value in values.items() if value is not None})
+    return dataclasses.replace(options, **{key: value for key, value in values.items() if value is not None})
 
 
 def train(options, trial=None):
-    """The validation accuracy, 0-1, of a network trained with `options`; `trial` is told of each epoch and
-    may stop it (optuna.TrialPruned)."""
+    """The validation accuracy, 0-1, of a network trained with `options`; `trial` may stop it early."""
     import keras
     import optuna
 
@@ -245,19 +231,15 @@ def train(options, trial=None):
     return run.evaluation.best["val_accuracy"]
 
 
-# ---- results -----------------------------------------------------------------------------------------------
-
-
 def best_options(study, options):
-    """The TrainingOptions of the best trial."""
-    values = {option: float(f"{value:.3g}") if type(value) is float else value
-              for option, value in study.best_params.items()}
-    return changed_options(options, values)
+    """The TrainingOptions of the best trial, its values rounded as in `suggest`."""
+    return changed_options(options, {option: float(f"{value:.3g}") if type(value) is float else value
+                                     for option, value in study.best_params.items()})
 
 
 def confirm(study, options, best, seeds):
-    """Train the network's own values and the best trial's with other seeds (int, how many): their accuracies,
-    and the mean difference with its interval; a dict. The study remembers them."""
+    """Train the network's own values and the best trial's with so many other seeds: a dict of accuracies and
+    of their mean difference with its interval. The study remembers them."""
     from utils.metrics import interval_of_mean
 
     pairs = []
@@ -276,23 +258,21 @@ def confirm(study, options, best, seeds):
 
 
 def draw(study, finished, paths):
-    """Optuna's figures: all trials in their order, the options' importance, and every trial's values; returns
-    the paths that were written."""
+    """Draw Optuna's figures: all trials in order, and, where accuracies differ, the options' importance and
+    every trial's values; returns the paths that were written."""
     from optuna.importance import FanovaImportanceEvaluator
     from optuna.visualization import matplotlib as drawing
 
     from utils.figures import WIDTH, save_figure
 
-    draws = [lambda: drawing.plot_optimization_history(study, target_name="validation accuracy")]
-    if len(finished) >= 4 and len({trial.value for trial in finished}) > 1:  # else nothing to compare
-        draws += [lambda: drawing.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)),
-                  lambda: drawing.plot_parallel_coordinate(study, target_name="validation accuracy")]
-    written = []
-    for draw_one, path in zip(draws, paths):
-        figure = draw_one().figure
-        figure.set_size_inches(WIDTH, 3.6)
-        written.append(save_figure(figure, path))
-    return written
+    axes = [drawing.plot_optimization_history(study, target_name="validation accuracy")]
+    if len(finished) >= 4 and len({trial.value for trial in finished}) > 1:
+        axes += [drawing.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)),
+                 drawing.plot_parallel_coordinate(study, target_name="validation accuracy")]
+    for ax, path in zip(axes, paths):
+        ax.figure.set_size_inches(WIDTH, 3.6)
+        save_figure(ax.figure, path)
+    return paths[:len(axes)]
 
 
 if __name__ == "__main__":

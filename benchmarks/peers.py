@@ -41,7 +41,7 @@ def main():
     cli.start_keras()
     import pandas as pd
 
-    from evaluate import BATCHES, FORWARD_PASSES, forward_times
+    from evaluate import FORWARD_PASSES, forward_times
     from utils import data, evaluation, metrics
 
     faces = evaluation.faces_to_evaluate([], args.data, args.labels, args.usage)
@@ -74,7 +74,7 @@ def main():
         right = predicted.argmax(axis=1) == faces.labels
         scores = [metrics.percent([right[subset].mean(), *metrics.wilson(right[subset].sum(), subset.sum())])
                   for subset in subsets.values()]
-        rows.append([*cells, *scores, f"{ms[str(BATCHES[-1])] * FORWARD_PASSES[tta]:.2f}"])
+        rows.append([*cells, *scores, f"{ms['64'] * FORWARD_PASSES[tta]:.2f}"])
     cli.print_table(pd.DataFrame(rows, columns=["network", "package", "trained on", "parameters", *subsets,
                                                 "ms/face"]))
 

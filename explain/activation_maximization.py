@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from explain import batch_limit, receptive_field
+from explain import batch_size, receptive_field
 from explain.attribution import in_channels
 from utils import cli, models, structure
 
@@ -22,14 +22,9 @@ BRIGHTNESS = 1.5  # bound of the mean before the sigmoid, in standard deviations
 CONTRAST = 4.0  # bound of the contrast's factor for the neuron objective, either way
 LEARNING_RATE = 0.05  # of Adam, on the standardised spectrum
 PIXEL_STEP = RANGE / 64  # of the plain ascent, root mean square
-SCALE, DEGREES, SHIFT = 0.1, 7.0, 4.0  # the random transforms of a 48 px canvas, either way
-NOISE = 0.02 * RANGE  # standard deviation of the noise added at each step
 LEAK = 0.01  # slope below zero in the channel objective during ascent: silent units have a gradient too
 LEAST_CANVAS = 24  # pixels: room for a texture to repeat, where the receptive field is smaller still
 BETWEEN_MEASURES = 20  # steps
-
-
-# ---- canvas and objective ----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +52,11 @@ def cut_canvas(model, layer, objective):
     """The part of a model that a layer's objective needs, on an input no larger than it needs: a Canvas.
 
     On whole faces a channel of the report's CNN takes 2.6 times as long, a unit 5.5 times. "channel" needs
-    three times the layer's receptive field, and at least 24 px; "neuron" what the layer's middle unit sees.
-    There the unit has exactly the value that it has on the whole image. An axis of a layer with padding that
-    sees 7 pixels, with 4 from unit to unit (jump); the unit sees pixels 17 (low) to 23:
+    three times the layer's receptive field; "neuron" what its middle unit sees, whose value there is exactly
+    that on the whole image. An axis of a layer with padding that sees 7 pixels, 4 from unit to unit (jump):
 
         image     0 . . . 4 . . . 8 . . . 12. . . 16. . . 20. . . 24. . .     extent 27
-        sees                                        17. . . . . 23            high 24
+        sees                                        17. . . . . 23            low 17, high 24
         canvas                                    16. . . . . . . . . 26      starts on the jumps' grid,
                                                                               length 11 = 27 modulo 4
     """
@@ -77,31 +71,27 @@ def cut_canvas(model, layer, objective):
     length = needed + (extent - needed) % jump
     is_whole = (length >= extent) | ((objective == "neuron") & (start + length > origin + extent))
     start, length = np.where(is_whole, origin, start), np.where(is_whole, extent, length)
-    part = on_input(network, length)
+
+    def without_crops(layer, *args, **kwargs):
+        return args[0] if isinstance(layer, receptive_field.CROPS) else layer(*args, **kwargs)
+
+    image = keras.Input((*map(int, length), network.input_shape[-1]), name="canvas")
+    part = keras.models.clone_model(network, image, clone_function=lambda layer: layer,
+                                    call_function=without_crops)
+    part = keras.Model(image, part.outputs[0])
     if objective == "channel":
         return Canvas(part)
     box = tuple(np.maximum(low - start, 0)), tuple(high - start)
     return Canvas(part, objective, tuple(middle - (start - origin) // jump), box)
 
 
-def on_input(network, size):
-    """The layers of a network with one output on an input of another size (height, width), without crops."""
-    def call(layer, *args, **kwargs):
-        return args[0] if isinstance(layer, receptive_field.CROPS) else layer(*args, **kwargs)
-
-    image = keras.Input((*map(int, size), network.input_shape[-1]), name="canvas")
-    part = keras.models.clone_model(network, image, clone_function=lambda layer: layer, call_function=call)
-    return keras.Model(image, part.outputs[0])
-
-
 def activation(features, channels, objective, sign=1, unit=(0, 0), ascending=False):
     """The number that is maximised: tensor (n,), one for each image.
 
-    features: (n, h, w, c) before the ReLU, or logits (n, c); channels: int (n,). "channel" is the mean over
-    the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`; of logits, the
-    value. sign -1 asks for the minimum. ascending: give "channel" a slope where the ReLU has none. A map that
-    is silent everywhere counts by its strongest unit, or a filter that fires on few images never starts: its
-    mean is highest where all units stay just below zero.
+    features: (n, h, w, c) before the ReLU, or logits (n, c), then their value; channels: int (n,). "channel"
+    is the mean over the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`.
+    ascending: give "channel" a slope where the ReLU has none; a map that is silent everywhere counts by its
+    strongest unit, or its mean would be highest where all units stay just below zero.
     """
     features = tf.cast(features, tf.float32)
     values = sign * tf.einsum("n...c,nc->n...", features, tf.one_hot(channels, features.shape[-1]))
@@ -115,21 +105,19 @@ def activation(features, channels, objective, sign=1, unit=(0, 0), ascending=Fal
     return tf.where(strongest > 0, tf.reduce_mean(tf.maximum(values, LEAK * values), (1, 2)), strongest)
 
 
-# ---- parametrizations of the image -------------------------------------------------------------------------
-
-
 @dataclasses.dataclass(frozen=True)
 class Fourier:
     """Spectra, improved by Adam under random transforms, which keeps out high-frequency noise (Olah et al.
     2017). State: float32 (n, h, w // 2 + 1, 2), real and imaginary parts in units of the usual amplitude.
 
-    contrast: its factor may go from 1 / contrast to contrast. At 1 all images have the contrast of a
-    photograph as a whole, which suits a texture; single patches of photographs have far more.
+    contrast: its factor may go from 1 / contrast to contrast. At 1 all images have the contrast of a whole
+    photograph, which suits a texture; single patches have far more.
     """
 
     contrast: float = 1.0
 
-    noise, degrees, scale, shift = NOISE, DEGREES, SCALE, SHIFT  # without annotations: no fields
+    # Without annotations: no fields. Standard deviation of the noise; random transforms on 48 px, either way
+    noise, degrees, scale, shift = 0.02 * RANGE, 7.0, 0.1, 4.0
 
     def start(self, rng, n, size):
         state = rng.standard_normal((n, size[0], size[1] // 2 + 1, 2), np.float32)
@@ -148,7 +136,7 @@ class Fourier:
         return RANGE * tf.sigmoid(self.contrast ** contrast * image)
 
     def step(self, number, state, mean, square, gradient):
-        """State and Adam's two moments after step `number`, from 0."""
+        """State and Adam's two moments, mean and square, after step `number`, from 0."""
         mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient ** 2
         power = tf.cast(number + 1, tf.float32)
         scale = tf.sqrt(square / (1 - 0.999 ** power)) + 1e-8
@@ -170,11 +158,6 @@ class Pixel:
         return tf.clip_by_value(state + PIXEL_STEP * gradient, 0, RANGE), mean, square
 
 
-def normalised(x):
-    """A tensor (n, ...) with a root mean square of 1 in each row."""
-    return x / (tf.sqrt(tf.reduce_mean(tf.square(x), tuple(range(1, len(x.shape))), keepdims=True)) + 1e-12)
-
-
 def random_transforms(rng, steps, n, size, parametrization):
     """Random affine transforms about the centre, as TensorFlow takes them: float32 (steps, n, 8)."""
     angle = np.deg2rad(rng.uniform(-parametrization.degrees, parametrization.degrees, (steps, n)))
@@ -188,37 +171,25 @@ def random_transforms(rng, steps, n, size, parametrization):
     return np.stack(rows, -1).astype(np.float32)
 
 
-# ---- gradient ascent ---------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class Ascent:
-    """Results of gradient ascent: images float32 (n, h, w), 0-255, each the best of those measured on its
-    way, and the activation (n,) that it reaches."""
-
-    images: np.ndarray
-    activations: np.ndarray
-
-
 def ascend(canvas, channels, sign=1, parametrization=None, steps=200, seed=0, precision="float32",
-           label="ascent", batch_size=None):
+           label="ascent"):
     """Images that drive each of `channels` (int, n) to its maximum (sign 1) or minimum (-1) on a Canvas.
 
     parametrization: `Fourier` (the default; of free contrast for "neuron") or `Pixel`; precision: of the
-    steps; "mixed_bfloat16" takes half the time on a processor that multiplies it natively. Activations are
-    measured in float32 and without transforms. batch_size: by default what memory allows. Returns Ascent.
+    steps; "mixed_bfloat16" takes half the time on a processor that multiplies it natively. Returns images
+    float32 (n, h, w), 0-255, each the best of those measured on its way, and the activations (n,) that they
+    reach, in float32 and without transforms.
     """
     parametrization = parametrization or Fourier(CONTRAST if canvas.objective == "neuron" else 1.0)
     channels, count = np.asarray(channels, np.int32), len(channels)
-    batch_size = batch_size or batch_limit(canvas.network, count)
     run_steps, measure = compiled_ascent(canvas, parametrization, sign, seed, precision)
     start = parametrization.start(np.random.default_rng(seed), count, canvas.size)
     transforms = random_transforms(np.random.default_rng([seed, 1]), steps, count, canvas.size,
                                    parametrization)
     marks = [*range(0, steps, BETWEEN_MEASURES), steps]
-    parts = []
-    for begin in range(0, count, batch_size):
-        rows = np.arange(begin, begin + batch_size).clip(max=count - 1)  # one shape: one graph
+    size, parts = min(batch_size(canvas.size), count), []
+    for begin in range(0, count, size):
+        rows = np.arange(begin, begin + size).clip(max=count - 1)  # one shape: one graph
         chosen, state = tf.constant(channels[rows]), tf.constant(start[rows])
         mean, square, (images, reached) = tf.zeros_like(state), tf.zeros_like(state), measure(state, chosen)
         for first, last in cli.track(list(itertools.pairwise(marks)), label):
@@ -229,7 +200,7 @@ def ascend(canvas, channels, sign=1, parametrization=None, steps=200, seed=0, pr
             images = tf.where(is_better[:, None, None], later, images)
             reached = tf.where(is_better, value, reached)
         parts.append([array[:count - begin] for array in (images, reached)])
-    return Ascent(*map(np.concatenate, zip(*parts)))
+    return tuple(map(np.concatenate, zip(*parts)))
 
 
 def compiled_ascent(canvas, parametrization, sign, seed, precision):
@@ -251,7 +222,9 @@ def compiled_ascent(canvas, parametrization, sign, seed, precision):
                 image += parametrization.noise * noise
                 features = network(in_channels(network, image), training=False)
                 value = activation(features, chosen, canvas.objective, sign, canvas.unit, ascending=True)
-            gradient = normalised(tape.gradient(value, state))
+            gradient = tape.gradient(value, state)
+            size = tf.sqrt(tf.reduce_mean(gradient ** 2, range(1, len(gradient.shape)), keepdims=True))
+            gradient /= size + 1e-12
             state, mean, square = parametrization.step(number, state, mean, square, gradient)
         return state, mean, square
 
@@ -262,9 +235,6 @@ def compiled_ascent(canvas, parametrization, sign, seed, precision):
         return image, sign * activation(features, chosen, canvas.objective, sign, canvas.unit)
 
     return run_steps, measure
-
-
-# ---- what the data do --------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
@@ -285,7 +255,7 @@ class Responses:
     rectified: bool
 
 
-def measure_responses(model, names, images, batch_size=64):
+def measure_responses(model, names, images):
     """{name: Responses} of every filter of the layers `names` to images (n, h, w), 0-255, in one pass."""
     network = receptive_field.split_relu(model, names)
 
@@ -299,7 +269,7 @@ def measure_responses(model, names, images, batch_size=64):
                               tf.reduce_max(maps, 1), tf.reduce_min(maps, 1), tf.argmax(maps, 1)))
         return summaries
 
-    size = batch_limit(network, min(batch_size, len(images)))
+    size = batch_size(model.input_shape[1:3])
     batches = [summarise(models.prepare(images[start:start + size], model))
                for start in cli.track(range(0, len(images), size), "responses")]
     measured = {}
@@ -317,16 +287,13 @@ def eta_squared(values, labels):
     return (between / total).where(total > 1e-12 * total.max(), 0).to_numpy()
 
 
-def dead_filters(responses):
-    """Filters that respond alike to everything: boolean (filters,). Never above zero where the layer ends in
-    a ReLU, which passes nothing then; elsewhere one value at every place of every image."""
+def dead_and_rare(responses):
+    """Two boolean (filters,). Dead filters respond alike to everything: never above zero where the layer ends
+    in a ReLU, elsewhere by one value at every place of every image. Rare ones respond, after a ReLU, to less
+    than 1 % of the images."""
     above = responses.peak.max(0) - (0 if responses.rectified else responses.low_peak.min(0))
-    return above <= 1e-6 * max(above.max(), 1e-30)
-
-
-def rare_filters(responses):
-    """Filters, boolean, that are not dead, but let through something of less than 1 % of the images."""
-    return responses.rectified & ~dead_filters(responses) & ((responses.peak > 0).mean(0) < 0.01)
+    dead = above <= 1e-6 * max(above.max(), 1e-30)
+    return dead, responses.rectified & ~dead & ((responses.peak > 0).mean(0) < 0.01)
 
 
 def best_images(responses, channel, count, groups):

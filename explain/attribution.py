@@ -11,15 +11,13 @@ maps:    float32 (n, h, w), finite; a map of zeros only is blank (`is_blank`). D
          to the grey level, also where a network takes the face in three equal channels.
 
 A new method is a function (model, images, weights, its options) -> {name: maps} and a row of METHODS below;
-the help of saliency.py, its docstring, should name it. weights: float32 (n, classes), one a logit, of the sum
-of logits that is explained; options arrive by the names of the function's parameters (`options` in
-saliency.py).
+saliency.py's docstring, its help, should name it. weights: float32 (n, classes), of the sum of logits that is
+explained; options arrive by the names of the function's parameters (`options` in saliency.py).
 """
 
 import functools
 import inspect
 import itertools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -29,13 +27,11 @@ import tensorflow as tf
 from scipy import ndimage
 from scipy.special import softmax
 
-from explain import batch_limit, receptive_field
+from explain import batch_size, receptive_field
 from utils import cli, models
 from utils.cli import UserError
 
 FILLS = ("black", "mean", "blurred")
-POINTS = 64 * 48 * 48  # pixels in one forward and backward pass; more is no faster
-BLUR = 1 / 8  # standard deviation of the blurred fill as a share of the image's width
 
 
 def attribute(model, images, targets, method, **options):
@@ -56,8 +52,8 @@ def attribute_all(model, images, targets, methods, **options):
 
 
 def strength(maps, method):
-    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of a map, but the map
-    itself where below zero is against the class; (n, h, w)."""
+    """How much each pixel matters, for ranking and, cut at zero, for drawing: the size of maps (n, h, w), or
+    the maps themselves where below zero is against the class."""
     return maps if (METHODS | CONTROLS)[method].is_evidence else np.abs(maps)
 
 
@@ -67,8 +63,7 @@ def is_blank(maps):
 
 
 def problem(model, method):
-    """What `model` lacks that `method` needs, in one line, or "": class activation maps need convolutions,
-    guided-backprop a ReLU."""
+    """What `model` lacks that `method` needs (convolutions or a ReLU) in one line, or ""."""
     try:
         if METHODS[method].family == "class activation":
             cam_layer(model)
@@ -92,20 +87,16 @@ def contrastive(logits):
 
 
 def filled(images, kind):
-    """What stands for "no information": images (n, h, w) -> float32 (n, h, w), all black, each face's mean
-    grey, or blurred."""
+    """What stands for "no information": images (n, h, w) -> float32 (n, h, w), one of FILLS."""
     images = np.asarray(images, np.float32)
     if kind == "black":
         return np.zeros_like(images)
     if kind == "mean":
         return np.full_like(images, images.mean((1, 2), keepdims=True))
-    width = BLUR * images.shape[2]
-    blurred, weight = (ndimage.gaussian_filter(x, (0, width, width), mode="constant", truncate=8)
+    deviation = images.shape[2] / 8
+    blurred, weight = (ndimage.gaussian_filter(x, (0, deviation, deviation), mode="constant", truncate=8)
                        for x in (images, np.ones_like(images[:1])))
     return blurred / weight  # beyond the border there is nothing, and nothing weighs nothing
-
-
-# ---- forward and backward passes ---------------------------------------------------------------------------
 
 
 def in_channels(model, grey):
@@ -168,44 +159,32 @@ def cam_pass(model, layer):
     return run
 
 
-def in_chunks(run, model, images, weights, label=""):
-    """A compiled pass over faces (n, h, w) and weights (n, classes), POINTS pixels or what memory allows at a
-    time; a progress bar if it has a label."""
-    size = batch_limit(model, max(1, POINTS // math.prod(images.shape[1:])))
+def in_chunks(run, images, weights, label=""):
+    """A compiled pass over faces (n, h, w) and weights (n, classes), or (classes,) of all of them, a batch at
+    a time; a progress bar if it has a label."""
+    weights = np.broadcast_to(weights, (len(images), weights.shape[-1]))
+    size = batch_size(images.shape[1:])
     starts = range(0, len(images), size)
     parts = [run(tf.constant(images[start:start + size]), tf.constant(weights[start:start + size]))
              for start in (cli.track(starts, label) if label else starts)]
     return tf.nest.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def for_each(images, weights, label):
-    """Number, face (h, w) and weights (classes,) of each face, under a progress bar."""
-    return zip(cli.track(range(len(images)), label), images, weights)
-
-
-# ---- gradients ---------------------------------------------------------------------------------------------
-
-
 def gradient(model, images, weights):
     """`gradient`: d logit / d grey level, signed (Simonyan et al. 2014). `gradient-x-input`: the same times
     the grey level (Shrikumar et al. 2017), in logits, signed."""
-    maps = in_chunks(gradient_pass(model), model, images, weights, "gradient")
+    maps = in_chunks(gradient_pass(model), images, weights, "gradient")
     return {"gradient": maps, "gradient-x-input": maps * images}
-
-
-def gradients_at(model, points, weight):
-    """Gradients at several points (s, h, w) of one target, weight (classes,): float32 (s, h, w)."""
-    return in_chunks(gradient_pass(model), model, points, np.repeat(weight[None], len(points), axis=0))
 
 
 def noisy_gradient(model, images, weights, samples=32, noise=0.15, seed=0):
     """Gradients at `samples` copies with Gaussian noise of a standard deviation of `noise` times the face's
     range of grey. `smoothgrad`: their mean, signed (Smilkov et al. 2017); `squaregrad`: their mean square
     (Hooker et al. 2019); `vargrad`: their variance (Adebayo et al. 2018), both >= 0."""
-    mean, square = np.empty_like(images), np.empty_like(images)
-    for i, face, weight in for_each(images, weights, "smoothgrad"):
+    mean, square = np.empty((2, *images.shape), np.float32)
+    for i, face in cli.track(list(enumerate(images)), "smoothgrad"):
         change = np.random.default_rng([seed, i]).standard_normal((samples, *face.shape), np.float32)
-        maps = gradients_at(model, face + noise * np.ptp(face) * change, weight)
+        maps = in_chunks(gradient_pass(model), face + noise * np.ptp(face) * change, weights[i])
         mean[i], square[i] = maps.mean(0), (maps ** 2).mean(0)
     return {"smoothgrad": mean, "squaregrad": square, "vargrad": np.maximum(square - mean ** 2, 0)}
 
@@ -217,9 +196,9 @@ def integrated_gradients(model, images, weights, steps=64, baseline="black"):
     bases = filled(images, baseline)
     shares = ((np.arange(steps, dtype=np.float32) + 0.5) / steps)[:, None, None]
     maps = np.empty_like(images)
-    for i, face, weight in for_each(images, weights, "integrated gradients"):
+    for i, face in cli.track(list(enumerate(images)), "integrated gradients"):
         way = face - bases[i]
-        maps[i] = gradients_at(model, bases[i] + shares * way, weight).mean(0) * way
+        maps[i] = in_chunks(gradient_pass(model), bases[i] + shares * way, weights[i]).mean(0) * way
     return {"integrated-gradients": maps}
 
 
@@ -236,15 +215,11 @@ def guided_backprop(model, images, weights):
     2015), signed. It gives the face's edges whatever the network has learnt (Adebayo et al. 2018; Nie et al.
     2018): compare, do not conclude. Raises UserError for a model without ReLU."""
     run = gradient_pass(model, guided=True)
-    return {"guided-backprop": in_chunks(run, model, images, weights, "guided-backprop")}
-
-
-# ---- class activation maps ---------------------------------------------------------------------------------
+    return {"guided-backprop": in_chunks(run, images, weights, "guided-backprop")}
 
 
 def cam_layer(model, name=None):
-    """Name of the layer that CAMs use: `name`, else what ends the last convolution stage. Raises UserError
-    for a layer without maps and a model without convolutions."""
+    """Name of the layer that CAMs use: `name`, else what ends the last convolution stage; or UserError."""
     maps = itertools.dropwhile(lambda layer: not isinstance(layer, receptive_field.CONVOLUTIONS),
                                map(model.get_layer, receptive_field.fields(model)))
     names = [layer.name for layer in maps if 1 not in layer.output.shape[1:3]]
@@ -263,19 +238,18 @@ def cams(model, images, weights, layer=None):
     2021) and `hires-cam` (Draelos and Carin 2020) from one backward pass to `layer`: >= 0, after the final
     ReLU, interpolated."""
     layer = cam_layer(model, layer)
-    several = in_chunks(cam_pass(model, layer), model, images, weights, "grad-cam")
+    several = in_chunks(cam_pass(model, layer), images, weights, "grad-cam")
     field, size = receptive_field.fields(model)[layer], images.shape[1:]
     return {method: receptive_field.upsample(maps, field, size) for method, maps in several.items()}
 
 
 def score_cam(model, images, weights, layer=None, fill="mean"):
     """`score-cam`: feature maps weighted by the softmax over channels of the logit with only that map's
-    pixels left, >= 0 (Wang et al. 2020). One forward pass a channel; channels that are constant have no map
-    and no weight."""
+    pixels left, >= 0 (Wang et al. 2020). Channels that are constant have no map and no weight."""
     layer = cam_layer(model, layer)
     features = keras.Model(model.inputs[0], model.get_layer(layer).output)
     fills, field, result = filled(images, fill), receptive_field.fields(model)[layer], np.zeros_like(images)
-    for i, face, weight in for_each(images, weights, "score-cam"):
+    for i, face in cli.track(list(enumerate(images)), "score-cam"):
         channels = np.moveaxis(models.predict(features, face[None])[0], -1, 0)
         maps = receptive_field.upsample(channels, field, face.shape)
         low, high = maps.min((1, 2), keepdims=True), maps.max((1, 2), keepdims=True)
@@ -283,12 +257,9 @@ def score_cam(model, images, weights, layer=None, fill="mean"):
         varies = (np.ptp(channels, axis=(1, 2)) > 0) & (high > low)[:, 0, 0]
         if varies.any():
             masks = (maps[varies] - low[varies]) / (high - low)[varies]
-            shares = softmax(masked_scores(model, face, fills[i], masks, weight))
+            shares = softmax(masked_scores(model, face, fills[i], masks, weights[i]))
             result[i] = np.maximum(np.tensordot(shares, maps[varies], 1), 0)
     return {"score-cam": result}
-
-
-# ---- perturbations -----------------------------------------------------------------------------------------
 
 
 def masked_scores(model, face, fill, masks, weight):
@@ -310,8 +281,8 @@ def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
     hidden = hidden.reshape(-1, height, width).astype(np.float32)
     masks = np.concatenate([np.ones((1, height, width), np.float32), 1 - hidden])
     fills, maps = filled(images, fill), np.empty_like(images)
-    for i, face, weight in for_each(images, weights, "occlusion"):
-        whole, *scores = masked_scores(model, face, fills[i], masks, weight)
+    for i, face in cli.track(list(enumerate(images)), "occlusion"):
+        whole, *scores = masked_scores(model, face, fills[i], masks, weights[i])
         maps[i] = np.tensordot(whole - scores, hidden, 1) / hidden.sum(0)
     return {"occlusion": maps}
 
@@ -330,19 +301,15 @@ def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
         mask[:] = rows @ grid @ columns.T
     centred = (random - random.mean(0)) / np.maximum(random.var(0), 1e-6) / masks
     fills, maps = filled(images, fill), np.empty_like(images)
-    for i, face, weight in for_each(images, weights, "rise"):
-        scores = masked_scores(model, face, fills[i], random, weight)
+    for i, face in cli.track(list(enumerate(images)), "rise"):
+        scores = masked_scores(model, face, fills[i], random, weights[i])
         maps[i] = np.tensordot(scores - scores.mean(), centred, 1)
     return {"rise": maps}
 
 
-# ---- controls ----------------------------------------------------------------------------------------------
-
-
 def controls(model, images, weights, seed=0):
-    """Maps that know nothing of the network, which any method must beat: `random` uniform in [0, 1), `edges`,
-    the size of the Sobel gradient, and `centre`, a Gaussian in the middle with a quarter of the width as
-    standard deviation; >= 0."""
+    """Maps that know nothing of the network, which any method must beat, >= 0: `random` uniform in [0, 1),
+    `edges`, the size of the Sobel gradient, and `centre`, a Gaussian of a quarter of the width."""
     _, height, width = images.shape
     noise = [np.random.default_rng([seed, 2, i]).uniform(size=(height, width)) for i in range(len(images))]
     edges = [np.hypot(*(ndimage.sobel(face, axis, mode="nearest") for axis in (0, 1))) for face in images]
@@ -351,13 +318,9 @@ def controls(model, images, weights, seed=0):
     return {"random": np.array(noise), "edges": np.array(edges), "centre": centre}
 
 
-# ---- all of them -------------------------------------------------------------------------------------------
-
-
 class Method(NamedTuple):
-    """family: gradient, guided (needs a ReLU), class activation (needs a convolution), perturbation or
-    control; unit: of the colours of a drawn map; is_evidence: whether below zero is against the class, so
-    that only what is above zero is drawn and kept by a mask."""
+    """family: gradient, guided, class activation, perturbation or control; unit: of the colours of a drawn
+    map; is_evidence: whether below zero is against the class and so neither drawn nor kept by a mask."""
 
     function: Callable
     family: str

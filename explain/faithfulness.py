@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from scipy.stats import rankdata
 
 from explain import attribution
 from explain.subjects import probabilities
@@ -17,18 +16,13 @@ from utils import cli, metrics, structure
 
 STEPS = 16  # points of a deletion or insertion curve after the first
 FAILS = 0.5  # a method fails whose maps stay more similar than this without what the upper half has learnt
-STAGES = 12  # at most so many in a cascade; a deeper network has several layers in each
-
-
-# ---- masked faces ------------------------------------------------------------------------------------------
 
 
 def ranks(values, seed=0):
     """Rank of each pixel in its map, 0 the most salient, ties in random order: int64 (n, h*w)."""
     flat = values.reshape(len(values), -1)
     ties = np.random.default_rng([seed, 5]).uniform(size=flat.shape)
-    order = np.lexsort((ties, -flat), axis=1)
-    return np.argsort(order, axis=1)
+    return np.argsort(np.lexsort((ties, -flat), axis=1), axis=1)
 
 
 def most_salient(values, share, seed=0):
@@ -66,32 +60,19 @@ def curves(model, images, targets, values, fill="blurred", seed=0):
     return deletion, insertion
 
 
-def sparseness(values):
-    """Gini index of each map (Chalasani et al. 2020), cut at zero: 0 all pixels alike, towards 1 few hold
-    all; (n,)."""
-    flat = np.sort(np.maximum(values, 0).reshape(len(values), -1).astype(np.float64), axis=1)
-    n, total = flat.shape[1], flat.sum(1)
-    weighted = flat @ (2 * np.arange(1, n + 1) - n - 1)
-    return np.divide(weighted, n * total, out=np.zeros_like(total), where=total > 0)
+def evaluate(model, images, targets, values, seed=0):
+    """Deletion and insertion by {method: values}, as two DataFrames.
 
-
-def evaluate(model, images, targets, values, share=0.2, seed=0):
-    """Every check of {method: values}, as two DataFrames.
-
-    scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area,
-    drop (of the probability, 0-1 of what it was, with only the top `share` left), increase (1 if it rose;
-    Chattopadhyay et al. 2018), sparseness and blank. curves: the mean curves, one row per method and point:
-    method, share_of_area, deletion, insertion.
+    scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area
+    and blank. curves: the mean curves, one row per method and point: method, share_of_area, deletion,
+    insertion.
     """
     scores, means = [], []
     for method in cli.track(list(values), "deletion and insertion"):
         deletion, insertion = curves(model, images, targets, values[method], seed=seed)
-        areas = [np.trapezoid(curve, dx=1 / STEPS) for curve in (deletion, insertion)]
-        before, after = probability_kept(model, images, targets, values[method], share, seed=seed)
         scores.append(pd.DataFrame({
-            "method": method, "deletion_area": areas[0], "insertion_area": areas[1],
-            "drop": np.maximum(before - after, 0) / np.maximum(before, 1e-12),
-            "increase": (after > before).astype(float), "sparseness": sparseness(values[method]),
+            "method": method, "deletion_area": np.trapezoid(deletion, dx=1 / STEPS),
+            "insertion_area": np.trapezoid(insertion, dx=1 / STEPS),
             "blank": attribution.is_blank(values[method])}))
         means.append(pd.DataFrame({
             "method": method, "share_of_area": np.linspace(0, 1, STEPS + 1),
@@ -100,29 +81,23 @@ def evaluate(model, images, targets, values, share=0.2, seed=0):
     return pd.concat(scores), pd.concat(means, ignore_index=True)
 
 
-# ---- randomisation -----------------------------------------------------------------------------------------
-
-
 def spearman(a, b):
     """Rank correlation of two sets of maps (n, ...), ties averaged: (n,); 0 where either map is blank."""
-    first, second = (rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (a, b))
-    first, second = (rank - rank.mean(1, keepdims=True) for rank in (first, second))
-    bottom = np.sqrt((first ** 2).sum(1) * (second ** 2).sum(1))
-    return np.divide((first * second).sum(1), bottom, out=np.zeros(len(a)), where=bottom > 0)
+    first, second = (pd.DataFrame(maps.reshape(len(maps), -1)).rank(axis=1) for maps in (a, b))
+    return first.corrwith(second, axis=1).fillna(0).to_numpy()
 
 
 def ssim(a, b):
     """Structural similarity (Wang et al. 2004) of two sets of maps (n, h, w), each cut at zero and scaled to
     a maximum of 1, in windows of 7 pixels (theirs: 11, for larger images): float64 (n,)."""
-    cut = [np.maximum(maps, 0) for maps in (a, b)]
-    scaled = [maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30) for maps in cut]
+    scaled = [np.maximum(maps, 0) / np.maximum(maps.max((1, 2), keepdims=True), 1e-30) for maps in (a, b)]
     tensors = [tf.constant(maps[..., None], tf.float32) for maps in scaled]
     return tf.image.ssim(*tensors, max_val=1.0, filter_size=7).numpy().astype(float)
 
 
 def stages(model):
-    """Layers to re-initialise together, from the output down: lists of names. A normalisation goes with its
-    convolution."""
+    """Layers to re-initialise together, from the output down: at most 12 lists of names. A normalisation goes
+    with its convolution."""
     groups, waiting = [], []
     for layer in reversed([layer for layer in model.layers if layer.weights]):
         waiting.append(layer.name)
@@ -130,24 +105,22 @@ def stages(model):
             groups.append(waiting)
             waiting = []
     groups = [*groups[:-1], groups[-1] + waiting] if groups else [waiting]
-    parts = np.array_split(np.arange(len(groups)), min(STAGES, len(groups)))
+    parts = np.array_split(np.arange(len(groups)), min(12, len(groups)))
     return [[name for i in part for name in groups[i]] for part in parts]
 
 
 def cascade(model, images, targets, methods, seed=0, **options):
     """Cascading randomisation (Adebayo et al. 2018): do maps change when what was learnt is lost?
 
-    From the output down, the layers of a copy are re-initialised by their own initialisers; after each stage
-    all maps are made again and compared by size with those of the trained network, by rank only where the
-    network sees: a margin that it crops is zero in every map. Returns a DataFrame of means over the faces,
-    one row per method and stage: method, randomized_down_to (a layer), rank_correlation, ssim. `model` stays
-    as it is.
+    From the output down, the layers of a copy are re-initialised; after each stage all maps are made again
+    and compared by size with those of the trained network, by rank only where the network sees: a margin that
+    it crops is zero in every map. Returns a DataFrame of means over the faces, one row per method and stage:
+    method, randomized_down_to (a layer), rank_correlation, ssim.
     """
     copy = structure.flat_copy(model)
-    # Another seed, as its training's would give a network its first weights back; built anew, so that each
-    # weight comes from its layer's own initialiser.
+    # Another seed, as its training's would give a network its first weights back
     keras.utils.set_random_seed(seed + 1_000_003)
-    fresh = keras.models.clone_model(copy)
+    fresh = keras.models.clone_model(copy)  # each weight from its layer's own initialiser
     trained = attribution.attribute_all(copy, images, targets, methods, seed=seed, **options)
     seen = (attribution.attribute(copy, images, targets, "gradient") != 0).any(0)
     rows = []
@@ -164,27 +137,20 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
 
 def upper_half(cascade):
-    """For each method, by name: mean rank_correlation and ssim over the first half of a cascade's stages, and
-    whether it `fails`: whether both are above FAILS.
+    """By method: mean rank_correlation and ssim over the first half of a cascade's stages, and whether it
+    `fails`: whether both are above FAILS.
 
     Without the layers that decide on the class there is nothing left to explain, while any map changes with
-    the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps of a network
-    share.
+    the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps share.
     """
-    half = -(-cascade.randomized_down_to.nunique() // 2)
-    upper = cascade.groupby("method").head(half)
+    upper = cascade.groupby("method").head(-(-cascade.randomized_down_to.nunique() // 2))
     means = upper.groupby("method")[["rank_correlation", "ssim"]].mean()
     return means.assign(fails=(means > FAILS).all(axis=1))
 
 
-# ---- all of it ---------------------------------------------------------------------------------------------
-
-
 def verdicts(scores, cascade, seed):
-    """Means with intervals and a verdict for each method, best first, and the name of the best control.
-
-    scores, cascade: as `evaluate` and `cascade` give them.
-    """
+    """A DataFrame of means with intervals and a verdict for each method, best first, and the name of the best
+    control; scores, cascade: as `evaluate` and `cascade` give them."""
     scores = scores.assign(net=scores.insertion_area - scores.deletion_area)
     order = scores.groupby("method").net.mean().sort_values(ascending=False)
     control = order[list(attribution.CONTROLS)].idxmax()
@@ -194,11 +160,8 @@ def verdicts(scores, cascade, seed):
     rows = []
     for method in order.index:
         row, own, is_control = {"method": method}, by_method.get_group(method), method in attribution.CONTROLS
-        for key in ("deletion_area", "insertion_area", "drop", "increase", "sparseness", net):
-            mean, *interval = metrics.bootstrap_mean(own[key], seed)
-            if key == "increase":  # a proportion of the faces
-                interval = map(float, metrics.wilson(own[key].sum(), len(own)))
-            row |= zip((key, f"{key}_low", f"{key}_high"), (mean, *interval))
+        for key in ("deletion_area", "insertion_area", net):
+            row |= zip((key, f"{key}_low", f"{key}_high"), metrics.bootstrap_mean(own[key], seed))
         for key in ("rank_correlation", "ssim"):
             row[key] = "-" if is_control else f"{similar.at[method, key]:.2f}"
         remarks = {"control": is_control, "fails": not is_control and similar.at[method, "fails"],

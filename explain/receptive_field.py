@@ -23,8 +23,9 @@ from utils.cli import UserError
 CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 POOLINGS = (layers.MaxPooling2D, layers.AveragePooling2D)
 CROPS = (layers.CenterCrop, layers.Cropping2D)
+ACTIVATIONS = (layers.ReLU, layers.LeakyReLU, layers.ELU, layers.PReLU)
 RECTIFIERS = (keras.activations.relu, keras.activations.relu6)
-# Names of layers, and of operations between layers, each of whose outputs depends on one place of the inputs.
+# Layers and operations between layers each of whose outputs depends on one place of the inputs
 ELEMENTWISE = {"Activation", "ReLU", "LeakyReLU", "ELU", "Relu", "Relu6", "HardSigmoid", "HardSwish",
                "Rescaling", "BatchNormalization", "Dropout", "SpatialDropout2D", "GaussianNoise",
                "GaussianDropout", "AlphaDropout", "Add", "Subtract", "Multiply", "Divide", "TrueDivide",
@@ -57,12 +58,9 @@ class Field:
         return np.rint(start).astype(int), np.rint(start + self.size).astype(int)
 
 
-# ---- from layer to layer -----------------------------------------------------------------------------------
-
-
 def fields(model):
-    """Where the units of every layer look that gives a map (n, h, w, channels): {layer name: Field}, from
-    input to output. Raises UserError for layers with channels first."""
+    """{layer name: Field} of every layer that gives a map (n, h, w, channels), from input to output. Raises
+    UserError for layers with channels first."""
     by_depth = keras.Model(model.inputs, model.outputs)._nodes_by_depth  # 0: the output
     of_tensor, of_layer = {}, {}
     for node in itertools.chain(*(by_depth[depth] for depth in sorted(by_depth, reverse=True))):
@@ -97,26 +95,22 @@ def field_after(layer, maps, after):
     if isinstance(layer, layers.ZeroPadding2D):
         return dataclasses.replace(field, centre=field.centre - np.array(layer.padding)[:, 0] * field.jump)
     if isinstance(layer, CROPS) and (after <= before).all():
-        return after_crop(layer, before, after, field)
-    if type(layer).__name__ in ELEMENTWISE and all(tuple(after) == shape for shape, _ in maps):
-        return after_merge([field for _, field in maps], field)
+        is_central = isinstance(layer, layers.CenterCrop)
+        cut = (before - after) // 2 if is_central else np.array(layer.cropping)[:, 0]
+        centre = field.centre + cut * field.jump
+        is_image = (field.size == 1).all() and (field.jump == 1).all()  # stays local: a canvas needs no crop
+        return dataclasses.replace(field, centre=centre, size=field.size if is_image else EVERYTHING,
+                                   low=np.maximum(field.low, centre - field.jump / 2),
+                                   high=np.minimum(field.high, centre + (after - 0.5) * field.jump))
+    if type(layer).__name__ in ELEMENTWISE and all(tuple(after) == size for size, _ in maps):
+        return union([field for _, field in maps], field)
     ratio = before / after  # equal sizes, or stretched as a whole
     return dataclasses.replace(field, centre=field.centre + (ratio - 1) / 2 * field.jump,
                                jump=ratio * field.jump, size=EVERYTHING)
 
 
-def after_crop(layer, before, after, field):
-    """The Field after a crop. One of the image itself stays local: a canvas does without it."""
-    cut = (before - after) // 2 if isinstance(layer, layers.CenterCrop) else np.array(layer.cropping)[:, 0]
-    centre = field.centre + cut * field.jump
-    of_the_image = (field.size == 1).all() and (field.jump == 1).all()
-    return dataclasses.replace(field, centre=centre, size=field.size if of_the_image else EVERYTHING,
-                               low=np.maximum(field.low, centre - field.jump / 2),
-                               high=np.minimum(field.high, centre + (after - 0.5) * field.jump))
-
-
-def after_merge(fields, largest):
-    """The Field of a value that depends on one unit of each of `fields`: what they see together."""
+def union(fields, largest):
+    """The Field of a value that depends on one unit of each of `fields`."""
     in_step = all((field.jump == largest.jump).all() and (field.low == largest.low).all() for field in fields)
     if not in_step or not all(field.is_local for field in fields):
         return dataclasses.replace(largest, size=EVERYTHING)
@@ -126,10 +120,8 @@ def after_merge(fields, largest):
 
 
 def split_relu(model, names):
-    """A model of the maps of the layers `names` before the ReLU that ends the layer or is all of it.
-
-    Returns a keras.Model with a list of outputs: the layer's own output where it ends in no ReLU.
-    """
+    """A keras.Model with a list of outputs: the maps of the layers `names` before the ReLU that ends the
+    layer or is all of it; the layer's own output where there is none."""
     outputs = []
     for layer in map(model.get_layer, names):
         activation = getattr(layer, "activation", None)
@@ -144,15 +136,11 @@ def split_relu(model, names):
     return keras.Model(model.inputs[0], outputs)
 
 
-# ---- maps over the image -----------------------------------------------------------------------------------
-
-
 def interpolation(field, cells, pixels, axis):
     """Weights of a map's rows (axis 0) or columns (1) in the image's pixels: float32 (pixels, cells).
 
-    Linear between the centres of units. A map that is simply stretched to the whole face lies askew by
-    several pixels where a network crops its input or convolves without padding. Pixels that a crop removes
-    get zeros.
+    Linear between the centres of units; zero where a crop removes the pixel. A map that is simply stretched
+    to the whole face lies askew where a network crops its input or convolves without padding.
     """
     position = np.arange(pixels)
     exact = (position - field.centre[axis]) / field.jump[axis]
@@ -180,38 +168,27 @@ def patch(image, field, unit):
     return padded[top + margin:bottom + margin, left + margin:right + margin]
 
 
-# ---- which layers to look at -------------------------------------------------------------------------------
-
-
 def stage_ends(model):
-    """Names of the layers that end each convolution stage: the last activation before a pooling or stride,
-    and the last.
-
-    A stage is a run of maps that no layer has shrunk to two thirds or less; it needs a convolution to count.
-    Where a stage has no activation, its last convolution or normalisation stands for it. Raises UserError
-    without any convolution.
-    """
+    """Names of the layers that end each convolution stage: its last activation, else its last convolution or
+    normalisation. A stage is a run of maps, with a convolution, that no layer has shrunk to two thirds or
+    less. Raises UserError without any convolution."""
     stages, height = [], np.inf
-    maps = [model.get_layer(name) for name in fields(model)]
-    for layer in maps:
+    for layer in map(model.get_layer, fields(model)):
         rows = layer.output.shape[1]
-        if rows * 3 <= height * 2 and rows > 1:
+        if rows == 1:
+            continue
+        if rows * 3 <= height * 2:
             height = rows
             stages.append([])
-        if rows > 1:
-            stages[-1].append(layer)
+        stages[-1].append(layer)
     ends = []
     for stage in stages:
         stage = list(itertools.dropwhile(lambda layer: not isinstance(layer, CONVOLUTIONS), stage))
+        activations = [layer for layer in stage if isinstance(layer, ACTIVATIONS) or getattr(
+            layer, "activation", None) not in (None, keras.activations.linear)]
         others = [layer for layer in stage if isinstance(layer, (*CONVOLUTIONS, layers.BatchNormalization))]
-        ends += (list(filter(has_activation, stage)) or others)[-1:]
+        ends += (activations or others)[-1:]
     if not ends:
         raise UserError(f"{model.name} has no convolution; its layers are "
                         f"{', '.join(layer.name for layer in model.layers)}")
     return [layer.name for layer in ends]
-
-
-def has_activation(layer):
-    """Whether a layer is or ends in an activation function."""
-    return isinstance(layer, (layers.ReLU, layers.LeakyReLU, layers.ELU, layers.PReLU)) or (
-        getattr(layer, "activation", None) not in (None, keras.activations.linear))

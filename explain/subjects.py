@@ -10,8 +10,6 @@ from explain import attribution
 from utils import data, models
 from utils.cli import UserError
 
-CLEAR_CASES = 100  # of the first faces the clearest is explained where nobody names one
-
 
 def probabilities(model, images):
     """Class probabilities of grey faces: images (n, h, w), 0-255 -> float32 (n, classes), rows sum to 1."""
@@ -19,19 +17,16 @@ def probabilities(model, images):
 
 
 def training_faces(model, path=None, index=None):
-    """The training faces of a file (Faces; see `data.find_data`), and the rows of those to explain: int (n,).
-
-    index: the rows, if the user names them. Otherwise it is a clear case: of the first 100 faces the one that
-    the model is surest of and, where labels are known, gets right. Raises UserError for a row that does not
-    exist.
-    """
+    """The training Faces of a file (see `data.find_data`), and the rows of those to explain, int (n,): index,
+    or of the first 100 faces the one that the model is surest of and, where labels are known, gets right.
+    Raises UserError for a row that does not exist."""
     faces = data.training_part(data.find_data(path))
     if index is not None:
         if max(index) >= len(faces):
             raise UserError(f"--index {max(index)} is out of range; {faces.source} has training images 0 to "
                             f"{len(faces) - 1}")
         return faces, np.array(index)
-    first = faces.take(slice(CLEAR_CASES))
+    first = faces.take(slice(100))
     p = probabilities(model, first.images)
     is_right = False if first.labels is None else p.argmax(1) == first.labels
     return faces, np.array([(p.max(1) + is_right).argmax()])  # where none is right, the surest

@@ -6,8 +6,8 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from reporting.findings import all_findings, tally
-from reporting.pictures import data_uri, to_base64
+from reporting.findings import FAILS, HOLDS, OPEN, all_findings
+from reporting.pictures import PNG, to_base64
 from reporting.text import ORIGINAL, WORDS, asset, class_name, label, sentence
 from utils.files import relative_path
 from utils.metrics import percent
@@ -19,17 +19,20 @@ def compose(results, commands, drawn, language):
     """The page's contents, ready for JSON: {"language", "results", "notes" and "answers": [sentence],
     "sections": {section: [sentence]}, "figures": {section: [{"path", "label", "alt", "command"}]},
     "commands": [str]}. A sentence is what `reporting.text.sentence` returns; the answers have their "section"
-    too. The results get a tally of verdicts.
+    too, and the results a tally of the sections' verdicts.
 
     commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}.
     """
     findings = all_findings(results)
+    verdicts = [one.verdict for section in findings.keys() - {"answers"} for one in findings[section]]
+    tally = {verdict: verdicts.count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
+    tally = {"claims": sum(tally.values())} | tally
     sections = {section: [sentence(one, results, language) for one in listed]
                 for section, listed in findings.items()}
     notes, answers = sections.pop("notes"), sections.pop("answers")
     shown = {section: listed[0]["text"] for section, listed in sections.items()}  # by the section's figures
     shown |= {section: answer["text"] for section, answer in zip(QUESTIONS, answers)}
-    return {"language": language, "results": results | {"tally": tally(findings)}, "notes": notes,
+    return {"language": language, "results": results | {"tally": tally}, "notes": notes,
             "answers": [{"section": section} | answer for section, answer in zip(QUESTIONS, answers)],
             "sections": sections,
             "figures": {section: [{"path": relative_path(path), "label": Path(path).stem,
@@ -37,9 +40,6 @@ def compose(results, commands, drawn, language):
                                    "command": commands[section]} for path in drawn.get(section, ())]
                         for section in sections},
             "commands": [*dict.fromkeys(commands.values())]}
-
-
-# ---- tables ------------------------------------------------------------------------------------------------
 
 
 def translated(rows, language):
@@ -60,19 +60,12 @@ def model_table(results, language):
 
 def claim_table(claims, language):
     """The claims as a DataFrame of text: what the original states, mean ± sd, paired difference, verdict."""
-
-    def spread(mean, sd):
-        return percent(mean) + (f" ± {percent(sd)}" if sd is not None else "")
-
     return translated([{
         "claim": ORIGINAL["claims"][claim["key"]][language], "changed": claim["configuration"],
-        "score": spread(claim["mean"], claim["sd"]),
+        "score": " ± ".join(percent(claim[key]) for key in ("mean", "sd") if claim[key] is not None),
         "difference": percent([claim["difference"], claim["low"], claim["high"]], "+.1f"),
         "verdict": WORDS["badges"][claim["verdict"]][language],
     } for claim in claims["claims"]], language)
-
-
-# ---- HTML --------------------------------------------------------------------------------------------------
 
 
 def render(contents, drawings):
@@ -81,7 +74,7 @@ def render(contents, drawings):
     environment = jinja2.Environment(loader=jinja2.FunctionLoader(asset), autoescape=True,
                                      undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {  # sha256: of a script, as a Content-Security-Policy wants it
-        "data_uri": lambda path: data_uri(Path(path).read_bytes()),
+        "data_uri": lambda path: PNG + to_base64(Path(path).read_bytes()),
         "sha256": lambda text: to_base64(hashlib.sha256(text.encode()).digest()),
         "class_name": lambda name: class_name(name, language)}
     tables = {"data": (label("networks", language), model_table(results, language)),

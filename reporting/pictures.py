@@ -19,8 +19,8 @@ from utils.data import CLASSES
 from utils.evaluation import surest_predictions
 from utils.figures import COLORS, plt
 
+PNG = "data:image/png;base64,"
 OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
-FACES_IN_A_CELL = 16
 SHARES = range(5, 101, 5)  # per cent of the area, the slider's positions
 
 
@@ -29,30 +29,20 @@ def to_base64(data):
     return base64.b64encode(data).decode()
 
 
-def data_uri(png):
-    """The bytes of a PNG as a data URI."""
-    return "data:image/png;base64," + to_base64(png)
-
-
-def to_png(image):
-    """uint8 (h, w) or (h, w, 3) as a PNG's data URI."""
+def to_png(image, colors=None):
+    """uint8 (h, w) or (h, w, 3), or values (h, w) from 0 to 1 and the name of a colour map, as a PNG's data
+    URI."""
+    if colors:
+        image = plt.get_cmap(colors)(np.clip(image, 0, 1), bytes=True)[..., :3]
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG", optimize=True)
-    return data_uri(file.getvalue())
-
-
-def colored(values, name):
-    """Values (h, w) from 0 to 1 in a colour map of matplotlib, uint8 (h, w, 3)."""
-    return plt.get_cmap(name)(np.clip(values, 0, 1), bytes=True)[..., :3]
+    return PNG + to_base64(file.getvalue())
 
 
 def all_pictures(results, cnn, probabilities, evaluated, training, filters, language):
     """What page.html shows: {"pictures": of the interactive parts, "charts" and "thumbnails": {section: SVG
-    or a PNG's data URI}, "filters": what `filter_pictures` returns}.
-
-    results: the page's; cnn: keras.Model; probabilities (n, 7): its of the evaluated faces; filters: what
-    filter_vis.py returned.
-    """
+    or a PNG's data URI}, "filters": of `filter_pictures`}. cnn: keras.Model; probabilities (n, 7): its of the
+    evaluated faces; filters: what filter_vis.py returned."""
     cnn_epochs, dnn_epochs = (pd.DataFrame(results["models"][role]["history"]) for role in ("cnn", "dnn"))
     histories = {"cnn": {"CNN": cnn_epochs}, "dnn": {"CNN": cnn_epochs, "DNN": dnn_epochs}}
     charts, thumbnails = ({section: curves(lines, language, is_thumbnail)
@@ -62,14 +52,10 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
     tiles = filter_pictures(cnn, filters, training)
     share = np.nan_to_num(metrics.scores(np.array(results["confusion"]["counts"]))["share"])
     strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
-    thumbnails |= {"confusion": to_png(colored(share, "Blues")),
-                   "saliency": to_png(colored(strength / 255, "jet")),
+    thumbnails |= {"confusion": to_png(share, "Blues"), "saliency": to_png(strength / 255, "jet"),
                    "filters": [*tiles.values()][-1][0]["image"] if tiles else None}
     return {"pictures": {"confusion": confusion_cells(probabilities, evaluated), "saliency": saliency},
             "charts": charts, "thumbnails": thumbnails, "filters": tiles}
-
-
-# ---- charts ------------------------------------------------------------------------------------------------
 
 
 def curves(histories, language, is_thumbnail=False):
@@ -116,16 +102,10 @@ def to_svg(figure):
     return text.replace("<svg ", '<svg aria-hidden="true" ', 1)
 
 
-# ---- images ------------------------------------------------------------------------------------------------
-
-
 def filter_pictures(model, tables, faces):
-    """Each filter that filter_vis.py showed: its synthesised image, the patches of faces that excite it most,
-    and its output for the homework's image; {layer: [{"filter", "times", "eta", "image", "output",
-    "patches"}]}, pictures as data URIs.
-
-    model: keras.Model without nested models; tables: what filter_vis.py returned; faces: the training faces.
-    """
+    """Each filter that filter_vis.py (tables) showed: its synthesised image, the patches of training faces
+    that excite it most, and its output for the homework's image; {layer: [{"filter", "times", "eta", "image",
+    "output", "patches"}]}, pictures as data URIs. model: keras.Model without nested models."""
     layers = tables["summary"]["layer"] if "summary" in tables else ()
     fields = receptive_field.fields(model)
     image, pictures = models.prepare(faces.images[[HOMEWORK_IMAGE]], model), {}
@@ -141,7 +121,7 @@ def filter_pictures(model, tables, faces):
             patches[row.filter].append(patch_png(patch))
         pictures[layer] = [
             {"filter": int(row.filter), "times": f"{row.times_data:.1f}", "eta": f"{row.eta_squared:.2f}",
-             "image": patch_png(tile[0]), "output": to_png(colored(maps[..., i], "viridis")),
+             "image": patch_png(tile[0]), "output": to_png(maps[..., i], "viridis"),
              "patches": patches[row.filter]}
             for i, (row, tile) in enumerate(zip(table.itertuples(), tables[f"images_{layer}"]))]
     return pictures
@@ -154,15 +134,12 @@ def patch_png(patch):
 
 
 def confusion_cells(probabilities, faces):
-    """The faces of each cell of the confusion matrix of which the network is surest, identical images once.
-
-    probabilities: (n, 7); faces: labelled Faces. Returns {"TRUE-PREDICTED" codes: {"count", "strip": the
-    faces side by side as a PNG's data URI, "confidence": per cent of each}}.
-    """
+    """The faces of each cell of the confusion matrix of which the network is surest, identical images once:
+    {"TRUE-PREDICTED" codes: {"count", "strip": the faces side by side, "confidence": per cent of each}}."""
     counts = metrics.confusion(faces.labels, probabilities.argmax(axis=1)).tolist()
     cells = {}
     for (true, predicted), surest in surest_predictions(probabilities, faces).groupby(["true", "predicted"]):
-        shown = surest.head(FACES_IN_A_CELL)
+        shown = surest.head(16)
         cells[f"{true}-{predicted}"] = {
             "count": counts[true][predicted], "strip": to_png(np.hstack(faces.images[shown["row"]])),
             "confidence": (100 * shown["confidence"]).round().astype(int).tolist()}
@@ -170,12 +147,10 @@ def confusion_cells(probabilities, faces):
 
 
 def saliency_faces(logits, faces):
-    """The homework's training image and the first of each class, for the slider; logits: keras.Model.
-
-    Returns a list of dicts: number, of the training image, from 1; label and target, the true and the
-    predicted class; grey, uint8 (48, 48); strength, uint8, 255 the most salient; rank, uint16, 0 the most
-    salient; kept, {per cent of the area kept: probability of the target}.
-    """
+    """The homework's training image and the first of each class, for the slider, a list of dicts: number, of
+    the training image, from 1; label and target, the true and the predicted class; grey, uint8 (48, 48);
+    strength, uint8, 255 the most salient; rank, uint16, 0 the most salient; kept, {per cent of the area kept:
+    probability of the target}."""
     rows = [HOMEWORK_IMAGE]
     for code in range(len(CLASSES)):
         rows += [row for row in np.flatnonzero(faces.labels == code)[:2] if row not in rows][:1]

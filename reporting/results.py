@@ -10,7 +10,6 @@ from utils.data import CLASSES, SIZE
 from utils.files import relative_path
 
 HOMEWORK_IMAGE = 15  # the 16th training image
-SALIENT_FACES = 200  # on which the maps are measured
 CENTRE, RING = 12, 4  # pixels of 48: so many outside the central square on each side; width of the outer ring
 KEPT_AREA = 0.2  # share that saliency.py leaves in the masked face
 CARD = ("command", "hardware", "precision", "parameters", "multiply_adds", "seconds",
@@ -29,15 +28,9 @@ def data_results(faces, limit):
             "is_sample": faces.source == "built-in sample", "limit": limit}
 
 
-# ---- networks ----------------------------------------------------------------------------------------------
-
-
 def read_network(run):
-    """One network from its model card and history, a dict; run: a `training.run.RunFiles`.
-
-    Raises UserError where the history is missing, one of them is damaged, or the network was trained without
-    validation.
-    """
+    """One network from its model card and history, a dict; run: a `training.run.RunFiles`. Raises UserError
+    where one of them is missing or damaged, or the network was trained without validation."""
     card = models.read_card(run.model)
     values = card.get("arguments", {}) | card.get("split", {}) | card.get("metrics", {}) | card
     for key in CARD:
@@ -70,10 +63,8 @@ def read_network(run):
 
 
 def compare_networks(networks, probabilities, labels):
-    """The networks with what each reaches on the evaluated faces, beside the CNN.
-
-    networks: {role: what `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,).
-    """
+    """The networks with what each reaches on the evaluated faces, beside the CNN. networks: {role: what
+    `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,)."""
     right = {role: output.argmax(axis=1) == labels for role, output in probabilities.items()}
     return {role: network | {
         "evaluated": metrics.measure(probabilities[role], labels)["accuracy"],
@@ -83,14 +74,9 @@ def compare_networks(networks, probabilities, labels):
     } for role, network in networks.items()}
 
 
-# ---- the scripts' results ----------------------------------------------------------------------------------
-
-
 def confusion_results(summary, data):
-    """What plot_confusion.py returned, and what the original report's claims need of it.
-
-    data: what `data_results` returns.
-    """
+    """What plot_confusion.py returned, and what the original report's claims need of it; data: of
+    `data_results`."""
     recall = {name: interval for name, interval in summary["recall"].items() if interval[0] is not None}
     classes = {"best": max(recall, key=lambda name: recall[name][0]),
                "worst": min(recall, key=lambda name: recall[name][0]),
@@ -134,15 +120,11 @@ def filter_results(tables, faces):
     return results
 
 
-# ---- saliency ----------------------------------------------------------------------------------------------
-
-
 def gradient_maps(logits, images):
     """Faces as the network sees them (n, h, w), the classes it predicts (n,) and saliency maps (n, h, w)."""
     grey = models.prepare(images, logits)[..., 0]
     codes = models.predict(logits, grey).argmax(1)
-    maps = attribution.attribute(logits, grey, codes, "gradient")
-    return grey, codes, attribution.strength(maps, "gradient")
+    return grey, codes, np.abs(attribution.attribute(logits, grey, codes, "gradient"))
 
 
 def saliency_results(logits, faces, table):
@@ -150,7 +132,7 @@ def saliency_results(logits, faces, table):
     what the probability of the predicted class becomes when only the most salient or random pixels are kept:
     means with bootstrap 95 % intervals."""
     image = {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE} | table.to_dict("records")[0]
-    rows = np.random.default_rng([0, 4]).permutation(len(faces))[:SALIENT_FACES]
+    rows = np.random.default_rng([0, 4]).permutation(len(faces))[:200]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
     has_map = maps.sum((1, 2)) > 0
     if not has_map.any():

@@ -19,12 +19,9 @@ def given(**options):
 
 
 def run_script(command, quiet=True):
-    """Call main() of a script in this process and print the command and its seconds; returns its result.
-
-    command: list of str, ["saliency.py", "--index", "15"]; quiet: drop what the script prints. Keras' global
-    state, sys.argv (of which model cards record the script's name) and the registered inputs are afterwards
-    as before. Raises UserError, which names the script.
-    """
+    """Call main() of a script, ["saliency.py", "--index", "15"], in this process and print the command and
+    its seconds; returns its result. Keras' global state, sys.argv (of which model cards record the script's
+    name) and the registered inputs are afterwards as before. Raises UserError, which names the script."""
     import keras
 
     print(f"python {shlex.join(command)}", flush=True)

@@ -34,11 +34,8 @@ ORIGINAL = tomllib.loads(asset("original.toml"))
 
 def sentence(finding, results, language):
     """A finding in words: {"key", "text", "original": what the original report says of it ("" for nothing),
-    "verdict", "values": {path in the results: value}}.
-
-    A path that begins with a point belongs to the finding's part. Forms are those of FORMS, `class` and
-    `source` (in the language's words), and Python's own.
-    """
+    "verdict", "values": {path in the results: value}}. A path that begins with a point belongs to the
+    finding's part; forms are those of FORMS, `class`, `source` and Python's own."""
     values, forms = {}, FORMS | {"class": lambda name: class_name(name, language),
                                  "source": lambda source: source_name(source, language)}
 

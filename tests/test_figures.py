@@ -28,12 +28,6 @@ def test_skip_connections_are_found(compact):
     assert {("average", "pooled"), ("maximum", "pooled"), ("stage3_add", "maximum")} < edges
 
 
-def test_arrows_that_overlap_have_lanes_of_their_own():
-    lanes = figures.assign_lanes([(0, 4), (1, 3), (3, 6), (4, 6)])
-    assert len({lanes[skip] for skip in ((0, 4), (1, 3))}) == 2 and lanes[0, 4] != lanes[3, 6]
-    assert lanes[1, 3] == 0 and lanes[3, 6] != lanes[4, 6]
-
-
 def test_every_text_can_be_read_in_a_column(compact, call, tmp_path):  # call checks what is saved
     figures.draw_architecture(compact, tmp_path / "deep.png")
     figures.draw_architecture(structure.flat_copy(networks.report_dnn()), tmp_path / "plain.png")

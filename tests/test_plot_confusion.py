@@ -10,6 +10,7 @@ import plot_confusion
 from tests.conftest import write_csv
 from tests.small_models import grey_level_model
 from utils import data, files, metrics, models
+from utils.figures import plt
 
 
 @pytest.fixture
@@ -85,8 +86,6 @@ def test_without_options_it_takes_the_validation_split_of_the_card(call, capsys)
 
 
 def test_the_matrix_is_drawn_with_true_classes_down_and_predicted_across():
-    from utils.figures import plt
-
     counts = np.zeros((7, 7), np.int64)
     counts[4, 2] = 3
     figure, ax = plt.subplots()
@@ -104,7 +103,7 @@ def test_identical_faces_are_drawn_once():
     images[2] += 9
     faces = data.Faces(images, np.array([4, 4, 4]))
     pair = {"true": 4, "predicted": 2, "share": [1, 1, 1]}
-    figure, table, _ = plot_confusion.draw_gallery(np.eye(7)[[2, 2, 2]], faces, [pair], "m")
+    figure, table, _ = plot_confusion.draw_gallery(np.eye(7)[[2, 2, 2]], faces, [pair])
     assert table["row"].tolist() == [0, 2] and sum(len(ax.images) for ax in figure.axes) == 2
 
 
@@ -132,15 +131,16 @@ def test_no_interval_of_an_empty_cell_is_empty():
 
 def test_conclusions_follow_the_numbers():
     labels = np.arange(700) % 7
+    faces = data.Faces(np.zeros((700, 48, 48), np.uint8), labels)
     sure = np.full((700, 7), 0.01) + 0.93 * np.eye(7)[(labels + (labels == 3)) % 7]  # happy taken for sad
-    assert plot_confusion.conclude_reliability(sure, labels, "8").startswith(
-        "The model is too sure: mean confidence minus accuracy is +8.3 points")
-    assert plot_confusion.conclude_gallery(sure, labels).startswith(
-        "Of the 700 predictions with a probability of 90 % or more, 100 are wrong: 14.3 %")
     modest = np.full((700, 7), 0.1) + 0.3 * np.eye(7)[labels]
-    text = plot_confusion.conclude_reliability(modest, labels, "60")
-    assert text.startswith("The model is not sure enough")
-    assert "no class a probability of 90 %" in plot_confusion.conclude_gallery(modest, labels)
+    for probabilities, reliability, gallery in (
+            (sure, "The model is too sure: mean confidence minus accuracy is +8.3 points",
+             "Of the 700 predictions with a probability of 90 % or more, 100 are wrong: 14.3 %"),
+            (modest, "The model is not sure enough", "The model gives no class a probability of 90 %")):
+        assert plot_confusion.draw_reliability(probabilities, labels, "8")[2].startswith(reliability)
+        assert plot_confusion.draw_gallery(probabilities, faces, [])[2].startswith(gallery)
+    plt.close("all")
 
 
 def test_two_models_replicates_come_from_the_same_faces():

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from keras import layers
 from PIL import Image
-from scipy import stats
 
 pytest.importorskip("tensorflow")
 if keras.backend.backend() != "tensorflow":
@@ -98,10 +97,9 @@ def test_the_probability_kept_is_that_of_the_masked_face(call):
     np.testing.assert_allclose([table.p_whole[0], table.p_kept[0]], [whole, kept], rtol=1e-4)
 
 
-def test_all_methods_side_by_side_with_completeness_and_a_warning(call, capsys):
+def test_all_methods_side_by_side_with_a_warning(call, capsys):
     table = call("saliency", *TINY, "--method", "all", "--index", 3, 8, "--target", "happy")
-    out = capsys.readouterr().out
-    assert "sums miss the difference of the logits by" in out and out.count("Warning: guided-backprop") == 1
+    assert capsys.readouterr().out.count("Warning: guided-backprop") == 1
     name = "tiny_saliency_all_sample_index-3-8_target-happy"
     assert f"{name}.csv" in call.files() and f"{name}.png" in call.files()
     assert list(table.method) == 2 * list(attribution.METHODS) and set(table.target) == {"happy"}
@@ -141,7 +139,7 @@ def test_evidence(call, capsys):
     table = call("saliency", *TINY, "--evaluate", 6, "--method", "gradient", "grad-cam", "guided-backprop",
                        "--seed", cli.LARGEST_INT)
     out = capsys.readouterr().out
-    assert "verdict" in out and "of maps of 6 faces" in out
+    assert "verdict" in out and "of 6 faces before and after" in out
     assert max(map(len, out.partition("\nWrote")[0].splitlines())) <= 100
     assert set(table.method) == {"gradient", "grad-cam", "guided-backprop", *attribution.CONTROLS}
     name = f"tiny_saliency_evaluation_gradient_grad-cam_guided-backprop_sample_6_seed-{cli.LARGEST_INT}"
@@ -151,8 +149,6 @@ def test_evidence(call, capsys):
     assert (table.deletion_area <= table.deletion_area_high).all()
     controls = table[table.method.isin(attribution.CONTROLS)]
     assert controls.verdict.str.startswith("control").all() and set(controls.rank_correlation) == {"-"}
-    chance = stats.binomtest(round(6 * table.increase[0]), 6).proportion_ci(method="wilson")
-    np.testing.assert_allclose(table.loc[0, ["increase_low", "increase_high"]].astype(float), chance)
     stages = read(call, f"{name}_randomisation.csv").randomized_down_to
     assert list(stages[:3]) == ["logits", "conv2", "conv1"]
     curves = read(call, f"{name}_curves.csv")
@@ -209,32 +205,24 @@ def test_a_network_works_whatever_order_of_channels_the_users_keras_prefers(call
     (["--model", "models/none.h5"], "model models/none.h5 does not exist; at hand:"),
     (["--cropped"], "--cropped and --max-faces belong to --images"),
     (["--images", "text.png"], "--images takes its faces from photos; leave out --data"),
-    (["--images", "text.png", "--index", "3"], "not allowed with argument"),
     (["--usage", "PublicTest"], "--usage and --training-data belong to --evaluate and --mean-maps"),
     (["--data", "public"], "public has no row of Usage Training"),
     (["--evaluate", "--data", "several"], "several has rows of Usage PrivateTest, Training; name a file of"),
     (["--evaluate", "2", "--seed", "4294967295"], "is not a whole number of at least 0 and at most"),
-    (["--area", "0"], "is not a number above 0"),
     (["--mean-maps", "--method", "gradient", "rise"], "--mean-maps draws one method"),
     (["--layer", "conv9", "--data", "nowhere.csv"],
      "no layer 'conv9' with feature maps; choose one of conv1, relu1,"),
     (["--model", "models/plain.keras", "--method", "guided-backprop", "--data", "nowhere.csv"],
      "this model has none"),
-    (["--per-class", "10", "--data", "nowhere.csv"], "cannot read nowhere.csv"),
 ])
 def test_mistakes_are_one_line_and_write_nothing(call, capsys, arguments, expected):
     assert expected in call.error(capsys, "saliency", *TINY, *arguments)
 
 
-@pytest.mark.parametrize(("photo", "expected"), [
-    ("text.png", "text.png is no readable image"), ("nowhere.png", "nowhere.png does not exist"),
-    ("models", "models holds no images; expected a photo or a folder of photos")])
-def test_photos_that_cannot_be_read_are_one_line(call, capsys, photo, expected):
-    assert expected in call.error(capsys, "saliency", *TINY[:2], "--images", photo)
-
-
-def test_evidence_needs_labelled_faces(call, capsys):
-    assert "has no model card" in call.error(capsys, "saliency", *TINY[:2], "--evaluate")
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["--images", "text.png"], "text.png is no readable image"), (["--evaluate"], "has no model card")])
+def test_mistakes_without_data_are_one_line(call, capsys, arguments, expected):
+    assert expected in call.error(capsys, "saliency", *TINY[:2], *arguments)
 
 
 def test_another_backend_is_refused_in_one_line(call, capsys, monkeypatch):

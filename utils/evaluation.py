@@ -19,25 +19,18 @@ DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
 SCALES, SCALED_SHIFT = (1, 0.92, 1.08), 2  # of multi-scale; chosen on PublicTest, see models/README.md
 ROWS_AT_ONCE = 2048  # between two steps of the progress bar
 SPLIT_ARGUMENTS = ("limit", "validation_labels", "labels_from")  # in a model card
-SAME_SPLIT = ("fingerprint", "validation", "seed", "validation_labels")  # equal where validation faces are
-
-
-# ---- faces -------------------------------------------------------------------------------------------------
 
 
 def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data=None):
-    """The labelled faces to evaluate the models at `paths` on; the options of `cli.add_evaluation_data`.
-
-    Returns Faces; their `source` describes them. Without `source` and `usage`: the validation split on which
-    all the models were validated. Raises UserError when there is none, or when a file has several Usages and
-    none is chosen.
-    """
+    """The labelled faces to evaluate the models at `paths` on, by the options of `cli.add_evaluation_data`:
+    Faces. Without `source` and `usage` the validation split of all the models; UserError without one."""
     if source is None and labels is not None:
         raise UserError(f"--labels {labels} belongs to a --data; name the file of faces too")
     if source is None and usage is None:
-        first, *others = ([split_of(path)[key] for key in SAME_SPLIT] for path in paths)
-        for path, split in zip(paths[1:], others):
-            if split != first:
+        splits = list(map(split_of, paths))
+        keys = ("fingerprint", "validation", "seed", "validation_labels")  # that say which faces are left out
+        for path, split in zip(paths, splits):
+            if any(split[key] != splits[0][key] for key in keys):
                 raise UserError(f"{path} was trained on another split than {paths[0]} and may have seen "
                                 "these faces; name faces that neither has seen with --data")
         return validation_faces(paths[0], training_data)
@@ -54,7 +47,7 @@ def faces_to_evaluate(paths, source=None, labels=None, usage=None, training_data
 
 
 def split_of(model_path):
-    """How a model's data was split (see `data.load_split`): a dict. Raises UserError when no card says so."""
+    """How a model's data was split (see `data.load_split`): a dict; UserError when no card says so."""
     card, advice = models.read_card(model_path), "name labelled faces with --data"
     if card is None:
         raise UserError(f"{model_path} has no model card that names its validation split; {advice}")
@@ -65,11 +58,10 @@ def split_of(model_path):
 
 
 def validation_faces(model_path, training_data=None):
-    """The faces on which a model was validated, recovered from its card and checked by fingerprint.
+    """The faces on which a model was validated: Faces, recovered from its card and checked by fingerprint.
 
     training_data: the file that the model was trained on (default: where the card says, else what
-    `data.find_data` finds). Returns Faces. Raises UserError without a card, without a validation part, or
-    when the data is not the card's.
+    `data.find_data` finds). Raises UserError where card, validation part or data of that fingerprint lack.
     """
     split = split_of(model_path)
     if training_data is None and split["data"] == "built-in sample":
@@ -85,8 +77,7 @@ def validation_faces(model_path, training_data=None):
                         f"trained on ({split['data']}, {split.get('rows', '?')} faces); name that with "
                         "--training-data, or other faces with --data")
     if not len(faces):
-        raise UserError(f"{model_path} was trained without a validation split; "
-                        "name labelled faces with --data")
+        raise UserError(f"{model_path} was trained without a validation split; name faces with --data")
     if validation in data.USAGES:
         faces.source += f" {validation}"
     elif used["training_rows"] + len(faces) == used["rows"]:
@@ -100,16 +91,13 @@ def seen_in(faces, training):
     return np.isin(data.image_bytes(faces.images), known)
 
 
-# ---- predictions -------------------------------------------------------------------------------------------
-
-
 def load_networks(paths):
-    """Load models of the seven expressions: a list of keras.Model. Raises UserError for any other model."""
+    """Load models of the seven expressions: a list of keras.Model; UserError for any other model."""
     networks = [models.load(path) for path in paths]
     for path, network in zip(paths, networks):
         if network.output_shape[-1] != len(data.CLASSES):
-            raise UserError(f"{path} has {network.output_shape[-1]} classes; expected the "
-                            f"{len(data.CLASSES)} expressions {', '.join(data.CLASSES)}")
+            raise UserError(f"{path} has {network.output_shape[-1]} classes; expected the 7 expressions "
+                            + ", ".join(data.CLASSES))
     return networks
 
 
@@ -119,10 +107,8 @@ def probabilities(networks, images, tta="none"):
     networks: a list of keras.Model that end in probabilities or in logits; images: uint8 (n, 48, 48), 0-255;
     tta: see `views`; ten-crop is Krizhevsky et al. (2012). Returns float64 (n, 7), rows sum to 1.
     """
-    count = -(-len(images) // ROWS_AT_ONCE) or 1
-    ends = np.linspace(0, len(images), count + 1, dtype=int)  # even: two batch shapes are traced at most
-    parts = [slice(*pair) for pair in itertools.pairwise(ends)]  # a large file is read part by part
-    outputs = [predict_views(network, images[part], tta)
+    parts = np.array_split(images, -(-len(images) // ROWS_AT_ONCE) or 1)  # even: two batch shapes are traced
+    outputs = [predict_views(network, part, tta)
                for network, part in cli.track([*itertools.product(networks, parts)], "predicting")]
     return np.concatenate(outputs).reshape(len(networks), len(images), len(data.CLASSES)).mean(axis=0)
 
@@ -147,8 +133,7 @@ def views(images, tta, shift):
     """The views of test-time augmentation: yields arrays like `images` (n, h, w), the unchanged ones first.
 
     ten-crop: also shifted to the four corners by `shift` pixels; multi-scale: enlarged about the centre by
-    each of SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; each view comes mirrored, too,
-    except with tta none.
+    SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; except with tta none, also mirrored.
     """
     scales, shift = (SCALES, SCALED_SHIFT) if tta == "multi-scale" else ((1,), shift)
     corners = itertools.product((-shift, shift), repeat=2) if tta in ("ten-crop", "multi-scale") else ()
@@ -165,10 +150,8 @@ def views(images, tta, shift):
 
 
 def surest_predictions(probabilities, faces):
-    """A model's predictions of labelled Faces, the surest first, identical images of one label once.
-
-    probabilities: (n, 7). Returns a DataFrame: row (of the face), true, predicted (codes), confidence (0-1).
-    """
+    """Predictions (n, 7) of labelled Faces, the surest first, identical images of one label once: a DataFrame
+    of row (of the face), true, predicted (codes) and confidence (0-1)."""
     table = pd.DataFrame({"row": range(len(faces)), "true": faces.labels,
                           "predicted": probabilities.argmax(axis=1),
                           "confidence": probabilities.max(axis=1).round(5),

@@ -54,22 +54,3 @@ def write_results(results):
     table = next(result for path, result in results.items() if path.suffix == ".csv")
     table.attrs["figures"] = [str(path) for path in results if path.suffix == ".png"]
     return table
-
-
-def draw_boxes(ax, photo, scale, table):
-    """A photo and the numbered squares of its faces.
-
-    photo: uint8 (h, w, 3); scale: of its pixels to those of the squares; table: a DataFrame with the columns
-    face and those of `photos.Face`.
-    """
-    from utils.photos import Face
-
-    ax.imshow(photo, interpolation="antialiased")
-    ax.set_axis_off()
-    for _, row in table.iterrows():
-        corners = scale * Face(*row[list(Face._fields)]).corners()
-        ax.add_patch(plt.Polygon(corners, fill=False, ec=COLORS["orange"], lw=1.6))
-        x, y = corners[corners.sum(1).argmin()]  # of the corners the upper left
-        ax.text(max(x, 0), max(y, 0), row["face"], fontsize=7, color="black", va="top",
-                bbox={"fc": COLORS["orange"], "ec": "none", "pad": 1.2})
-    ax.set(xlim=(0, photo.shape[1]), ylim=(photo.shape[0], 0))

@@ -16,10 +16,8 @@ REPLICATES = 2000
 
 
 def to_probabilities(outputs):
-    """A network's outputs (n, classes) as float64 probabilities: unchanged where rows sum to 1, else softmax.
-
-    Raises UserError when an output is not finite.
-    """
+    """A network's outputs (n, classes) as float64 probabilities: unchanged where rows sum to 1, else softmax;
+    UserError when an output is not finite."""
     outputs = np.asarray(outputs, np.float64)
     if not np.isfinite(outputs).all():
         raise UserError("the model's output is not finite for some faces; its weights are damaged: "
@@ -28,9 +26,6 @@ def to_probabilities(outputs):
     if (outputs >= 0).all() and (np.abs(total - 1) < 0.02).all():  # 0.02: a softmax in bfloat16
         return outputs / total
     return special.softmax(outputs, axis=-1)
-
-
-# ---- scores ------------------------------------------------------------------------------------------------
 
 
 def confusion(labels, predicted):
@@ -42,8 +37,8 @@ def scores(counts):
     """Scores of many confusion matrices at once, which scikit-learn lacks; counts: (..., 7, 7), rows true.
 
     Returns a dict: accuracy and macro_f1 (...,), precision, recall and f1 (..., 7), share (..., 7, 7; each
-    row sums to 1), nan where undefined, as the recall of a class without images. Macro-F1 is the mean over
-    the classes that occur as true or predicted, as in scikit-learn.
+    row sums to 1), nan where undefined. Macro-F1 is the mean over the classes that occur as true or
+    predicted, as in scikit-learn.
     """
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
@@ -55,28 +50,21 @@ def scores(counts):
 
 
 def calibration(probabilities, labels):
-    """How far confidence, the largest probability, is from accuracy, in BINS equal bins (lower, upper] of it.
-
-    Returns (bin of each face, int (n,); confidence minus correctness of each face, float64 (n,)); `ece` of
-    both is the expected calibration error.
-    """
+    """Which of BINS equal bins (lower, upper] holds each face's confidence (largest probability), int (n,),
+    and confidence minus correctness, float64 (n,)."""
     confidence = probabilities.max(axis=1)
     bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], confidence)  # the bins of sklearn.calibration
     return bins, confidence - (probabilities.argmax(axis=1) == labels)
 
 
 def ece(bins, gaps):
-    """Expected calibration error, 0-1 (Naeini et al. 2015): the mean |confidence - accuracy| of a bin, each
-    weighted by its faces."""
+    """Expected calibration error, 0-1 (Naeini et al. 2015): the faces' mean of their bin's |mean gap|."""
     return float(np.abs(np.bincount(bins, gaps, minlength=BINS)).sum() / len(bins))
 
 
 def reliability(probabilities, labels):
-    """Accuracy at each confidence: a DataFrame, one row per bin of `calibration` that holds faces.
-
-    Columns: from, to (the bin's ends), faces, confidence (mean), accuracy, and low and high of its Wilson
-    interval; all but faces are 0-1.
-    """
+    """Accuracy at each confidence: a DataFrame, one row per bin of `calibration` that holds faces. Columns:
+    from, to (its ends), faces, confidence (mean), accuracy, and low, high of that; 0-1 except faces."""
     bins, _ = calibration(probabilities, labels)
     faces = pd.DataFrame({"from": bins / BINS, "to": (bins + 1) / BINS,
                           "confidence": probabilities.max(axis=1),
@@ -86,14 +74,11 @@ def reliability(probabilities, labels):
     return table.reset_index().round(5)
 
 
-# ---- intervals and tests -----------------------------------------------------------------------------------
-
-
 def wilson(successes, n):
-    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` independent faces: (low, high), 0-1.
+    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` faces: (low, high), 0-1; nan of none.
 
-    successes, n: int or int arrays that broadcast; low and high: float or float arrays of that shape, nan for
-    n = 0. Unlike the bootstrap's, the interval of 0 of 44 is not empty: 0 to 0.08.
+    successes, n: int, or int arrays that broadcast. Unlike the bootstrap's, the interval of 0 of 44 is not
+    empty: 0 to 0.08.
     """
     def of_one(k, count):
         if not count:
@@ -104,12 +89,10 @@ def wilson(successes, n):
     return low[()], high[()]
 
 
-def bootstrap(probabilities, labels, replicates=REPLICATES, seed=0):
-    """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7) and ECE (replicates,).
-
-    The same seed and number of faces give the same rows, so that two models' replicates can be subtracted.
-    """
-    rng, n, k = np.random.default_rng(seed), len(labels), len(CLASSES)
+def bootstrap(probabilities, labels, replicates=REPLICATES):
+    """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7) and ECE (replicates,), of the
+    same rows for the same number of faces, so that two models' replicates can be subtracted."""
+    rng, n, k = np.random.default_rng(0), len(labels), len(CLASSES)
     cells = labels * k + probabilities.argmax(axis=1)
     bins, gaps = calibration(probabilities, labels)
     counts, errors = np.empty((replicates, k, k), np.int64), np.empty(replicates)
@@ -145,54 +128,46 @@ def interval_of_mean(values):
 def mcnemar(first, second):
     """McNemar's exact test (1947) of two models on the same faces, ready for JSON: a dict.
 
-    first, second: bool (n,), is each model right on a face? only_first_right, only_second_right: the number
-    of faces that only one gets right (int); difference of the accuracies, first minus second, and p, the
-    two-sided probability of numbers at least so unequal if both models are equally accurate (float).
+    first, second: bool (n,), is each model right on a face? difference: of the accuracies, first minus
+    second; only_first_right, only_second_right: numbers of faces; p: two-sided.
     """
     a, b = int((first & ~second).sum()), int((second & ~first).sum())
     p = float(stats.binomtest(a, a + b).pvalue) if a + b else 1.0
     return {"difference": (a - b) / len(first), "only_first_right": a, "only_second_right": b, "p": p}
 
 
-# ---- results for people and JSON ---------------------------------------------------------------------------
-
-
 def estimates(probabilities, labels):
-    """All of `scores`, and ece, the expected calibration error, with 95 % intervals, ready for JSON: a dict.
+    """All of `scores`, and ece, with 95 % intervals, ready for JSON: a dict.
 
     probabilities: (n, 7); labels: int (n,). Each is [value, low, high] or a nested list of such, None where
-    undefined. Intervals are Wilson's for the proportions (accuracy, precision, recall, share) and the
-    bootstrap's for F1 and ece. A resample's ECE is biased upwards, so that interval is moved to have the
-    estimate as its centre of mass. Raises UserError when there is no face.
+    undefined. Intervals are Wilson's for the proportions and the bootstrap's for F1 and ece. Raises UserError
+    when there is no face.
     """
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
     counts = confusion(labels, probabilities.argmax(axis=1))
-    hits, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     resampled, errors = bootstrap(probabilities, labels)
     values, samples = scores(counts), scores(resampled)
     values["ece"] = ece(*calibration(probabilities, labels))
-    intervals = {
-        "accuracy": wilson(hits.sum(), len(labels)), "precision": wilson(hits, predicted),
-        "recall": wilson(hits, true), "share": wilson(counts, true[:, None]),
-        **{name: interval(samples[name]) for name in ("macro_f1", "f1")},
-        "ece": interval(np.maximum(errors - errors.mean() + values["ece"], 0))}
+    # A resample's ECE is biased upwards: move the interval to have the estimate as its centre of mass
+    samples["ece"] = np.maximum(errors - errors.mean() + values["ece"], 0)
+    intervals = {key: interval(samples[key]) for key in ("macro_f1", "f1", "ece")}
+    hits, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
+    intervals |= {"accuracy": wilson(hits.sum(), len(labels)), "precision": wilson(hits, predicted),
+                  "recall": wilson(hits, true), "share": wilson(counts, true[:, None])}
     return {name: with_interval(values[name], intervals[name]) for name in values}
 
 
 def measure(probabilities, labels):
-    """The main scores: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high], "recall": {class:
-    [value, low, high]}}; see `estimates`."""
+    """The main `estimates`: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high], "recall": {class:
+    [value, low, high]}}."""
     found = estimates(probabilities, labels)
     return {"rows": len(labels), **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
             "recall": dict(zip(CLASSES, found["recall"]))}
 
 
 def with_interval(value, ends):
-    """[value, low, high], rounded for JSON, or a nested list of such; None for nan.
-
-    value: a number or an array (...); ends: its interval, low and high, each (...).
-    """
+    """[value, low, high], rounded for JSON, or a nested list of such for arrays (...); None for nan."""
     numbers = np.stack([value, *ends], axis=-1)
     return np.where(np.isnan(numbers), None, numbers.round(5)).tolist()
 
@@ -204,12 +179,3 @@ def percent(value, form=".1f"):
         return "-"
     interval = ", ".join(f"{100 * end:{form}}" for end in ends if end is not None)
     return f"{100 * share:{form}}" + (f" [{interval}]" if interval else "")
-
-
-def interval_columns(record):
-    """A dict with each [value, low, high] as three entries, key, key_low and key_high: a row of a table."""
-    row = {}
-    for key, value in record.items():
-        names = (key, f"{key}_low", f"{key}_high")
-        row.update(zip(names, value) if isinstance(value, list) else {key: value})
-    return row

@@ -1,8 +1,7 @@
 """Drawn faces with FER2013's format and class imbalance: every script runs with nothing downloaded.
 
-The expression of a 48x48 grey face is in its brows, eyes, nose and mouth, while identity, pose, light and
-camera vary freely. Each face has its expression at its own intensity, with a trace of another, so weak ones
-are ambiguous; no label is wrong on purpose. An accuracy on the sample says nothing about real faces.
+The expression is in brows, eyes, nose and mouth, at its own intensity and with a trace of another, while
+identity, pose, light and camera vary freely. An accuracy on the sample says nothing about real faces.
 """
 
 import functools
@@ -34,8 +33,7 @@ LEAST = np.array([-1, -1, 0.01, 0.008, 0.1, -1, 0, 0], np.float32)
 def _moves(rng, labels):
     """The moves of one face for each label: float32 (n, 8), columns as in `EXPRESSIONS`."""
     n, neutral = len(labels), EXPRESSIONS[6]
-    intensity = rng.uniform(0.2, 1.2, (n, 1))
-    trace = rng.uniform(0.0, 0.4, (n, 1))  # pure expressions are rare
+    intensity, trace = rng.uniform(0.2, 1.2, (n, 1)), rng.uniform(0.0, 0.4, (n, 1))  # few are pure
     moves = neutral + intensity * (EXPRESSIONS[labels] - neutral)
     moves += trace * (EXPRESSIONS[rng.integers(7, size=n)] - neutral)
     moves += PERSONAL * rng.standard_normal(moves.shape)
@@ -60,10 +58,8 @@ def _bump(x, y):
 
 def _draw(rng, labels):
     """Draw one face for each label, back to front; returns uint8 (n, 48, 48)."""
-    n = len(labels)
-
     def uniform(low, high):
-        return rng.uniform(low, high, (n, 1, 1)).astype(np.float32)
+        return rng.uniform(low, high, (len(labels), 1, 1)).astype(np.float32)
 
     brow_y, brow_in, lid_up, lid_low, mouth_w, smile, gap, wrinkle = _moves(rng, labels).T[:, :, None, None]
     # Pose: image (x, y) to head (u, v). Pairs are drawn at once from the distance `a` to the middle.
@@ -99,8 +95,7 @@ def _draw(rng, labels):
     _paint(canvas, np.minimum(hair, skin * 0.57), _lens(x, brow, 0.2, thick, thick), uniform(0.6, 0.95))
 
     # Mouth: lips, and the dark inside, which is a line where they are closed.
-    bite = v - mouth_y + smile * ((u / mouth_w) ** 2 - 0.5)
-    lip = uniform(0.03, 0.055)
+    bite, lip = v - mouth_y + smile * ((u / mouth_w) ** 2 - 0.5), uniform(0.03, 0.055)
     _paint(canvas, skin * uniform(0.48, 0.76), _lens(u, bite, mouth_w, 0.35 * gap + lip, gap + 1.3 * lip))
     _paint(canvas, 0.07, _lens(u, bite, mouth_w * 0.9, 0.35 * gap + 0.01, gap + 0.01))
 
@@ -112,18 +107,15 @@ def _draw(rng, labels):
 
 @functools.lru_cache(maxsize=2)  # a process draws them once
 def sample_faces(n=3500, seed=0):
-    """n labelled faces; face i depends on the seed, not on n: a small sample is the head of a large one.
-
-    Returns images, uint8 (n, 48, 48), 0-255, and labels, int64 (n,), the codes of `data.CLASSES` in FER2013's
-    Training proportions. Every class occurs when n >= 7. 3500 faces take 0.5 s of one CPU core and 15 MB.
-    """
+    """n labelled faces, of which a smaller sample is the head: images, uint8 (n, 48, 48), 0-255, and labels,
+    int64 (n,), the codes of `data.CLASSES` in FER2013's proportions, all of them when n >= 7."""
     images, labels = np.empty((n, SIZE, SIZE), np.uint8), np.empty(n, np.int64)
     share = np.array(TRAINING_COUNTS) / sum(TRAINING_COUNTS)
     for start in range(0, n, CHUNK):
         rng = np.random.default_rng([seed, start])
         codes = rng.choice(7, CHUNK, p=share)
         if start == 0:
-            codes[:7] = rng.permutation(7)  # the rare ones too, however few faces are asked for
+            codes[:7] = rng.permutation(7)
         faces = _draw(rng, codes)  # always a whole chunk, so that n does not change what is drawn
         images[start:start + CHUNK], labels[start:start + CHUNK] = faces[:n - start], codes[:n - start]
     images.flags.writeable = labels.flags.writeable = False  # they are shared by all callers
