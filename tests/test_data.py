@@ -210,7 +210,7 @@ def test_each_of_many_damaged_inputs_is_read_right_or_refused_in_one_line():
 
 
 def test_fuzzing_notices_a_loader_that_is_wrong(monkeypatch):
-    right = data.convert_labels
+    right = data.CONVERTERS["label"]
     monkeypatch.setitem(data.CONVERTERS, "label", lambda fields: (right(fields) + 1) % 7)
     with pytest.raises(AssertionError, match="other label"):
         fuzz_data.run(inputs=60, seed=0)
