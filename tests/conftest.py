@@ -107,11 +107,13 @@ def sandbox(folder):
         for text in figure.findobj(Text):
             shown = text.get_fontsize() * min(1, COLUMN / width)
             assert not text.get_text().strip() or not text.get_visible() or shown >= SMALLEST, (path, text)
-        return savefig(figure, path, **options)
+        return savefig(figure, path, **options | {"dpi": 60})  # which is faster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save_readable)
         yield Caller(move_project(folder, patch))
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")  # a run that trains chooses its own
 
 
 @pytest.fixture

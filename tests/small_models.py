@@ -27,3 +27,13 @@ def random_model(path, seed=0):
     x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(face))
     models.save(keras.Model(face, keras.layers.Dense(7, activation="softmax", name="logits")(x)), path)
     return path
+
+
+def small_cnn():
+    """An untrained convolution of 5x5, `conv`, and `logits`, which every script can read."""
+    keras.config.set_dtype_policy("float32")  # whatever the run before chose
+    keras.utils.set_random_seed(0)
+    return keras.Sequential([
+        keras.Input((48, 48, 1)), keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(4, 5, activation="relu", name="conv"), keras.layers.GlobalAveragePooling2D(),
+        keras.layers.Dense(7, name="logits"), keras.layers.Softmax()])

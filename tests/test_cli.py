@@ -12,6 +12,13 @@ from utils import cli, files
 from utils.cli import UserError
 
 
+def run_code(code, folder, *arguments, env=None):
+    """A Python process that runs `code` with utils.cli at hand; modules in `folder` come before others."""
+    code = f"import sys; sys.path[:0] = sys.argv[1:3]; from utils import cli; {code}"
+    return subprocess.run([sys.executable, "-c", code, str(folder), str(PROJECT), *arguments],
+                          capture_output=True, text=True, env=env)
+
+
 @pytest.mark.parametrize(("kind", "text", "expected"), [
     (int, "2147483648", "a whole number of at least 0 and at most 2147483647$"),
     (int, "1.5", "a whole number"), (int, "", "whole number"),
@@ -30,14 +37,11 @@ def test_numbers_within_range_are_read():
         cli.number(float, 0, 1, open_low=True)("0")
 
 
-def test_a_path_that_no_file_can_have_is_one_line(tmp_path):
-    code = ("import sys; sys.path.insert(0, sys.argv.pop(1)); from utils import cli, files; "
-            "cli.run(lambda: cli.Path(sys.argv[1]).stat())")
-    for name in ("x" * 300, "x/" * 3000):
-        command = [sys.executable, "-c", code, str(PROJECT), name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 2 and done.stderr.endswith(": File name too long\n")
-        assert len(done.stderr.splitlines()) == 1
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000])
+def test_a_path_that_no_file_can_have_is_one_line(tmp_path, name):
+    done = run_code("cli.run(lambda: cli.Path(sys.argv[3]).stat())", tmp_path, name)
+    assert done.returncode == 2 and done.stderr.endswith(": File name too long\n")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_names_that_are_no_text_are_written(tmp_path):
@@ -71,20 +75,12 @@ def test_progress_is_silent_without_a_terminal(capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("backend", ["nonsense", ""])
-def test_a_backend_that_does_not_exist_is_one_line(backend, tmp_path):
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from utils import cli; cli.run(cli.start_keras)"
-    done = subprocess.run([sys.executable, "-c", code, str(PROJECT)], capture_output=True, text=True,
-                          env={"KERAS_BACKEND": backend, "KERAS_HOME": str(tmp_path)})
-    assert done.returncode == (2 if backend else 0), done.stderr
-    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == bool(backend)
-    assert not backend or "KERAS_BACKEND is nonsense, use tensorflow or jax" in done.stderr
-
-
-def test_a_python_without_keras_says_what_to_install(tmp_path):
-    (tmp_path / "keras.py").write_text("raise ModuleNotFoundError(\"No module named 'keras'\")")
-    code = "import sys; sys.path[:0] = sys.argv[1:]; from utils import cli; cli.run(cli.start_keras)"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(PROJECT)], capture_output=True,
-                          text=True, env={}, check=False)
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert "No module named 'keras'; install requirements.txt, or activate" in done.stderr
+@pytest.mark.parametrize(("keras", "env", "advice"), [
+    (None, {"KERAS_BACKEND": "nonsense"}, "KERAS_BACKEND is nonsense, use tensorflow or jax"),
+    ("raise ModuleNotFoundError(\"No module named 'keras'\")", {},
+     "No module named 'keras'; install requirements.txt, or activate")])
+def test_a_keras_that_does_not_start_is_one_line(tmp_path, keras, env, advice):
+    if keras:
+        (tmp_path / "keras.py").write_text(keras)
+    done = run_code("cli.run(cli.start_keras)", tmp_path, env={"KERAS_HOME": str(tmp_path)} | env)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and advice in done.stderr

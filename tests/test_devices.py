@@ -31,17 +31,17 @@ from utils import cli
 
 def network(*options):
     import keras
-    from training import networks
     face = networks.face_input()
     x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(networks.rescaled(face))
     x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
     x = keras.layers.Flatten()(keras.layers.Dropout(0.3)(x))
     return networks.classifier(face, x, "small")
 
-train_cnn.builder = lambda args: network
 runs, sys.argv = sys.argv[1:], ["train_cnn.py"]
 cli.start_keras()
-from training import devices
+from training import devices, figures, networks
+networks.report_cnn = network
+figures.draw_architecture = lambda model, path: path
 devices.join = functools.cache(devices.join)
 for options in map(str.split, runs):
     one_device = patch("jax.device_count", return_value=1)

@@ -505,7 +505,7 @@ def read_cache(entry):
 
 def image_bytes(images):
     """Each image as one value, 2,304 bytes, to compare and to sort: V2304 (n,)."""
-    return np.ascontiguousarray(images).reshape(len(images), -1).view(f"V{PIXELS}").ravel()
+    return np.ascontiguousarray(images).reshape(len(images), PIXELS).view(f"V{PIXELS}").ravel()
 
 
 def image_groups(images):
