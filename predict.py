@@ -7,23 +7,20 @@
     python predict.py --video clip.mp4
     python predict.py --video 0                        the first camera, in a window
 
-Of a file: writes `id,label`, one row per face, in the order of the data, with its ids or, where it has none,
-row numbers from 0. Several models are averaged. --probabilities adds a column for each class (for Kaggle
-leave it out). --submit hands the file to Kaggle's own client (python -m pip install -r
-requirements-kaggle.txt), the only use of a network.
+Of a file: writes `id,label`, one row per face, in the order of the data, with its ids (of a folder the files'
+names) or, where it has none, row numbers from 0. Several models are averaged. --submit hands the file to
+Kaggle's own client (python -m pip install -r requirements-kaggle.txt), the only use of a network.
 
-Of photos (python -m pip install -r requirements-photos.txt): finds the faces, largest first, turns them
-upright, cuts them out as FER2013 does and writes figures/MODEL_photos.csv with one row per face (its square
-in pixels before it is turned about its centre, tilt in degrees clockwise, the detector's score, label,
-probabilities) and a figure of each photo, figures/MODEL_photo_NAME.png. Faces of 20 pixels between the
-temples and more are found; a photo is first shrunk to 960 pixels. Photos without a face and unreadable files
-are named and do not stop the rest; without any face the exit status is 2 and nothing is written.
+Of photos (python -m pip install -r requirements-photos.txt): finds the faces, turns them upright, cuts them
+out as FER2013 does and writes figures/MODEL_photos.csv with one row per face, largest first (its square in
+pixels before it is turned about its centre, tilt in degrees clockwise, the detector's score, label,
+probabilities) and a figure of each photo, figures/MODEL_photo_NAME.png. Photos are searched at 960 pixels for
+faces of at least 20 pixels between the temples; those without a face are named and skipped.
 
-Of a video: finds the faces of each frame in the same way, follows them from frame to frame and writes
-figures/MODEL_video_NAME.csv with one row per face and frame (frame from 0, its time in seconds, face, square,
-tilt, score, label, probabilities, and the class and probability after smoothing over half a second) and an
-MP4 file with the smoothed labels, without sound and at the mean frame rate. A camera number opens a window
-instead; q ends it. Ctrl-C keeps what was done.
+Of a video: does so in each frame, follows the faces and writes figures/MODEL_video_NAME.csv with one row per
+face and frame (the same, frame from 0, its time in seconds, and class and probability smoothed over half a
+second) and an MP4 file with the smoothed labels, without sound and at the mean frame rate. A camera opens a
+window instead; q ends it. Ctrl-C keeps what was done.
 """
 
 import argparse
@@ -44,15 +41,12 @@ import numpy as np
 import pandas as pd
 
 import photos
-from photos import video
+from photos import reading, video
 from utils import cli, data, files, models
 from utils.cli import UserError
 
 FACES_DRAWN = 12  # in a figure; the CSV has them all
-PHOTO_SIDE = 1200  # pixels of the photo in the figure
 FRAMES_AT_ONCE = 16  # of a video go through the network together, which is three times as fast as one by one
-
-SUBMISSION_FAILED = r"Could not (submit|find)"  # what Kaggle's client may print while its exit status is 0
 SUBMISSION_TIMEOUT = 180  # seconds; the file has 60 kB, but the client retries when the upload stalls
 
 
@@ -100,7 +94,9 @@ def competition(text):
 
 def video_source(text):
     """An argparse type: a camera's number as int, an address such as rtsp://... as str, else a Path."""
-    return int(text) if text.isdecimal() and len(text) < 4 else text if "://" in text else Path(text)
+    if text.isdecimal() and len(text) < 4:
+        return int(text)
+    return text if "://" in text else Path(text)
 
 
 def main(argv=None):
@@ -113,17 +109,17 @@ def main(argv=None):
     return predict_photos(args, paths, name) if args.images else predict_faces(args, paths)
 
 
-# ---- a file of faces ---------------------------------------------------------------------------------------
-
-
 def predict_faces(args, paths):
     """Predict the faces of --data: writes the CSV, prints the frequency of each class, submits if asked."""
-    out, ours = args.out or Path("predictions.csv"), data.CACHE / "predictions.txt"
+    out, registry = args.out or Path("predictions.csv"), data.CACHE / "predictions.txt"
     files.check_outputs([out])
-    known = ours.read_text() if ours.exists() else ""
-    if out.exists() and sha256(out.read_bytes()).hexdigest() not in known:  # it may hold somebody's labels
+    ours = registry.read_text() if registry.exists() else ""
+    if out.exists() and sha256(out.read_bytes()).hexdigest() not in ours:  # it may hold somebody's labels
         raise UserError(f"{out} exists and was not written here; move it away or choose another --out")
-    path = args.data or test_data()
+    path = args.data or next((path for suffix in data.SUFFIXES
+                              if (path := files.DATA / f"test{suffix}").exists()), None)
+    if path is None:
+        raise UserError(f"no data/test.csv found; name a file with --data. {data.KAGGLE}")
     cli.start_keras()
     from utils import evaluation
 
@@ -131,8 +127,7 @@ def predict_faces(args, paths):
     faces = data.load_faces(path)
     ids = pd.Series(range(len(faces)) if faces.ids is None else faces.ids).astype(str)
     if not ids.is_unique:
-        raise UserError(f"{path} has id {ids[ids.duplicated()].iloc[0]} more than once; "
-                        "expected each id once")
+        raise UserError(f"{path} has id {ids[ids.duplicated()].iloc[0]} more than once; expected each once")
     probabilities = evaluation.probabilities(networks, faces.images, args.tta)
     table = pd.DataFrame({"id": ids, "label": probabilities.argmax(axis=1)})
     if args.probabilities:
@@ -143,32 +138,22 @@ def predict_faces(args, paths):
         "%": (100 * counts / len(faces)).map("{:.1f}".format)}))
     files.write_table(out, table)
     with contextlib.suppress(UserError):  # in a read-only folder
-        files.write_text(ours, f"{known}{sha256(out.read_bytes()).hexdigest()}\n")
+        files.write_text(registry, f"{ours}{sha256(out.read_bytes()).hexdigest()}\n")
     cli.print_written([out])
     if args.submit:
         print(submit(out, args.submit, args.message))
     return table
 
 
-def test_data():
-    """The file of faces to predict when none is named: data/test.csv, plain or compressed."""
-    paths = [files.PROJECT / "data" / f"test{suffix}" for suffix in data.SUFFIXES]
-    path = next(filter(Path.exists, paths), None)
-    if path is None:
-        raise UserError(f"no data/test.csv found; name a file with --data. {data.KAGGLE}")
-    return path
-
-
 def submit(path, slug, message):
     """Send the file at `path` to the Kaggle competition `slug` by Kaggle's client; returns what that prints.
 
-    Raises UserError, one line, when the client, its credentials, the network or the competition are missing.
-    The file stays in any case, and the command that sends it is printed.
+    Raises UserError when the client, its credentials, the network or the competition are missing.
     """
     command = ["kaggle", "competitions", "submit", slug, "-f", files.relative_path(path), "-m", message]
     print(f"Submitting: {shlex.join(command)}", flush=True)
-    client = shutil.which("kaggle", path=os.pathsep.join([os.path.dirname(sys.executable),
-                                                          os.environ.get("PATH", "")]))
+    folders = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    client = shutil.which("kaggle", path=folders)
     advice = f"; {files.relative_path(path)} stays, and the command above sends it"
     if client is None:
         raise UserError("Kaggle's client is not installed; "
@@ -178,15 +163,12 @@ def submit(path, slug, message):
                               capture_output=True, errors="replace")
     except subprocess.TimeoutExpired as error:
         raise UserError(f"Kaggle did not answer within {SUBMISSION_TIMEOUT} s{advice}") from error
-    if not done.returncode and not re.search(SUBMISSION_FAILED, done.stdout):
+    if not done.returncode and not re.search("Could not (submit|find)", done.stdout):  # and status 0
         return done.stdout.strip()
     output = f"{done.stdout}\n{done.stderr}"
     lines = [line.strip() for line in re.split(r"[\r\n]", output) if line.strip() and "%|" not in line]  # bar
     said = " ".join(lines[-1:] if "Traceback" in output else lines)[:400]
     raise UserError(f"Kaggle's client says: {said or 'nothing'}{advice}")
-
-
-# ---- photos ------------------------------------------------------------------------------------------------
 
 
 def predict_photos(args, paths, name):
@@ -227,13 +209,10 @@ def add_predictions(table, probabilities):
 
 
 def draw_photo(photo, table, faces, title):
-    """A photo with its faces in squares and, below it, each face as the network sees it and its
-    probabilities as bars.
+    """A figure of a photo, uint8 (h, w, 3), and below it each face, uint8 (n, 48, 48), with its bars.
 
-    photo: uint8 (height, width, 3); table: the rows of its faces, as they are written; faces: uint8 (n, 48,
-    48). Returns the figure.
+    table: the rows of its faces, as they are written.
     """
-    from photos.drawing import draw_boxes
     from utils.figures import COLORS, WIDTH, plt
 
     across, down = 3, -(-min(len(faces), FACES_DRAWN) // 3)
@@ -241,10 +220,9 @@ def draw_photo(photo, table, faces, title):
     figure = plt.figure(figsize=(WIDTH, 0.4 + sum(heights)), layout="constrained")
     figure.suptitle(title, fontsize=9)
     above, below = figure.subfigures(2, 1, height_ratios=heights)
-    draw_boxes(above.subplots(), *photos.shrink(photo, PHOTO_SIDE), table)
-    axes = below.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.5] * across)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[], frame_on=False)
+    reading.draw_boxes(above.subplots(), photo, table)
+    axes = below.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.5] * across,
+                          subplot_kw={"xticks": [], "yticks": [], "frame_on": False})
     for (crop, bars), face, (_, row) in zip(axes.reshape(-1, 2), faces, table.iterrows()):
         crop.imshow(face, cmap="gray", vmin=0, vmax=255)
         crop.set_title(f"face {row['face']}: {row['class']}", fontsize=8.5)
@@ -258,9 +236,6 @@ def draw_photo(photo, table, faces, title):
     if len(faces) > FACES_DRAWN:
         below.supxlabel(f"and {len(faces) - FACES_DRAWN} more in the CSV", fontsize=8)
     return figure
-
-
-# ---- video -------------------------------------------------------------------------------------------------
 
 
 def predict_video(args, paths, name):
@@ -314,7 +289,6 @@ def predict_frames(networks, args, batch, faces, follower):
     Returns a DataFrame with one row per face and frame, whose column frame counts from 0 in the batch, and
     the frames with their faces' numbers and smoothed expressions.
     """
-    from photos.drawing import annotate
     from utils import evaluation
 
     rows, images = [], []
@@ -323,15 +297,15 @@ def predict_frames(networks, args, batch, faces, follower):
             rows.append((i, round(seconds, 3), number, *face))
             images.append(photos.crop(frame, face))
     table = pd.DataFrame(rows, columns=["frame", "seconds", "face", *photos.Face._fields])
-    filled = np.resize(images, (-(-len(rows) // len(batch)) * len(batch), data.SIZE, data.SIZE))
-    outputs = [evaluation.predict_views(network, filled.astype(np.uint8), args.tta) for network in networks]
-    probabilities = np.mean(outputs, axis=0)[:len(rows)]  # of few different numbers of faces, each is traced
+    crops = np.array(images, np.uint8).reshape(-1, data.SIZE, data.SIZE)
+    outputs = [evaluation.predict_views(network, crops, args.tta) for network in networks]
+    probabilities = np.mean(outputs, axis=0)
     smoothed = np.reshape([follower.smooth(number, row, seconds)
                            for (_, seconds, number, *_), row in zip(rows, probabilities)], (-1, 7))
     add_predictions(table, probabilities)
     table["smoothed_class"] = np.take(data.CLASSES, smoothed.argmax(axis=1))
     table["smoothed_probability"] = smoothed.max(axis=1).round(6)
-    return table, [annotate(frame, table[table["frame"] == i]) for i, (_, frame) in enumerate(batch)]
+    return table, [video.annotate(frame, table[table["frame"] == i]) for i, (_, frame) in enumerate(batch)]
 
 
 if __name__ == "__main__":

@@ -260,11 +260,11 @@ def draw_sheet(args, name, grey, maps, masked, table):
                                 layout="constrained")
     title = f"Saliency of {name}"
     if photo is not None:
-        from photos import detect, drawing, reading
+        from photos import reading
 
         above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
-        picture, scale = detect.shrink(reading.read_photo(photo.iloc[0]), 1200)  # pixels
-        drawing.draw_boxes(above.subplots(), picture, scale, table[~table.index.duplicated()])
+        reading.draw_boxes(above.subplots(), reading.read_photo(photo.iloc[0]),
+                           table[~table.index.duplicated()])
         title += f": {os.path.basename(photo.iloc[0])}"
     axes = below.subplots(lines, columns, squeeze=False, subplot_kw=IMAGE_ONLY)
     for (original, *others), (i, rows) in zip(axes.reshape(-1, panels), table.groupby(level=0)):

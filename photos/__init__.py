@@ -4,8 +4,8 @@
     table, faces = photos.load_faces(photos.find_photos(["me.jpg", "holiday/"]))
     probabilities = evaluation.probabilities([network], faces)      # (faces, 7), in the order of data.CLASSES
 
-with `import photos` and `from utils import evaluation, models`. Needs requirements-photos.txt, except for
-photos that contain nothing but a face (cropped=True).
+with `import photos` and `from utils import evaluation, models`. Needs requirements-photos.txt, except with
+cropped=True, for photos that contain nothing but a face.
 """
 
 from photos.detect import Face, crop, detect_faces, shrink

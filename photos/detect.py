@@ -36,13 +36,12 @@ class Face(NamedTuple):
     score: float = math.nan  # of the detector, 0-1; nan: taken without a search
 
     def box(self):
-        """The square before it is turned: left, top, right, bottom."""
+        """The square before it is turned: left, top, right, bottom, pixels."""
         return np.array([self.x, self.y, self.x + self.width, self.y + self.height])
 
     def corners(self):
         """The corners of the turned square, from the upper left clockwise: float (4, 2), x, y in pixels."""
-        left, top, right, bottom = self.box()
-        square = np.array([left + 1j * top, right + 1j * top, right + 1j * bottom, left + 1j * bottom])
+        square = self.box()[[0, 2, 2, 0]] + 1j * self.box()[[1, 1, 3, 3]]
         turned = (square - square.mean()) * np.exp(1j * math.radians(self.tilt)) + square.mean()
         return np.stack([turned.real, turned.imag], axis=1)
 
@@ -52,8 +51,7 @@ def detect_faces(photo, least=LEAST_SCORE):
 
     photo: uint8 (h, w, 3), RGB, of any size; least: the score below which a candidate is no face.
     """
-    _, landmarks, scores = search(photo, least)
-    faces = [frame(points, score) for points, score in zip(landmarks, scores)]
+    faces = [frame(points, score) for _, points, score in zip(*search(photo, least))]
     return sorted(faces, key=lambda face: (-face.width, face[:2]))
 
 
@@ -78,7 +76,7 @@ def search(photo, least):
 
 @functools.cache
 def detector():
-    """CenterFace as an ONNX Runtime session that takes pictures of any size. Raises UserError without it."""
+    """CenterFace as an ONNX Runtime session for pictures of any size. Raises UserError without it."""
     try:
         import onnx
         import onnxruntime
@@ -89,9 +87,9 @@ def detector():
                         "requirements-photos.txt, or add --cropped if the photos contain nothing but a face"
                         ) from error
     model = onnx.load(next(file for file in files if file.name == "centerface.onnx").locate())
-    pictures = [value for value in model.graph.input if value.name == "input.1"]
+    picture = next(value for value in model.graph.input if value.name == "input.1")
     del model.graph.input[:]  # with the weights among the inputs nothing can be folded
-    model.graph.input.extend(pictures)
+    model.graph.input.append(picture)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.ClearField("shape")  # the file says 32x32 pixels
     options = onnxruntime.SessionOptions()
@@ -137,10 +135,9 @@ def frame(points, score):
     centred = inside - inside.mean()
     factor = np.vdot(centred, outside - outside.mean()) / np.vdot(centred, centred)
     centre = outside.mean() + factor * (0.5 + 0.5j - inside.mean())
-    side = abs(factor)
-    tilt = math.degrees(np.angle(factor))
-    return Face(round(centre.real - side / 2), round(centre.imag - side / 2), round(side), round(side),
-                float(round(tilt)) + 0.0, round(float(score), 3))  # + 0.0: no -0
+    side, tilt = abs(factor), float(round(np.degrees(np.angle(factor))))  # an int first: no -0
+    return Face(round(centre.real - side / 2), round(centre.imag - side / 2), round(side), round(side), tilt,
+                round(float(score), 3))
 
 
 def shrink(photo, longest):

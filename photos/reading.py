@@ -1,17 +1,16 @@
-"""Photos as files: which ones, their pixels, the faces in them and the name of the figure of each."""
+"""Photos as files: which ones, their pixels, the faces in them, and the figure of each."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image
 
-from photos.detect import Face, crop, detect_faces
+from photos.detect import Face, crop, detect_faces, shrink
 from utils import cli, data, files
 from utils.cli import UserError
 
-SUFFIXES = data.IMAGE_SUFFIXES | {".gif", ".tif", ".tiff"}  # of the files that a folder is searched for
+PHOTO_SIDE = 1200  # pixels of a photo in a figure
 
 
 def find_photos(paths):
@@ -21,24 +20,13 @@ def find_photos(paths):
     that is neither a folder nor a regular file.
     """
     photos = []
-    for path in paths:
-        if os.path.isdir(path):  # unlike Path.is_dir it takes names that no file can have
-            found = sorted(file for file in Path(path).iterdir()
-                           if file.suffix.lower() in SUFFIXES and file.is_file())
-            problem = "holds no images"
-        else:
-            found = [path] if os.path.isfile(path) else []
-            problem = "is no regular file" if os.path.exists(path) else "does not exist"
+    for path in map(Path, paths):
+        found = [path] if path.is_file() else sorted(
+            file for file in path.glob("*") if file.suffix.lower() in data.IMAGE_SUFFIXES and file.is_file())
         if not found:
-            raise UserError(f"{path} {problem}; expected a photo or a folder of photos")
+            raise UserError(f"{path} is no file and holds no images; expected a photo or a folder of photos")
         photos += found
     return list(dict.fromkeys(Path(files.relative_path(photo)) for photo in photos))
-
-
-def figure_path(photo, folder, prefix):
-    """FOLDER/PREFIX_PHOTO.png, named by the photo's whole path so that each photo has its own."""
-    path = Path(photo)
-    return folder / f"{prefix}_{files.name_part(*path.with_suffix('').parts, path.suffix[1:])}.png"
 
 
 def load_faces(paths, cropped=False, max_faces=None):
@@ -70,15 +58,36 @@ def load_faces(paths, cropped=False, max_faces=None):
 
 
 def read_photo(path):
-    """A photo, turned upright as its EXIF says: uint8 (height, width, 3), RGB.
+    """A photo, upright as its EXIF data say: uint8 (height, width, 3), RGB.
 
     Transparent parts become white, 16 bits a channel 8, and of an animation the first picture is taken.
-    Raises UserError, one line, when the file is no readable image or has more than `data.LARGEST_IMAGE`
-    pixels.
+    Raises UserError, one line, for what `data.open_image` refuses.
     """
     with data.open_image(path) as image:
-        image = data.eight_bits(ImageOps.exif_transpose(image))
+        image = data.eight_bits(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return np.array(image.convert("RGB"))
+
+
+def figure_path(photo, folder, prefix):
+    """FOLDER/PREFIX_PHOTO.png, named by the photo's whole path so that each photo has its own."""
+    path = Path(photo)
+    return folder / f"{prefix}_{files.name_part(*path.with_suffix('').parts, path.suffix[1:])}.png"
+
+
+def draw_boxes(ax, photo, table):
+    """Draw a photo, uint8 (h, w, 3), and the numbered squares of its faces, rows of `load_faces`' table."""
+    from utils.figures import COLORS, plt
+
+    photo, scale = shrink(photo, PHOTO_SIDE)
+    ax.imshow(photo, interpolation="antialiased")
+    ax.set_axis_off()
+    for _, row in table.iterrows():
+        corners = scale * Face(*row[list(Face._fields)]).corners()
+        ax.add_patch(plt.Polygon(corners, fill=False, ec=COLORS["orange"], lw=1.6))
+        x, y = corners[corners.sum(1).argmin()]  # of the corners the upper left
+        ax.text(max(x, 0), max(y, 0), row["face"], fontsize=7, color="black", va="top",
+                bbox={"fc": COLORS["orange"], "ec": "none", "pad": 1.2})
+    ax.set(xlim=(0, photo.shape[1]), ylim=(photo.shape[0], 0))

@@ -9,17 +9,16 @@ import itertools
 import math
 import os
 import time
+from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from photos.detect import SAME_FACE, overlap
+from photos.detect import SAME_FACE, Face, overlap
 from utils.cli import UserError
 
 MEMORY_SECONDS = 0.5  # a face that is not seen for so long is a new one when it comes back
 SMOOTHING_SECONDS = 0.5  # after so long a face's average has taken in 63 % of a new expression
-
-
-# ---- reading and writing -----------------------------------------------------------------------------------
 
 
 def load_cv2():
@@ -34,19 +33,18 @@ def load_cv2():
 
 
 class Video:
-    """The frames of a video file or, where `source` is an int, of a camera. Iterate for (seconds, frame).
+    """The frames of a video: a file (Path), a stream (its address, str) or a camera (its number, int).
 
-    frame: uint8 (h, w, 3), RGB; seconds: float from the start, as the file says or as time passes. Attributes
-    rate (mean, frames per second), frames (as the file says, 0 if it does not) and shape (of a frame). Raises
-    UserError when it cannot be opened or has no first frame.
+    Iterate for (seconds, frame): float from the start, as the file says or as time passes; uint8 (h, w, 3),
+    RGB. Attributes: rate (mean, frames per second), frames (as the file says, 0 if it does not) and shape (of
+    a frame). Raises UserError when it cannot be opened or has no first frame.
     """
 
     def __init__(self, source):
         cv2 = load_cv2()
         self.is_camera = isinstance(source, int)
-        if not self.is_camera and "://" not in str(source) and not os.path.isfile(source):
-            problem = "is no regular file" if os.path.exists(source) else "does not exist"
-            raise UserError(f"{source} {problem}; expected a video file, or the number of a camera, from 0")
+        if isinstance(source, Path) and not source.is_file():  # OpenCV would wait for a pipe
+            raise UserError(f"{source} is no regular file; expected a video file, or the number of a camera")
         self.capture = cv2.VideoCapture(source if self.is_camera else str(source))
         good, self.first = self.capture.read()
         if not good:
@@ -83,8 +81,7 @@ def writing(path, rate, shape):
 
 
 def show(frame):
-    """Show a frame, uint8 (h, w, 3), RGB, in a window; returns whether q or Escape has been pressed or the
-    window closed."""
+    """Show a frame, uint8 (h, w, 3), RGB; returns whether q or Escape was pressed or the window closed."""
     cv2, title = load_cv2(), "predict.py - q ends"
     try:
         cv2.imshow(title, frame[..., ::-1])
@@ -95,7 +92,24 @@ def show(frame):
                         "opencv-python-headless beside it") from error
 
 
-# ---- following ---------------------------------------------------------------------------------------------
+def annotate(frame, table):
+    """A copy of a frame, uint8 (h, w, 3), RGB, with the squares of its faces and, above each, its number and
+    expression; table: the rows of its faces, as predict.py writes them."""
+    from utils.figures import COLORS
+
+    image = Image.fromarray(frame)
+    draw, scale = ImageDraw.Draw(image), max(min(frame.shape[:2]) / 720, 0.5)
+    font = ImageFont.load_default(26 * scale)
+    for _, row in table.iterrows():
+        corners = Face(*row[list(Face._fields)]).corners()
+        text = f"{row['face']}: {row['smoothed_class']} {row['smoothed_probability']:.2f}"
+        draw.polygon([*map(tuple, corners)], outline=COLORS["orange"], width=round(3 * scale))
+        width, height = draw.textbbox((0, 0), text, font)[2:]
+        x = np.clip(corners[:, 0].min(), 0, max(image.width - width - 8, 0))
+        y = max(corners[:, 1].min() - height - 6, 0)
+        draw.rectangle((x, y, x + width + 8, y + height + 6), fill=COLORS["orange"])
+        draw.text((x + 4, y + 2), text, "black", font)
+    return np.asarray(image)
 
 
 class Follower:
