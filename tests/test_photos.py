@@ -1,6 +1,5 @@
 """photos: reading any photo, finding its faces, and cutting them out as FER2013 frames them."""
 
-import io
 import sys
 
 import matplotlib.cbook
@@ -17,10 +16,6 @@ from utils import data, evaluation, models
 from utils.cli import UserError
 
 EYES, MOUTH = ((222, 190), (305, 187)), (268, 278)  # of the portrait, by eye
-TURNS = {2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
-         4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE],
-         6: [Image.Transpose.ROTATE_90], 7: [Image.Transpose.TRANSVERSE],
-         8: [Image.Transpose.ROTATE_270]}  # upright picture -> as stored under this EXIF orientation
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +47,8 @@ def test_boxes_and_landmarks_are_those_of_the_detectors_own_code(portrait):
 @pytest.mark.parametrize("scale", [0.4, 1, 4.2])
 def test_the_face_of_a_portrait_is_framed_like_fer2013(portrait, scale):
     resized = Image.fromarray(portrait).resize([round(scale * side) for side in portrait.shape[1::-1]])
-    canvas = Image.new("RGB", (resized.width + 40, resized.height + 30), "grey")
-    canvas.paste(resized, (40, 30))
-    (x, y, width, height, *_), = photos.detect_faces(np.asarray(canvas))
+    canvas = np.pad(resized, ((30, 0), (40, 0), (0, 0)), constant_values=128)
+    (x, y, width, height, *_), = photos.detect_faces(canvas)
     assert width == height
     places = (scale * np.array([*EYES, MOUTH]) + (40, 30) - (x, y)) / width
     np.testing.assert_allclose(places, [(0.31, 0.4), (0.69, 0.4), (0.51, 0.76)], atol=0.08)
@@ -131,7 +125,7 @@ def test_a_missing_detector_is_one_line_and_cropped_needs_none(tmp_path, monkeyp
     assert "\n" not in str(error.value)
     table, (face,) = photos.load_faces([tmp_path / "a.png"], cropped=True)
     assert table.loc[0, "x":"tilt"].tolist() == [0, 0, 90, 70, 0] and np.isnan(table.loc[0, "score"])
-    np.testing.assert_array_equal(face, data.read_image(tmp_path / "a.png"))
+    np.testing.assert_array_equal(face, data.read_images([tmp_path / "a.png"])[0])
 
 
 # ---- files -------------------------------------------------------------------------------------------------
@@ -148,14 +142,12 @@ def test_three_lines_from_a_photo_to_probabilities(call, portrait):
     np.testing.assert_allclose(scope["probabilities"].sum(axis=1), [1, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_photo_stands_upright_as_its_exif_says(tmp_path, orientation):
-    stored = Image.fromarray(gradient())
-    for turn in TURNS.get(orientation, []):
-        stored = stored.transpose(turn)
+@pytest.mark.parametrize(("orientation", "stored"), [
+    (1, gradient()), (3, gradient()[::-1, ::-1]), (6, np.rot90(gradient())), (8, np.rot90(gradient(), -1))])
+def test_a_photo_stands_upright_as_its_exif_says(tmp_path, orientation, stored):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored.save(tmp_path / "a.png", exif=exif)
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
     np.testing.assert_array_equal(photos.read_photo(tmp_path / "a.png"), gradient())
 
 
@@ -178,29 +170,26 @@ def test_alpha_palettes_sixteen_bits_and_animations(tmp_path):
     frames[0].save(tmp_path / "hole.png", transparency=0)
     np.testing.assert_array_equal(photos.read_photo(tmp_path / "hole.png")[4, 4], [255, 255, 255])
 
-    for mode in ("1", "L", "LA", "CMYK", "YCbCr"):
-        path = tmp_path / f"{mode}.{'png' if mode in ('1', 'L', 'LA') else 'jpg'}"
+    for mode, suffix in {"1": "png", "L": "png", "LA": "png", "CMYK": "jpg", "YCbCr": "jpg"}.items():
+        path = tmp_path / f"{mode}.{suffix}"
         Image.new("RGB", (9, 7), "white").convert(mode).save(path)
         assert photos.read_photo(path).shape == (7, 9, 3) and photos.read_photo(path).min() > 250
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"]), st.data())
-def test_a_damaged_file_gives_a_photo_or_one_line(tmp_path_factory, kind, draw):
-    buffer = io.BytesIO()
-    Image.fromarray(gradient()).save(buffer, kind)
-    content = bytearray(buffer.getvalue())
-    for _ in range(draw.draw(st.integers(1, 8))):
-        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
-    path = tmp_path_factory.getbasetemp() / f"damaged.{kind.lower()}"
-    path.write_bytes(content[:draw.draw(st.integers(1, len(content)))])
-    message, photo = "", np.zeros((1, 1, 3), np.uint8)
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"]), st.integers(0, 2 ** 32 - 1))
+def test_a_damaged_file_gives_a_photo_or_one_line(tmp_path_factory, kind, seed):
+    path, rng = tmp_path_factory.getbasetemp() / f"damaged.{kind.lower()}", np.random.default_rng(seed)
+    Image.fromarray(gradient()).save(path, kind)
+    content = bytearray(path.read_bytes())
+    for place in rng.integers(len(content), size=rng.integers(1, 9)):
+        content[place] = rng.integers(256)
+    path.write_bytes(content[:rng.integers(1, len(content) + 1)])
     try:
         photo = photos.read_photo(path)
+        assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3
     except UserError as error:
-        message = str(error)
-    assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3
-    assert not message or (path.name in message and "\n" not in message)
+        assert path.name in str(error) and "\n" not in str(error)
 
 
 def test_folders_files_and_what_is_neither(tmp_path):
@@ -211,10 +200,9 @@ def test_folders_files_and_what_is_neither(tmp_path):
     (tmp_path / "below" / "d.png").touch()
     found = photos.find_photos([tmp_path / "note.txt", tmp_path, str(tmp_path / "a.jpeg")])
     assert [path.name for path in found] == ["note.txt", "a.jpeg", "b.PNG", "c.tiff"]
-    with pytest.raises(UserError, match=r"nowhere\.jpg does not exist"):
-        photos.find_photos([tmp_path / "nowhere.jpg"])
-    with pytest.raises(UserError, match="bare holds no images"):
-        photos.find_photos([tmp_path / "bare"])
+    for name in ("nowhere.jpg", "bare"):
+        with pytest.raises(UserError, match=f"{name} is no file and holds no images"):
+            photos.find_photos([tmp_path / name])
     Image.new("1", (8_000, 7_000)).save(tmp_path / "huge.png")  # 7 kB that would be 170 MB as RGB
     with pytest.raises(UserError, match=r"huge\.png has 8,000x7,000 pixels; expected at most"):
         photos.read_photo(tmp_path / "huge.png")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import matplotlib.cbook
 import numpy as np
@@ -13,7 +14,8 @@ import pytest
 from PIL import Image
 
 import photos
-from photos import drawing, video
+import predict
+from photos import video
 from tests.conftest import sandbox
 from tests.small_models import random_model
 from utils import data, models
@@ -98,6 +100,13 @@ def test_clips_that_do_not_do_are_one_line_and_leave_nothing(call, capsys, name,
     assert expected in call.error(capsys, "predict", "--model", "models/a.h5", "--video", name)
 
 
+def test_an_address_goes_to_opencv_as_it_is(call, capsys):
+    assert [predict.video_source(text) for text in ("0", "rtsp://a/b", "1234", "a.mp4")] == [
+        0, "rtsp://a/b", Path("1234"), Path("a.mp4")]
+    error = call.error(capsys, "predict", "--model", "models/a.h5", "--video", "rtsp://127.0.0.1:9/live")
+    assert "rtsp://127.0.0.1:9/live is no readable video" in error
+
+
 def test_a_missing_opencv_is_one_line(call, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert "pip install -r requirements-photos.txt" in call.error(
@@ -167,5 +176,5 @@ def test_a_label_stays_inside_the_frame():
     frame = np.zeros((100, 120, 3), np.uint8)
     row = photos.Face(110, -20, 30, 30, 20.0)._asdict() | {
         "face": 1, "smoothed_class": "surprise", "smoothed_probability": 0.99}
-    drawn = drawing.annotate(frame, pd.DataFrame([row]))
+    drawn = video.annotate(frame, pd.DataFrame([row]))
     assert (drawn[:20].max(axis=2) > 100).sum() > 300 and not frame.any()
