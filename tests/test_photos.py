@@ -55,9 +55,8 @@ def test_the_face_of_a_portrait_is_framed_like_fer2013(portrait, scale):
 
 
 def test_several_faces_come_largest_first_and_no_more_than_asked_for(tmp_path, portrait, capsys):
-    small = np.asarray(Image.fromarray(portrait).resize((307, 360)))
-    canvas = np.full((600, 307 + 512, 3), 90, np.uint8)
-    canvas[:360, :307], canvas[:, 307:] = small, portrait
+    small = np.pad(Image.fromarray(portrait).resize((307, 360)), ((0, 240), (0, 0), (0, 0)))
+    canvas = np.hstack([small, portrait])
     first, second = photos.detect_faces(canvas)
     assert first.x > 307 > second.x and first.width > second.width
     Image.fromarray(canvas).save(tmp_path / "two.png")
@@ -82,12 +81,9 @@ def test_a_tilted_face_is_found_and_turned_upright(portrait, turn):
     assert abs(face.width / upright.width - 1) < 0.2 and turned_back > tilted + 0.1
 
 
-@pytest.mark.parametrize("turn", [0, 25, -25])
-def test_the_astronauts_face_is_found_and_her_badges_are_not(turn):
-    image = Image.fromarray(pytest.importorskip("skimage.data").astronaut()).rotate(-turn, expand=True)
-    face, = photos.detect_faces(np.asarray(image))
-    middle = (225 + 120j - 256 - 256j) * np.exp(1j * np.radians(turn)) + complex(*image.size) / 2
-    assert abs(face.tilt - turn) < 12 and abs(face.corners().mean(0) @ (1, 1j) - middle) < 20
+def test_the_astronauts_face_is_found_and_her_badges_are_not():
+    face, = photos.detect_faces(pytest.importorskip("skimage.data").astronaut())
+    assert abs(face.tilt) < 12 and np.abs(face.corners().mean(0) - (225, 120)).max() < 20
 
 
 def test_nothing_is_found_where_no_face_is():
@@ -185,11 +181,13 @@ def test_a_damaged_file_gives_a_photo_or_one_line(tmp_path_factory, kind, seed):
     for place in rng.integers(len(content), size=rng.integers(1, 9)):
         content[place] = rng.integers(256)
     path.write_bytes(content[:rng.integers(1, len(content) + 1)])
+    photo, message = gradient(), path.name
     try:
         photo = photos.read_photo(path)
-        assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3
     except UserError as error:
-        assert path.name in str(error) and "\n" not in str(error)
+        message = str(error)
+    assert photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3
+    assert path.name in message and "\n" not in message
 
 
 def test_folders_files_and_what_is_neither(tmp_path):

@@ -140,7 +140,7 @@ def test_a_figure_never_replaces_a_photo(call, capsys):
     (["--images", "album/wall.png", "album/broken.jpg"], "all 2 photos"),
     (["--images", "pipe"], "pipe is no file and holds no images"),
     (["--images", "loop.png"], "loop.png does not exist"),
-    (["--images", "album", "--submit", "x", "--message", "y"], "do not go with --images"),
+    (["--images", "album", "--submit", "x", "--message", "y"], "--submit, --probabilities go with --data"),
     (["--cropped"], "--cropped belongs to --images"),
     (["--max-faces", "3"], "--max-faces belongs to --images or --video"),
     (["--submit", "x"], "--submit SLUG and --message TEXT belong together"),
