@@ -110,7 +110,7 @@ def test_verdicts_on_the_example():
     ({"models.report_dnn.best.val_accuracy": 0.2658}, "dnn_end", "fails"),
     ({"saliency.ring_to_centre": [0.05, 0.04, 0.06]}, "saliency_ring", "holds"),
     ({"saliency.centre": [0.2, 0.19, 0.21]}, "saliency_centre", "fails"),
-    ({"saliency.kept_above_random": [-0.1, -0.2, -0.05]}, "saliency_kept", "fails"),
+    ({"saliency.kept_above_controls": [-0.1, -0.2, -0.05]}, "saliency_kept", "fails"),
     ({"models.cnn.test.accuracy": [0.5, 0.48, 0.52]}, "cnn_test_below", None),
     ({"models.cnn.test.accuracy": [0.55, 0.53, 0.57]}, "cnn_test_same", None),
     ({"sweep": None, "claims": None}, "sweep_none", None),
