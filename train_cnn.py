@@ -23,7 +23,7 @@ def main(argv=None):
     from training import devices, networks
     from training.run import RunFiles, add_to_experiments, prepare, print_summary
 
-    run_files = RunFiles.of(options.name, options.out_folder)
+    run_files = RunFiles(options.name, options.out_folder)
     files.check_outputs(run_files.results)
     devices.join()
     with run_files.locked():

@@ -9,7 +9,6 @@ import zlib
 
 import keras
 import numpy as np
-import pandas as pd
 from keras import ops
 
 from training import devices
@@ -70,10 +69,6 @@ class EvaluateAverages(keras.callbacks.Callback):
         if self.best is None or self.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": val_accuracy, "weights": weights}
 
-    def history_table(self):
-        """The history as a DataFrame, one row per epoch."""
-        return pd.DataFrame(self.history, columns=HISTORY)
-
     def stop(self, reason):
         raise DivergedError(f"in epoch {len(self.history) + 1} {reason} (loss before: {self.last_loss:.3g}): "
                        "the run diverged")
@@ -123,12 +118,12 @@ class Checkpoint(keras.callbacks.Callback):
                 restored = [file[f"state/{i}"] for i in range(len(state(model)))]
                 best = [file[f"best/{i}"] for i in range(len(weights))]
             key, history = about["key"], [{name: row[name] for name in HISTORY} for row in about["history"]]
-            best_epoch, best_accuracy = int(about["best"]["epoch"]), float(about["best"]["val_accuracy"])
+            known = {name: about["best"][name] for name in ("epoch", "val_accuracy")}
         except FileNotFoundError as error:
             raise UserError(f"nothing to resume at {name}; run without --resume") from error
         except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise damaged from error
-        self.check_key(key)
+        self.check_key(key, name)
         if [array.shape for array in [*restored, *best]] != [
                 tuple(variable.shape) for variable in [*state(model), *weights]]:
             raise damaged
@@ -136,24 +131,19 @@ class Checkpoint(keras.callbacks.Callback):
         for variable, array in zip(state(model), restored):
             variable.assign(array)
         self.evaluation.history.extend(history)
-        self.evaluation.best = {"epoch": best_epoch, "val_accuracy": best_accuracy, "weights": best}
+        self.evaluation.best = known | {"weights": best}
         self.epochs = len(history)
         return self.epochs
 
-    def check_key(self, key):
-        """Raise UserError, naming the difference, when a checkpoint's key is not this run's."""
-        different = sorted(name for name in {*key, *self.key} if key.get(name) != self.key.get(name))
-        if not different:
-            return
-        name, first = relative_path(self.path), different[0]
-        if different == ["epochs"]:
-            raise UserError(f"{name} was made for --epochs {key['epochs']}, on which its schedule depends; "
-                            "give the same number, or run without --resume")
-        if first in ("training_data", "validation_data", "teachers", "initial_weights"):
-            raise UserError(f"{name} was made with other {first.replace('_', ' ')}; "
-                            "give the same, or run without --resume")
-        raise UserError(f"{name} was made with other options: {first} was {key.get(first)} and is "
-                        f"{self.key.get(first)}; give the same ones, or run without --resume")
+    def check_key(self, key, name):
+        """Raise UserError, naming the first difference, when the key of the checkpoint `name` is not this
+        run's."""
+        for part in sorted({*key, *self.key}):
+            old, new = key.get(part), self.key.get(part)
+            if old != new:
+                is_content = part in ("training_data", "validation_data", "teachers", "initial_weights")
+                what = part.replace("_", " ") if is_content else f"options: {part} was {old} and is {new}"
+                raise UserError(f"{name} was made with other {what}; give the same, or run without --resume")
 
 
 def state(model):

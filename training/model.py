@@ -92,19 +92,13 @@ def make_optimizer(recipe, steps, scale_loss=False):
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if scale_loss:
         return keras.optimizers.LossScaleOptimizer(optimizer)
-    if keras.backend.backend() == "tensorflow":
-        compile_update(optimizer)
-    return optimizer
+    if keras.backend.backend() == "tensorflow" and not machine.accelerators():  # some GPUs have no XLA
+        import tensorflow as tf
 
-
-def compile_update(optimizer):
-    """Let XLA compile an optimiser's update where it runs on a CPU: a few passes over the weights instead of
-    one for each product and sum. JAX needs no such help: it compiles the whole training step."""
-    import tensorflow as tf
-
-    if not tf.config.list_physical_devices("GPU"):  # some of which have no XLA
+        # A few passes over the weights instead of one for each product and sum; JAX does it by itself
         update = tf.function(optimizer.apply, jit_compile=True)
         optimizer.apply = lambda gradients, _: update(list(gradients))
+    return optimizer
 
 
 def set_precision(choice):

@@ -13,7 +13,6 @@ import keras
 import pandas as pd
 
 from training import callbacks, devices, figures
-from training.augmentation import Augmentation
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision
 from training.recipes import TrainingOptions
@@ -24,37 +23,26 @@ from utils.evaluation import probabilities
 RESERVED = ("sweep", "claims", "experiments")  # other scripts write models/ files of these names
 
 
-@dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """Where the files of a run are; `of` names them."""
+    """Where the files of the run `name` are; its figures are in `out_folder` (default: figures/).
 
-    model: Path
-    card: Path
-    history: Path
-    architecture: Path
-    curves: Path
-    checkpoint: Path
-    last_good: Path
-    lock: Path
+    Raises UserError for names that other scripts use in models/.
+    """
 
-    @classmethod
-    def of(cls, name, out_folder=None):
-        """The files of the run called `name`, with its figures in `out_folder` (default: figures/).
-
-        Raises UserError for names that other scripts use in models/.
-        """
+    def __init__(self, name, out_folder=None):
         if name in RESERVED:
             raise UserError(f"--name {name} is what another script calls its results; choose another name")
         figures = out_folder or files.FIGURES
-        return cls(*(files.MODELS / f"{name}{ending}" for ending in (".h5", ".json", "_history.csv")),
-                   *(figures / f"{name}{ending}" for ending in ("_architecture.png", "_curves.png")),
-                   *(files.MODELS / f"{name}{ending}"
-                     for ending in (".checkpoint.npz", "_last_good.h5", ".lock")))
-
-    @property
-    def results(self):
-        """What a finished run leaves: a list of paths."""
-        return [self.model, self.card, self.history, self.architecture, self.curves]
+        self.model = files.MODELS / f"{name}.h5"
+        self.card = files.MODELS / f"{name}.json"
+        self.history = files.MODELS / f"{name}_history.csv"
+        self.architecture = figures / f"{name}_architecture.png"
+        self.curves = figures / f"{name}_curves.png"
+        self.results = [self.model, self.card, self.history, self.architecture, self.curves]
+        # Not left by a run that finishes
+        self.checkpoint = files.MODELS / f"{name}.checkpoint.npz"
+        self.last_good = files.MODELS / f"{name}_last_good.h5"
+        self.lock = files.MODELS / f"{name}.lock"
 
     def locked(self):
         """A block during which no other process trains this model. Raises UserError while one does."""
@@ -140,7 +128,7 @@ class Run:
             final = models.load(temporary)
             card = make_card(self, final)
             keep_better(self.files, card)
-        history = evaluation.history_table()
+        history = pd.DataFrame(evaluation.history)
         files.write_table(self.files.history, history)
         files.write_json(self.files.card, card)
         figures.draw_architecture(final, self.files.architecture)
@@ -160,13 +148,9 @@ def prepare(options, build):
     warn_about_leakage([path for path in (options.start_from, *options.distill) if path], split)
 
     # ---- Batches: order, augmentation and mixing
-    augment = Augmentation(
-        options.augment, rotation=options.rotation, scale=options.scale, shift=options.shift,
-        contrast=options.light, brightness=100 * options.light, erase=options.erase, mix=options.mix)
     batches = Batches(
-        faces.images, faces.labels if faces.soft is None else faces.soft, options.batch_size, options.seed,
-        augment, rows_to_copy(faces.labels, options.seed) if options.oversample else (),
-        mix_epochs=round(options.mix_until * options.epochs))
+        faces.images, faces.labels if faces.soft is None else faces.soft, options, options.seed,
+        rows_to_copy(faces.labels, options.seed) if options.oversample else ())
 
     # ---- Network: raw 0-255 in, probabilities out
     devices.share_batches(batches.batch_size)
@@ -184,7 +168,7 @@ def prepare(options, build):
         metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
     model.optimizer.build(model.trainable_variables)
     evaluation = callbacks.EvaluateAverages(network, batches, validation, options.keep)
-    return Run(options, RunFiles.of(options.name, options.out_folder), faces, validation, split, policy,
+    return Run(options, RunFiles(options.name, options.out_folder), faces, validation, split, policy,
                batches, network, model, evaluation)
 
 
@@ -211,21 +195,20 @@ def copy_weights(start, network, path):
 def keep_better(run_files, card):
     """Rename the model that a run is about to replace where it has seen more faces or is more accurate: NAME
     becomes NAME.previous, unless that is better still."""
-    def worth(path):
-        known = models.read_card(path) or {}
-        rows, accuracy = (known.get(part, {}).get(key) for part, key in (
-            ("split", "training_rows"), ("metrics", "validation_accuracy")))
-        return rows or 0, accuracy or 0
+    def worth(known):
+        return (known.get("split", {}).get("training_rows") or 0,
+                known.get("metrics", {}).get("validation_accuracy") or 0)
 
-    rows, accuracy = card["split"]["training_rows"], card["metrics"]["validation_accuracy"] or 0
-    old, previous = worth(run_files.model), run_files.model.with_name(f"{run_files.model.stem}.previous.h5")
-    if not run_files.model.exists() or (old[0] <= rows and old[1] <= accuracy) or old < worth(previous):
+    previous, new = RunFiles(f"{run_files.model.stem}.previous"), worth(card)
+    old, best = (worth(models.read_card(run.model) or {}) for run in (run_files, previous))
+    is_better = old[0] > new[0] or old[1] > new[1]
+    if not run_files.model.exists() or not is_better or old < best:
         return
-    for path in (run_files.model, run_files.card, run_files.history):
+    for path, kept in zip(run_files.results[:3], previous.results):  # model, card and history
         if path.exists():
-            path.replace(path.with_name(path.name.replace(run_files.model.stem, previous.stem, 1)))
+            path.replace(kept)
     print(f"The earlier {files.relative_path(run_files.model)} ({old[0]:,} training faces, "
-          f"{100 * old[1]:.1f} %) is now {files.relative_path(previous)}")
+          f"{100 * old[1]:.1f} %) is now {files.relative_path(previous.model)}")
 
 
 def make_card(run, final):
