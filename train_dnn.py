@@ -25,7 +25,7 @@ def main(argv=None):
     options, cnn = parse_options(argv)
     cli.start_keras()
     from training import devices, figures, networks
-    from training.run import RunFiles, add_to_experiments, prepare, print_summary
+    from training.run import Run, RunFiles, add_to_experiments, print_summary
     from utils import models
 
     cnn_path = cnn or next((path for path in (files.MODELS / "cnn.h5", models.RELEASED_CNN)
@@ -38,7 +38,7 @@ def main(argv=None):
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
     devices.join()
     with run_files.locked():
-        run = prepare(options, lambda: networks.build_dnn(options, parameters))
+        run = Run(options, lambda: networks.build_dnn(options, parameters))
         run.fit_with_checkpoints()
         card = run.save()
 

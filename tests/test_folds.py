@@ -10,8 +10,8 @@ import pytest
 import train_cnn
 from tests.conftest import linear_cnn, write_csv
 from training import networks
-from training.augmentation import Augmentation
 from training.batches import Batches
+from training.recipes import Recipe
 from training.run import RESERVED, warn_about_leakage
 from utils import data, evaluation, files, models
 from utils.cli import UserError
@@ -95,7 +95,7 @@ def test_the_names_of_other_scripts_results_are_refused(workspace, name):
 
 
 def test_mixing_ends_after_the_epochs_that_are_mixed():
-    batches = Batches(IMAGES, LABELS, 30, 0, Augmentation(mix=1.0), mix_epochs=2)
+    batches = Batches(IMAGES, LABELS, Recipe(batch_size=30, epochs=4, mix=1.0, mix_until=0.5), 0)
     for epoch in range(4):
         batches.start_epoch(epoch)
         targets = np.concatenate([batches[step][1] for step in range(len(batches))])

@@ -18,10 +18,11 @@ from scipy.special import log_softmax, softmax
 import train_cnn
 import train_dnn
 from tests.conftest import JAX, sandbox, write_csv
-from training import augmentation, callbacks, figures, networks, recipes
+from training import callbacks, figures, networks, recipes
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, averaged_weights, make_optimizer, recompute_batch_norm
-from training.run import prepare
+from training.recipes import Recipe
+from training.run import Run
 from utils import data, models, structure
 from utils.cli import UserError
 from utils.sample import sample_faces
@@ -149,7 +150,7 @@ def test_more_epochs_may_follow_where_the_schedule_does_not_depend_on_them(works
     assert_same_weights("models/dnn.h5", "models/whole.h5")
     cosine = [*DNN, "--schedule", "cosine", "--name", "cosine"]
     train_until(1, [*cosine, "--epochs", "2"])
-    with pytest.raises(UserError, match=r"made for --epochs 2, on which its schedule depends"):
+    with pytest.raises(UserError, match="epochs was 2 and is 3"):
         train_dnn.main([*cosine, "--epochs", "3", "--resume"])
 
 
@@ -180,7 +181,7 @@ SPOILED = {  # what is made of a checkpoint's arrays: what is said of it
 
 def test_a_damaged_checkpoint_is_one_line(workspace, earlier):
     options, _ = train_dnn.parse_options(STOPPED)
-    run = prepare(options, lambda: networks.build_dnn(options, 0))
+    run = Run(options, lambda: networks.build_dnn(options, 0))
     key = callbacks.run_key(options, run.policy, run.faces, run.validation)
     with np.load(earlier / "dnn.checkpoint.npz") as file:
         arrays = dict(file)
@@ -310,9 +311,9 @@ FEW_STEPS = """
 import hashlib, json, sys
 import keras, numpy as np
 from training import networks
-from training.augmentation import Augmentation
 from training.batches import Batches
 from training.model import TrainingModel
+from training.recipes import Recipe
 from utils.sample import sample_faces
 images, labels = sample_faces(96)
 keras.config.set_dtype_policy("float32")
@@ -321,7 +322,7 @@ network = networks.report_dnn(dropout=0.0)
 rng = np.random.default_rng(0)
 network.set_weights([rng.normal(0, (2 / max(np.prod(w.shape[:-1]), 1)) ** 0.5, w.shape) * (len(w.shape) > 1)
                      for w in network.get_weights()])
-batches = Batches(images, labels, 32, seed=3, augment=Augmentation(mix=0.5))
+batches = Batches(images, labels, Recipe(batch_size=32, augment=True, mix=0.5), seed=3)
 model = TrainingModel(network)
 model.compile(keras.optimizers.SGD(1e-2), keras.losses.CategoricalCrossentropy(from_logits=True))
 losses, digest = [], hashlib.sha256()
@@ -376,7 +377,7 @@ def test_the_combinations_give_every_option_a_value():
 
 def test_mixing_works_without_augmentation():
     faces, labels = sample_faces(16)
-    batches = Batches(faces, labels, 8, 0, augmentation.Augmentation(transforms=False, mix=1.0))
+    batches = Batches(faces, labels, Recipe(batch_size=8, mix=1.0), 0)
     x, y = batches[0]
     assert "mixing" in x and "transforms" not in x
     assert ((y > 0).sum(axis=1) == 2).any()  # labels of two classes
@@ -391,7 +392,7 @@ def test_transform_parameters_reach_the_augmentation_unrounded(policy):
     seen = {}
     model.augmented = lambda x: seen.update(x) or keras.ops.cast(x["image"], "float32")
     faces, labels = sample_faces(4)
-    x, _ = Batches(faces, labels, 4, 0, augmentation.Augmentation(mix=1.0))[0]
+    x, _ = Batches(faces, labels, Recipe(batch_size=4, augment=True, mix=1.0), 0)[0]
     model(x)
     for name in ("transforms", "mixing"):
         np.testing.assert_array_equal(np.asarray(seen[name]), x[name])
@@ -492,8 +493,8 @@ def test_averaged_weights_follow_their_recurrence():
 
 
 @pytest.mark.parametrize(("recipe", "rates"), [
-    (recipes.Recipe(learning_rate=0.01), [0.01] * 4),
-    (dataclasses.replace(recipes.COMPACT, learning_rate=0.1, warmup=0.5, weight_decay=0.01, ema=0.9),
+    (Recipe(learning_rate=0.01), [0.01] * 4),
+    (dataclasses.replace(recipes.CNNS["compact"], learning_rate=0.1, warmup=0.5, weight_decay=0.01, ema=0.9),
      [0, 0.05, 0.1, 0.05])])
 def test_the_compiled_update_follows_the_formulas_of_adam_and_nesterov(recipe, rates):
     rng = np.random.default_rng(0)
@@ -524,7 +525,7 @@ def test_the_compiled_update_follows_the_formulas_of_adam_and_nesterov(recipe, r
 
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 0.1), (7, 0.5), (2, 0.0)])
 def test_the_cosine_schedule_rises_to_its_peak_and_ends_at_zero(steps, warmup):
-    recipe = dataclasses.replace(recipes.COMPACT, warmup=warmup, learning_rate=0.2)
+    recipe = dataclasses.replace(recipes.CNNS["compact"], warmup=warmup, learning_rate=0.2)
     schedule = make_optimizer(recipe, steps)._learning_rate
     rates = np.array([float(schedule(step)) for step in range(steps + 1)])
     peak = max(round(warmup * steps), 1)
@@ -537,7 +538,7 @@ def test_batch_norm_statistics_are_those_of_the_training_batches():
     keras.utils.set_random_seed(0)
     faces, labels = sample_faces(96)
     network = structure.flat_copy(networks.compact_cnn(), dtype="float32")
-    batches = Batches(faces, labels, 32, 0)
+    batches = Batches(faces, labels, Recipe(batch_size=32), 0)
     recompute_batch_norm(network, batches, TrainingModel(network))
     first = next(layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization))
     before = keras.Model(network.inputs[0], first.input)
@@ -551,7 +552,7 @@ def test_batch_norm_statistics_are_those_of_the_training_batches():
 def test_oversampling_evens_out_the_classes_and_touches_training_faces_only():
     faces = data.Faces(*sample_faces(700))
     train, validation = (faces.take(rows) for rows in data.split(faces, 0.1, 0))
-    batches = Batches(train.images, train.labels, 32, 0, copied_rows=rows_to_copy(train.labels, seed=0))
+    batches = Batches(train.images, train.labels, Recipe(), 0, rows_to_copy(train.labels, seed=0))
     counts = batches.labels.sum(axis=0)
     assert (counts == np.bincount(train.labels).max()).all()
     np.testing.assert_array_equal(batches.faces(np.arange(len(train)))[..., 0], train.images)
@@ -566,7 +567,7 @@ def test_oversampling_evens_out_the_classes_and_touches_training_faces_only():
 
 def test_batches_visit_every_face_once_an_epoch_in_an_order_of_their_own():
     faces, labels = sample_faces(64)
-    batches = Batches(faces, labels, 16, 0, augmentation.Augmentation())
+    batches = Batches(faces, labels, Recipe(batch_size=16, augment=True), 0)
     orders, images = [], batches.images
     for epoch in (0, 1, 0):
         batches.start_epoch(epoch)
@@ -581,7 +582,7 @@ def test_batches_visit_every_face_once_an_epoch_in_an_order_of_their_own():
 
 def test_fit_gets_each_epochs_batches_in_their_order():
     faces, labels = sample_faces(64)
-    batches = Batches(faces, labels, 16, 0, augmentation.Augmentation(mix=0.5))
+    batches = Batches(faces, labels, Recipe(batch_size=16, augment=True, mix=0.5), 0)
     dataset = batches.for_fit()
     for epoch in (0, 1):
         batches.start_epoch(epoch)
@@ -599,7 +600,7 @@ def test_fit_gets_each_epochs_batches_in_their_order():
 def test_an_epoch_spends_its_time_on_batches():
     """No sleep between the last batch and the end of an epoch: 5 % of its time at most."""
     faces, labels = sample_faces(1024)
-    batches = Batches(np.tile(faces, (4, 1, 1)), np.tile(labels, 4), 32, 0)
+    batches = Batches(np.tile(faces, (4, 1, 1)), np.tile(labels, 4), Recipe(batch_size=32), 0)
     spent = {"epochs": 0.0, "batches": 0.0}
 
     class Clock(keras.callbacks.Callback):

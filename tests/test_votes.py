@@ -7,6 +7,7 @@ import evaluate
 from tests.conftest import linear_cnn, write_csv
 from training import networks
 from training.batches import Batches
+from training.recipes import Recipe
 from utils import data
 from utils.cli import UserError
 from utils.sample import sample_faces
@@ -67,7 +68,7 @@ def test_a_wrong_vote_is_named_by_its_row(tmp_path):
 def test_batches_hold_the_shares_and_copies_of_them():
     given = faces(8)
     soft = np.random.default_rng(0).dirichlet(np.ones(7), 8).astype(np.float32)
-    batches = Batches(given.images, soft, 10, 0, copied_rows=[3, 5])
+    batches = Batches(given.images, soft, Recipe(batch_size=10), 0, copied_rows=[3, 5])
     assert (batches[0][1] == np.concatenate([soft, soft[[3, 5]]])[batches.order]).all()
 
 

@@ -52,9 +52,7 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         weights = averaged_weights(self.network, self.model.optimizer)
-        try:
-            models.assert_finite([*weights, *self.network.weights], "the network")
-        except UserError:
+        if not all(np.isfinite(weight).all() for weight in [*weights, *self.network.get_weights()]):
             self.stop("the weights became infinite or NaN")
         with devices.alone():
             self.evaluation_network.set_weights(weights)
@@ -75,13 +73,12 @@ class EvaluateAverages(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """The state after each epoch in one file that is replaced as a whole, so that a stopped run can continue.
+    """The state after each epoch in one file, from which a stopped run continues as if it had not been.
 
-    A resumed run is identical to an uninterrupted one. (keras.callbacks.BackupAndRestore is not: it keeps
-    neither the best weights nor the history, nor notices other data.)
+    (keras.callbacks.BackupAndRestore keeps neither the best weights nor the history, nor notices other data.)
 
-    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: what must be equal to resume, see
-    `run_key`; epochs: how many the file holds
+    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: how many the
+    file holds
     """
 
     def __init__(self, path, evaluation, key):
@@ -107,8 +104,7 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, model):
         """Set weights, optimiser, history and best epoch from the file; returns the number of epochs done.
 
-        Raises UserError, one line, when there is no checkpoint, when it is damaged, holds numbers that are
-        not finite or belongs to another run.
+        Raises UserError where there is no checkpoint, where it is damaged, not finite or of another run.
         """
         name, weights = relative_path(self.path), self.evaluation.network.weights
         damaged = UserError(f"{name} is damaged or of another network; run without --resume")

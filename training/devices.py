@@ -34,8 +34,7 @@ def join():
 
 
 def share_batches(batch_size):
-    """Have Keras divide each batch among all devices, those of the other processes included, and print how
-    many they are."""
+    """Have Keras divide each batch among all devices, those of the other processes included."""
     if keras.backend.backend() != "jax":
         return
     import jax
@@ -45,9 +44,8 @@ def share_batches(batch_size):
         raise UserError(f"--batch-size {batch_size} cannot be shared by {count} devices; choose a multiple")
     if count > 1:
         print(f"{jax.process_count()} processes, {count} devices share each batch of {batch_size}")
-    data_parallel = keras.distribution.DataParallel(devices=keras.distribution.list_devices(),
-                                                    auto_shard_dataset=False)
-    keras.distribution.set_distribution(data_parallel if count > 1 else None)
+        keras.distribution.set_distribution(keras.distribution.DataParallel(
+            devices=keras.distribution.list_devices(), auto_shard_dataset=False))
 
 
 @contextlib.contextmanager
@@ -85,11 +83,8 @@ def is_main():
 
 
 def waiting_for_all(step):
-    """A training step of Keras' fit (`train_function`) that waits until all devices of this process are done.
-
-    When a partner is lost, one device may fail while another waits for it; Keras alone asks only the first
-    device, until JAX aborts after 100 s.
-    """
+    """A step of Keras' fit (`train_function`) that waits until all devices of this process are done: when a
+    partner is lost, one may fail while the first, the only one that Keras asks, waits until JAX aborts."""
     if processes()[1] == 1:
         return step
     import jax
@@ -107,10 +102,8 @@ def waiting_for_all(step):
 
 
 def end_together(error, how_to_continue):
-    """End one of several processes at once after an error, as the loss of another process does.
-
-    Without JAX's own shutdown, which would wait a minute for the others. A single process returns.
-    """
+    """End one of several processes at once after an error or the loss of another: JAX's own shutdown would
+    wait a minute. A single process returns."""
     if processes()[1] == 1:
         return
     import jax

@@ -23,8 +23,7 @@ def face_input():
     return keras.Input((SIZE, SIZE, 1), name="face")
 
 
-def rescaled(face):
-    """0-255 to 0-1, in the model, so that no normalisation file can be lost."""
+def rescaled(face):  # in the model, so that no normalisation file can be lost
     return layers.Rescaling(1 / 255, name="rescaling")(face)
 
 
@@ -136,8 +135,8 @@ def compact_cnn(dropout=None):
 def convolution(x, width, name, pool=False, gamma="ones"):
     """3x3 convolution without bias, max-pooling where asked, batch normalisation.
 
-    gamma "zeros" on the last one of a residual block makes the block start as the identity (Goyal et al.
-    2017), without which the loss stands still for the first epochs.
+    gamma "zeros" makes a residual block start as the identity (Goyal et al. 2017), without which the loss
+    stands still for the first epochs.
     """
     x = SmallMapConv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     if pool:
@@ -174,8 +173,8 @@ class SmallMapConv2D(layers.Conv2D):
 
 
 def shifted_products(maps, upstream):
-    """The gradient of a 3x3 kernel, (3, 3, channels, filters): maps (n, h, w, channels), upstream gradient
-    (n, h, w, filters)."""
+    """The gradient of a kernel, (3, 3, channels, filters), from maps (n, h, w, channels) and the gradient of
+    what it makes of them (n, h, w, filters)."""
     import tensorflow as tf
 
     _, height, width, channels = maps.shape
@@ -189,11 +188,8 @@ def shifted_products(maps, upstream):
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalisation in TensorFlow's fused kernel while it trains: several times faster in bfloat16.
-
-    The stock layer computes moments and scaling as separate float32 operations. Other backends, which fuse
-    these themselves, use it unchanged.
-    """
+    """Batch normalisation in TensorFlow's fused kernel while it trains: several times faster in bfloat16 than
+    the stock layer's float32 operations, which other backends fuse themselves."""
 
     def call(self, inputs, training=None, mask=None):
         if not training or keras.backend.backend() != "tensorflow":
@@ -209,11 +205,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 
 class DropConnectDense(layers.Dense):
-    """A dense layer that drops single weights instead of units while it trains (Wan et al. 2013).
-
-    dropconnect: probability in [0, 1) that a weight is absent from a training step; the others are scaled by
-    1 / (1 - dropconnect). One mask a step, shared by the batch.
-    """
+    """A dense layer that drops single weights instead of units while it trains (Wan et al. 2013): each with
+    probability `dropconnect`, in [0, 1); the others are scaled by 1 / (1 - dropconnect). One mask a step."""
 
     def __init__(self, units, dropconnect, **kwargs):
         super().__init__(units, **kwargs)
@@ -233,7 +226,7 @@ CNNS = {"report": report_cnn, "compact": compact_cnn}
 
 
 def build_cnn(options):
-    """The CNN that `options` (training.recipes.TrainingOptions) ask for, with new weights."""
+    """The CNN that `options` (TrainingOptions) ask for, with new weights."""
     if options.network == "report":
         return report_cnn(options.dropout, options.l2, options.dropconnect, options.extra_conv)
     return CNNS[options.network](options.dropout)

@@ -12,10 +12,7 @@ from utils.cli import UserError, number
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. The defaults are the course report's: Adam, batch 80, 10 epochs, no more.
-
-    `add_arguments` says what each one means; it has an option of the same name for each.
-    """
+    """How a network is trained; the defaults are the homework's. `add_arguments` says what each one means."""
 
     epochs: int = 10
     batch_size: int = 80
@@ -71,10 +68,8 @@ class TrainingOptions(Recipe):
         return values | {"distill": [*map(str, self.distill)]}
 
     def arguments(self, recipes):
-        """The command line, a list of str, that gives these options but for name and folder.
-
-        recipes: CNNS or DNNS
-        """
+        """The command line, a list of str, that gives these options but for name and folder, of the script
+        whose `recipes` (CNNS or DNNS) these are."""
         usual = vars(TrainingOptions(**vars(recipes[self.network]))) | {"network": next(iter(recipes))}
         words = []
         for option, value in vars(self).items():
@@ -194,8 +189,6 @@ def training_options(args, recipes):
     if options.validation_labels and not os.path.exists(options.validation):
         raise UserError("--validation-labels has no effect without a file of faces for --validation; "
                         f"{options.validation} is none")
-    if options.network != "report" and (options.extra_conv or options.l2 or options.dropconnect) and (
-            recipes is CNNS):
-        raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, "
-                        f"not to {options.network}")
+    if options.network == "compact" and (options.extra_conv or options.l2 or options.dropconnect):
+        raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, not to compact")
     return options
