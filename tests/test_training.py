@@ -22,7 +22,7 @@ from training import callbacks, figures, networks, recipes
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, averaged_weights, make_optimizer, recompute_batch_norm
 from training.recipes import Recipe
-from training.run import Run
+from training.run import RESERVED, Run, RunFiles, keep_better
 from utils import data, models, structure
 from utils.cli import UserError
 from utils.sample import sample_faces
@@ -144,9 +144,12 @@ def test_resume_compares_what_the_files_hold_not_how_they_are_called(workspace):
 
 
 def test_more_epochs_may_follow_where_the_schedule_does_not_depend_on_them(workspace):
-    train_until(2, [*DNN, "--epochs", "2", "--keep", "last"])
-    train_dnn.main([*DNN, "--epochs", "4", "--keep", "last", "--resume"])
-    train_dnn.main([*DNN, "--epochs", "4", "--keep", "last", "--name", "whole"])
+    run = [*DNN, "--keep", "last", "--precision", "mixed_float16", "--epochs"]  # whose loss is scaled
+    train_until(2, [*run, "2"])
+    with pytest.raises(UserError, match="has 2 epochs and --epochs is 1; give at least as many"):
+        train_dnn.main([*run, "1", "--resume"])
+    train_dnn.main([*run, "4", "--resume"])
+    train_dnn.main([*run, "4", "--name", "whole"])
     assert_same_weights("models/dnn.h5", "models/whole.h5")
     cosine = [*DNN, "--schedule", "cosine", "--name", "cosine"]
     train_until(1, [*cosine, "--epochs", "2"])
@@ -375,24 +378,16 @@ def test_the_combinations_give_every_option_a_value():
     assert options <= elsewhere.union(*COMBINATIONS)
 
 
-def test_mixing_works_without_augmentation():
-    faces, labels = sample_faces(16)
-    batches = Batches(faces, labels, Recipe(batch_size=8, mix=1.0), 0)
-    x, y = batches[0]
-    assert "mixing" in x and "transforms" not in x
-    assert ((y > 0).sum(axis=1) == 2).any()  # labels of two classes
-    mixed = np.asarray(TrainingModel(networks.report_dnn()).augmented(x))
-    assert (mixed != x["image"]).any()
-
-
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_transform_parameters_reach_the_augmentation_unrounded(policy):
     keras.config.set_dtype_policy(policy)
     model = TrainingModel(networks.report_dnn())
     seen = {}
-    model.augmented = lambda x: seen.update(x) or keras.ops.cast(x["image"], "float32")
     faces, labels = sample_faces(4)
     x, _ = Batches(faces, labels, Recipe(batch_size=4, augment=True, mix=1.0), 0)[0]
+    for part in ("transforms", "mixing"):  # one works without the other
+        assert (np.asarray(model.augmented({"image": x["image"], part: x[part]})) != x["image"]).any()
+    model.augmented = lambda x: seen.update(x) or keras.ops.cast(x["image"], "float32")
     model(x)
     for name in ("transforms", "mixing"):
         np.testing.assert_array_equal(np.asarray(seen[name]), x[name])
@@ -405,8 +400,11 @@ def test_transform_parameters_reach_the_augmentation_unrounded(policy):
     (["--network", "compact", "--l2", "0.1"], "belong to --network report"),
     (["--validation-labels", "labels.csv"], "without a file of faces for --validation; 0.1 is none"),
     (["--mix-until", "0.5"], "--mix-until has no effect without --mix"),
+    (["--name", "fer2013-mine"], "must .* not begin with fer2013-, as the released models do"),
+    (["--name", "a/b"], "--name 'a/b' must be a plain file name"),
+    *((["--name", name], f"--name {name} is what another script calls its results") for name in RESERVED),
 ])
-def test_options_without_effect_are_refused(workspace, options, expected):
+def test_options_without_effect_and_taken_names_are_refused(workspace, options, expected):
     with pytest.raises(UserError, match=expected):
         train_cnn.main([*TINY, *options])
 
@@ -423,20 +421,24 @@ def test_a_second_cycle_starts_from_the_weights_it_is_given(workspace, earlier):
         train_dnn.main([*DNN, "--start-from", "models/second.h5"])
 
 
-def test_the_card_recovers_the_split_and_states_the_accuracy_of_the_file(workspace):
-    card = train_cnn.main([*TINY, "--epochs", "1", "--dropconnect", "0.5", "--l2", "1e-4", "--name", "plain"])
-    assert card == json.loads((workspace / "models" / "plain.json").read_text())
-    assert card["arguments"]["dropconnect"] == 0.5
-    faces = data.Faces(*sample_faces()).take(np.arange(60))
-    assert faces.fingerprint() == card["split"]["fingerprint"]
-    _, validation = data.split(faces, float(card["split"]["validation"]), card["split"]["seed"])
-    assert card["split"]["training_rows"] + card["split"]["validation_rows"] == 60
-    probabilities = keras.models.load_model("models/plain.h5").predict(
-        faces.images[validation][..., None], verbose=0
-    )
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
-    accuracy = (probabilities.argmax(axis=1) == faces.labels[validation]).mean()
-    assert accuracy == pytest.approx(card["metrics"]["validation_accuracy"], abs=1e-4)
+def test_a_better_model_is_kept_and_not_lost_by_two_tries_in_a_row(workspace):
+    def write(name, rows, accuracy):
+        """The files of a run as if it ended now; returns what is left under the name of the one before."""
+        run, previous = RunFiles(name), RunFiles(f"{name}.previous")
+        card = {"split": {"training_rows": rows}, "metrics": {"validation_accuracy": accuracy}}
+        keep_better(run, card)
+        run.card.write_text(json.dumps(card))
+        for path in (run.model, run.history):
+            path.write_text(f"{rows} {accuracy}")
+        kept = [path.read_text() for path in (previous.model, previous.history) if path.exists()]
+        return kept and models.read_card(previous.model)["metrics"]["validation_accuracy"], *kept
+
+    assert write("cnn", 900, 0.5) == ([],)
+    assert write("cnn", 900, 0.6) == ([],)  # more accurate
+    assert write("cnn", 40, 0.9) == (0.6, "900 0.6", "900 0.6")  # of fewer faces
+    assert write("cnn", 30, 0.2) == (0.6, "900 0.6", "900 0.6")
+    assert write("cnn", 900, 0.7) == (0.6, "900 0.6", "900 0.6")
+    assert write("cnn", 900, 0.1) == (0.7, "900 0.7", "900 0.7")
 
 
 def test_a_saved_model_has_layers_of_keras_only_and_takes_whole_numbers(earlier):
@@ -473,23 +475,6 @@ def test_distillation_loss_by_hand():
         target = softmax(np.log(np.asarray(teacher(faces[..., None].astype(np.float32)))) / 2, axis=1)
         soft = (target * (np.log(target) - log_softmax(logits / 2, axis=1))).sum(1).mean()
         assert ours == pytest.approx(0.3 * hard + 0.7 * 4 * soft, rel=1e-4)
-
-
-def test_averaged_weights_follow_their_recurrence():
-    keras.utils.set_random_seed(0)
-    network = networks.report_dnn(dropout=0.0)
-    model = compiled(network, keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9))
-    faces, labels = sample_faces(32)
-    x, y = {"image": faces[..., None]}, np.eye(7, dtype=np.float32)[labels]
-    expected = None
-    for _ in range(4):
-        model.train_on_batch(x, y)
-        now = [np.array(w) for w in network.get_weights()]
-        expected = (
-            now if expected is None else [0.9 * e + 0.1 * w for e, w in zip(expected, now, strict=True)]
-        )
-    for ours, hand in zip(averaged_weights(network, model.optimizer), expected, strict=True):
-        np.testing.assert_allclose(ours, hand, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("recipe", "rates"), [
@@ -565,33 +550,23 @@ def test_oversampling_evens_out_the_classes_and_touches_training_faces_only():
     np.testing.assert_array_equal(batches.copies, first)  # the same in a resumed run
 
 
-def test_batches_visit_every_face_once_an_epoch_in_an_order_of_their_own():
-    faces, labels = sample_faces(64)
-    batches = Batches(faces, labels, Recipe(batch_size=16, augment=True), 0)
-    orders, images = [], batches.images
-    for epoch in (0, 1, 0):
-        batches.start_epoch(epoch)
-        assert batches.images is images and np.shares_memory(images, faces)  # copied never
-        orders.append(np.concatenate([batches[i][0]["image"] for i in range(len(batches))]))
-    assert {image.tobytes() for image in orders[0]} == {image.tobytes() for image in faces[..., None]}
-    np.testing.assert_array_equal(orders[0], orders[2])
-    assert (orders[0] != orders[1]).any()
-    np.testing.assert_array_equal(batches[1][0]["transforms"], batches[1][0]["transforms"])
-    assert (batches[0][0]["transforms"] != batches[1][0]["transforms"]).any()
-
-
-def test_fit_gets_each_epochs_batches_in_their_order():
+def test_batches_visit_every_face_once_an_epoch_in_an_order_of_their_own_in_which_fit_gets_them():
     faces, labels = sample_faces(64)
     batches = Batches(faces, labels, Recipe(batch_size=16, augment=True, mix=0.5), 0)
-    dataset = batches.for_fit()
-    for epoch in (0, 1):
+    orders, dataset = [], batches.for_fit()
+    for epoch in (0, 1, 0):
         batches.start_epoch(epoch)
-        for step, (x, y) in enumerate(dataset.as_numpy_iterator()):
-            expected_x, expected_y = batches[step]
+        assert np.shares_memory(batches.images, faces)  # copied never
+        given = list(dataset.as_numpy_iterator())
+        for (x, y), (expected_x, expected_y) in zip(given, batches, strict=True):
             np.testing.assert_array_equal(y, expected_y)
             for name in expected_x:
                 np.testing.assert_array_equal(x[name], expected_x[name])
-        assert step == len(batches) - 1
+        orders.append(np.concatenate([x["image"] for x, _ in given]))
+    assert {image.tobytes() for image in orders[0]} == {image.tobytes() for image in faces[..., None]}
+    np.testing.assert_array_equal(orders[0], orders[2])
+    assert (orders[0] != orders[1]).any()
+    assert (given[0][0]["transforms"] != given[1][0]["transforms"]).any()
 
 
 # ---- time --------------------------------------------------------------------------------------------------
