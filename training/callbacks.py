@@ -17,8 +17,6 @@ from utils import models
 from utils.cli import UserError
 from utils.files import relative_path, replacing
 
-HISTORY = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
-
 
 class DivergedError(UserError):
     """Loss or weights of a run are no longer finite."""
@@ -31,7 +29,7 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     keep: "best", the epoch with the highest validation accuracy, or "last"
     best: {"epoch", "val_accuracy", "weights"} of the epoch kept, None before the first
-    history: a list of dicts, keys HISTORY
+    history: a list of dicts, one per epoch, the columns of NAME_history.csv
     """
 
     def __init__(self, network, batches, validation, keep):
@@ -59,11 +57,11 @@ class EvaluateAverages(keras.callbacks.Callback):
             val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
         if len(self.validation) and not math.isfinite(val_loss):
             self.stop(f"the validation loss became {val_loss}")
-        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        row = [epoch + 1, rate, float(logs["loss"]), float(logs["accuracy"]), val_loss, val_accuracy,
-               time.monotonic() - self.started]
-        self.history.append(dict(zip(HISTORY, row)))
         logs |= {"val_loss": val_loss, "val_accuracy": val_accuracy}  # for Keras' progress lines
+        self.history.append({
+            "epoch": epoch + 1, "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            **{key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+            "seconds": time.monotonic() - self.started})
         if self.best is None or self.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": val_accuracy, "weights": weights}
 
@@ -89,8 +87,7 @@ class Checkpoint(keras.callbacks.Callback):
         best = self.evaluation.best
         arrays = {f"state/{i}": ops.convert_to_numpy(array) for i, array in enumerate(state(self.model))}
         arrays |= {f"best/{i}": weight for i, weight in enumerate(best["weights"])}
-        about = {"key": self.key, "history": self.evaluation.history,
-                 "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}}
+        about = {"key": self.key, "history": self.evaluation.history, "best": best | {"weights": None}}
         if devices.is_main():
             with replacing(self.path) as temporary:
                 np.savez(temporary, about=json.dumps(about), **arrays)
@@ -112,22 +109,21 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
                 restored = [file[f"state/{i}"] for i in range(len(state(model)))]
-                best = [file[f"best/{i}"] for i in range(len(weights))]
-            key, history = about["key"], [{name: row[name] for name in HISTORY} for row in about["history"]]
-            known = {name: about["best"][name] for name in ("epoch", "val_accuracy")}
+                best = about["best"] | {"weights": [file[f"best/{i}"] for i in range(len(weights))]}
+            key, history = about["key"], about["history"]
         except FileNotFoundError as error:
             raise UserError(f"nothing to resume at {name}; run without --resume") from error
         except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise damaged from error
         self.check_key(key, name)
-        if [array.shape for array in [*restored, *best]] != [
+        if [array.shape for array in [*restored, *best["weights"]]] != [
                 tuple(variable.shape) for variable in [*state(model), *weights]]:
             raise damaged
-        models.assert_finite([*restored, *best], name)
+        models.assert_finite([*restored, *best["weights"]], name)
         for variable, array in zip(state(model), restored):
             variable.assign(array)
         self.evaluation.history.extend(history)
-        self.evaluation.best = known | {"weights": best}
+        self.evaluation.best = best
         self.epochs = len(history)
         return self.epochs
 

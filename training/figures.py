@@ -17,9 +17,6 @@ COLUMNS = {  # x, 0-1, and how many letters fit
     "layer": (0.01, 18), "kind": (0.2, 54), "output": (0.87, 99), "parameters": (0.99, 99)}
 
 
-# ---- curves ------------------------------------------------------------------------------------------------
-
-
 def draw_curves(histories, path, card=None):
     """Accuracy and loss over the epochs, training dashed and validation solid, one colour per run.
 
@@ -75,9 +72,6 @@ def conclude_curves(histories):
     rise = last["val_loss"] / lowest["val_loss"] - 1
     verdict = f"then rises by {100 * rise:.0f} %: the network overfits" if rise > 0.02 else "then levels off"
     return f"{text}Validation loss is lowest after epoch {lowest['epoch']:.0f}, {verdict}."
-
-
-# ---- architecture ------------------------------------------------------------------------------------------
 
 
 def draw_architecture(model, path):
