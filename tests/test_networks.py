@@ -11,9 +11,8 @@ from utils.sample import sample_faces
 
 
 def rows(model):
-    return [
-        (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in model.layers
-    ]
+    """[(kind, shape of the output, parameters)] of the layers."""
+    return [(type(layer).__name__, layer.output.shape[1:], layer.count_params()) for layer in model.layers]
 
 
 def test_report_cnn_is_the_reports_layer_by_layer():

@@ -54,7 +54,7 @@ def test_training_faces_without_usage_take_the_rows_of_training(tmp_path):
     (3, None, 0, r"v.csv has 2 rows and faces.csv 3 faces; expected as many, in the order of fer2013.csv"),
     (2, ["Training", "PublicTest"], 0, r"v.csv row 3 has Usage Training where faces.csv has PublicTest"),
     (2, None, "-1", r"row 3: '-1' votes; expected a whole number")])
-def test_votes_of_other_faces_and_wrong_votes_are_refused_by_their_row(tmp_path, number, usage, first, message):
+def test_votes_of_other_faces_and_wrong_votes_are_refused(tmp_path, number, usage, first, message):
     rows = [("Training", [9] + [0] * 9), ("Training", [first, 9] + [0] * 8)]
     with pytest.raises(UserError, match=message):
         data.with_votes(faces(number, usage), votes_file(tmp_path / "v.csv", rows))

@@ -58,8 +58,9 @@ class EvaluateAverages(keras.callbacks.Callback):
         if len(self.validation) and not math.isfinite(val_loss):
             self.stop(f"the validation loss became {val_loss}")
         logs |= {"val_loss": val_loss, "val_accuracy": val_accuracy}  # for Keras' progress lines
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.history.append({
-            "epoch": epoch + 1, "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "epoch": epoch + 1, "learning_rate": rate,
             **{key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
             "seconds": time.monotonic() - self.started})
         if self.best is None or self.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:

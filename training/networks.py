@@ -92,7 +92,7 @@ def report_dnn(dropout=None, l2=0.0, dropconnect=0.0):
 def matched_dnn(parameters, dropout=None, l2=0.0, dropconnect=0.0):
     """The DNN of question 2, with as many parameters as the CNN: two hidden layers of one width."""
     regularizer = keras.regularizers.L2(l2) if l2 else None
-    half = (SIZE * SIZE + 2 + len(CLASSES)) / 2  # of b in: parameters = width^2 + b width + 7
+    half = (SIZE * SIZE + 2 + len(CLASSES)) / 2  # parameters = width^2 + 2 half width + 7
     width = max(round(math.sqrt(half**2 + parameters - len(CLASSES)) - half), 1)
     face = face_input()
     x = layers.Flatten(name="flatten")(rescaled(face))

@@ -111,7 +111,7 @@ def add_arguments(parser, recipes, name):
     run("--validation-labels", type=Path, help="id,label CSV for a validation FILE without labels")
     run("--seed", type=number(int, 0), default=0,
         help="seed of split, initial weights, order and augmentation")
-    run("--limit", type=number(int, 1), help="use only the first LIMIT faces, to try things out")
+    run("--limit", type=number(int, 1), help="use only so many faces, drawn from all, to try things out")
     run("--precision", choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"), default="auto",
         help="auto: bfloat16 where processor or accelerator multiply it natively, float16 on older GPUs")
     run("--half", action=argparse.BooleanOptionalAction, default=False,
