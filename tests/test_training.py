@@ -61,23 +61,20 @@ def assert_same_weights(*paths):
         np.testing.assert_array_equal(one, other)
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """Ends a run in the middle, as losing power would."""
-
-
 def train_until(epoch, argv, script=train_dnn):
-    """Run a script and stop it right after the checkpoint of `epoch` (from 1) is written."""
+    """Run a script and stop it, as Ctrl-C does, right after the checkpoint of `epoch` (from 1) is written."""
     save = callbacks.Checkpoint.on_epoch_end
 
     def save_and_stop(self, number, logs=None):
         save(self, number, logs)
         if number + 1 == epoch:
-            raise Stopped
+            raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(callbacks.Checkpoint, "on_epoch_end", save_and_stop)
-        with pytest.raises(Stopped):
+        with pytest.raises(KeyboardInterrupt) as stop:
             script.main(argv)
+    assert stop.value.__notes__ == [f"the same command with --resume continues after epoch {epoch}"]
 
 
 @pytest.fixture(scope="module")
