@@ -136,7 +136,7 @@ def find_networks(args, folder):
     runs = {}
     for role, (own, released, script) in NETWORKS.items():
         name = released if args.models == "released" else own
-        runs[role] = RunFiles.of(name, folder)
+        runs[role] = RunFiles(name, folder)
         if runs[role].model.exists() and runs[role].card.exists():
             continue
         if args.models == "released":

@@ -94,7 +94,7 @@ def train(command, seed, args, test):
         options += ["--cnn", str(models.RELEASED_CNN)]  # whose size the DNN has, not that of models/cnn.h5
     with tempfile.TemporaryDirectory() as folder:
         run_script([script, *options, "--out-folder", folder])
-    run, accuracy = RunFiles.of(NAME), None
+    run, accuracy = RunFiles(NAME), None
     card = models.read_card(run.model)
     if test is not None:
         probabilities = evaluation.probabilities(evaluation.load_networks([run.model]), test.images)

@@ -215,7 +215,7 @@ def test_a_claim_is_trained_scored_and_cleared_away(workspace):
 @pytest.fixture
 def released(workspace):
     """The files of a copy of a released model's card and history, and the card."""
-    run = RunFiles.of("network")
+    run = RunFiles("network")
     run.history.write_text((PROJECT / "models" / "fer2013-report-cnn_history.csv").read_text())
     run.card.write_text((PROJECT / "models" / "fer2013-report-cnn.json").read_text())
     return run, json.loads(run.card.read_text())
@@ -284,7 +284,7 @@ def test_a_script_leaves_the_process_as_it_was(workspace, monkeypatch):
 def test_missing_networks_are_trained_with_the_options_given(workspace, monkeypatch):
     commands = []
     monkeypatch.setattr(report, "run_script", lambda command, quiet: commands.append(" ".join(command)))
-    for path in RunFiles.of("dnn").results:
+    for path in RunFiles("dnn").results:
         path.touch()
     options = SimpleNamespace(models="own", data=Path("sample"), limit=120, epochs=None)
     report.find_networks(options, workspace)
