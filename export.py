@@ -37,7 +37,7 @@ def parse_args(argv):
     parser.add_argument("--format", choices=tuple(SUFFIXES), default="onnx", help="of the exported file")
     parser.add_argument("--int8", action="store_true", help="quantise to 8 bits after training")
     cli.add_evaluation_data(parser, data="labelled faces to compare on (default: the built-in sample)")
-    parser.add_argument("--limit", type=cli.number(int, 1), help="compare on the first LIMIT faces only")
+    parser.add_argument("--limit", type=cli.number(int, 1), help="compare on a random sample of LIMIT faces")
     parser.add_argument("--out", type=Path, help="default: models/NAME with the format's suffix")
     args = parser.parse_args(argv)
     if args.out and args.out.suffix != SUFFIXES[args.format]:
@@ -67,7 +67,8 @@ def main(argv=None):
     # ---- Model and faces
     [network] = evaluation.load_networks([path])
     source = args.data or data.SAMPLE
-    faces = evaluation.faces_to_evaluate([path], source, args.labels, args.usage).take(slice(args.limit))
+    faces = evaluation.faces_to_evaluate([path], source, args.labels, args.usage)
+    faces = data.draw_sample(faces, args.limit)
     images = models.prepare(faces.images, network)
     calibration = None  # raw faces to measure the ranges for int8 on: float32 (n, 1, height, width, channels)
     if args.int8:

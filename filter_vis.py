@@ -51,7 +51,8 @@ def parse_args(argv):
     option("--model", type=Path, help="classifier (default: models/cnn.h5, else the released one)")
     option("--data", type=cli.data_path,
            help="CSV or image folder (default: data/*.csv, else the built-in sample)")
-    option("--limit", type=cli.number(int, 1), default=2000, help="faces that the filters are measured on")
+    option("--limit", type=cli.number(int, 1), default=2000,
+           help="how many faces, drawn at random, the filters are measured on")
     option("--index", type=cli.number(int, 0),
            help="training image, from 0, whose outputs are shown (default: of the first 100 the one that the "
                 "network classifies correctly with the highest probability)")
@@ -126,7 +127,7 @@ def load_study(args, changed):
     signs = list(SIGNS) if args.sign == "both" else [args.sign]
     goal = " and ".join(f"{sign}imum" for sign in signs)
     return Study(args, changed, signs, goal, files.model_name(path), model, fields, layers,
-                 faces.take(slice(0, args.limit)), rows[0], faces.take(rows))
+                 data.draw_sample(faces, args.limit), rows[0], faces.take(rows))
 
 
 def show_filters(study):

@@ -114,7 +114,7 @@ def parse_args(argv):
     option("--data", type=cli.data_path,
            help="faces to train and to measure on (default: data/*.csv, else the built-in sample)")
     option("--limit", type=cli.number(int, 16),
-           help="train, and measure filters, on the first LIMIT faces, to try out")
+           help="train, and measure filters, on a sample of LIMIT faces, to try out")
     option("--epochs", type=cli.number(int, 1),
            help="epochs of the networks that are trained (default: each one's recipe)")
     option("--test", type=Path, metavar="FILE", help="labelled test faces to score the networks on as well")
@@ -136,7 +136,7 @@ def find_networks(args, folder):
     runs = {}
     for role, (own, released, script) in NETWORKS.items():
         name = released if args.models == "released" else own
-        runs[role] = RunFiles.of(name, folder)
+        runs[role] = RunFiles(name, folder)
         if runs[role].model.exists() and runs[role].card.exists():
             continue
         if args.models == "released":
@@ -155,7 +155,7 @@ def choose_faces(args, runs):
     paths = [run.model for run in runs.values()]
     split = evaluation.split_of(runs["cnn"].model)
     training = data.training_part(data.find_data(args.data, split["labels_from"]))
-    if training.take(slice(0, split["limit"])).fingerprint() == split["fingerprint"]:
+    if data.draw_sample(training, split["limit"], split["seed"]).fingerprint() == split["fingerprint"]:
         evaluated = evaluation.faces_to_evaluate(paths, training_data=args.data)
         return training, evaluated, ["--training-data", str(args.data)] if args.data else []
     source = args.data or ("sample" if training.source == "built-in sample" else training.source)

@@ -213,9 +213,9 @@ def train(options, trial=None):
     import optuna
 
     from training import networks
-    from training.run import prepare
+    from training.run import Run
 
-    run = prepare(options, lambda: networks.build_cnn(options))
+    run = Run(options, lambda: networks.build_cnn(options))
     if not len(run.validation):
         raise UserError("a search needs faces to validate on; give --validation a share above 0")
 

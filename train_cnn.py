@@ -21,14 +21,14 @@ def main(argv=None):
     options = parse_options(argv)
     cli.start_keras()
     from training import devices, networks
-    from training.run import RunFiles, add_to_experiments, prepare, print_summary
+    from training.run import Run, RunFiles, add_to_experiments, print_summary
 
-    run_files = RunFiles.of(options.name, options.out_folder)
+    run_files = RunFiles(options.name, options.out_folder)
     files.check_outputs(run_files.results)
     devices.join()
     with run_files.locked():
         # ---- Faces, their split, the network, its loss and its optimiser
-        run = prepare(options, lambda: networks.build_cnn(options))
+        run = Run(options, lambda: networks.build_cnn(options))
 
         # ---- Keras' fit(), with a checkpoint after each epoch
         run.fit_with_checkpoints()

@@ -25,20 +25,20 @@ def main(argv=None):
     options, cnn = parse_options(argv)
     cli.start_keras()
     from training import devices, figures, networks
-    from training.run import RunFiles, add_to_experiments, prepare, print_summary
+    from training.run import Run, RunFiles, add_to_experiments, print_summary
     from utils import models
 
     cnn_path = cnn or next((path for path in (files.MODELS / "cnn.h5", models.RELEASED_CNN)
                             if path.exists()), None)
     cnn_card, cnn_history = read_cnn(cnn_path) if cnn_path else (None, None)
     cli.inputs.append(cnn_path or models.RELEASED_CNN)  # also where it is not named it may not be replaced
-    run_files = RunFiles.of(options.name, options.out_folder)
+    run_files = RunFiles(options.name, options.out_folder)
     comparison_path = run_files.curves.with_name(f"{options.name}_comparison.png")
     files.check_outputs([*run_files.results, comparison_path])
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
     devices.join()
     with run_files.locked():
-        run = prepare(options, lambda: networks.build_dnn(options, parameters))
+        run = Run(options, lambda: networks.build_dnn(options, parameters))
         run.fit_with_checkpoints()
         card = run.save()
 
@@ -75,21 +75,19 @@ def read_cnn(path):
 
 def print_comparison(cnn_card, dnn_card):
     """CNN, DNN and their difference in percentage points, as one table."""
-    cards = {"CNN": cnn_card, "DNN": dnn_card}
-    table = pd.DataFrame({
-        "network": {name: card["network"] for name, card in cards.items()},
-        "parameters": {name: card["parameters"] for name, card in cards.items()},
-        "seconds": {name: round(card["seconds"]) for name, card in cards.items()},
-        "training %": {name: card["metrics"]["training_accuracy"] for name, card in cards.items()},
-        "validation %": {name: card["metrics"]["validation_accuracy"] for name, card in cards.items()},
-    })
-    numbers = table.drop(columns="network").astype(float)
-    table = pd.concat([table, (numbers.loc["CNN"] - numbers.loc["DNN"]).to_frame("CNN minus DNN").T])
-    for column in ("training %", "validation %"):
-        table[column] = ["-" if pd.isna(share) else f"{100 * share:.2f}" for share in table[column]]
-    for column in ("parameters", "seconds"):
-        table[column] = [f"{count:,.0f}" for count in table[column]]
-    cli.print_table(table.fillna("").reset_index(names=""))
+    cards = (cnn_card, dnn_card)
+    numbers = pd.DataFrame({
+        "parameters": [card["parameters"] for card in cards],
+        "seconds": [round(card["seconds"]) for card in cards],
+        "training %": [card["metrics"]["training_accuracy"] for card in cards],
+        "validation %": [card["metrics"]["validation_accuracy"] for card in cards]}, dtype=float)
+    numbers.loc[2] = numbers.loc[0] - numbers.loc[1]
+    table = pd.DataFrame({"": ["CNN", "DNN", "CNN minus DNN"],
+                          "network": [*(card["network"] for card in cards), ""]})
+    for column, values in numbers.items():
+        table[column] = ["-" if pd.isna(value) else f"{100 * value:.2f}" if "%" in column else f"{value:,.0f}"
+                         for value in values]
+    cli.print_table(table)
     if cnn_card["split"] != dnn_card["split"]:
         print("Note: they were trained on different splits; "
               "compare them on one labelled file with evaluate.py")

@@ -54,11 +54,11 @@ def ours():
     import numpy as np
     import tensorflow as tf
 
-    from training import augmentation
+    from training.augmentation import draw, transform
+    from training.recipes import Recipe
 
-    kind, rng = augmentation.Augmentation(erase=0.25), np.random.default_rng(0)
-    graph = tf.function(augmentation.transform)
-    return lambda batch: graph(tf.constant(batch), tf.constant(kind.draw(rng, len(batch)))).numpy()
+    recipe, rng, graph = Recipe(erase=0.25), np.random.default_rng(0), tf.function(transform)
+    return lambda batch: graph(tf.constant(batch), tf.constant(draw(recipe, rng, len(batch)))).numpy()
 
 
 def keras_layers():

@@ -34,7 +34,7 @@ def main(argv=None):
     option = parser.add_argument
     option("--seeds", type=cli.number(int, 1), default=3, help="seeds of each configuration")
     option("--data", type=cli.data_path, help="faces to train on (default: as train_cnn.py)")
-    option("--limit", type=cli.number(int, 16), help="train on the first LIMIT faces")
+    option("--limit", type=cli.number(int, 16), help="train on a sample of LIMIT faces")
     option("--epochs", type=cli.number(int, 1), help="epochs of each run (default: its recipe's)")
     option("--test", type=Path, metavar="FILE", help="labelled test faces")
     option("--test-labels", type=Path, metavar="ID_LABEL.csv", help="labels of a --test without")
@@ -94,7 +94,7 @@ def train(command, seed, args, test):
         options += ["--cnn", str(models.RELEASED_CNN)]  # whose size the DNN has, not that of models/cnn.h5
     with tempfile.TemporaryDirectory() as folder:
         run_script([script, *options, "--out-folder", folder])
-    run, accuracy = RunFiles.of(NAME), None
+    run, accuracy = RunFiles(NAME), None
     card = models.read_card(run.model)
     if test is not None:
         probabilities = evaluation.probabilities(evaluation.load_networks([run.model]), test.images)

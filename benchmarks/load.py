@@ -35,7 +35,7 @@ def main(argv=None):
 
     import pandas as pd
 
-    from utils import data, tables
+    from utils import data
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -43,7 +43,9 @@ def main(argv=None):
         real = sorted(data.PROJECT.glob("data/train.csv*"))
         path = args.data or (real[0] if real else written_sample(folder / "sample.csv"))
         plain = folder / "plain.csv"
-        with tables.open_unpacked(path) as file:
+        packed = path.read_bytes()
+        opener = next((data.COMPRESSED[key] for key in data.COMPRESSED if packed.startswith(key)), open)
+        with opener(path, "rb") as file:
             plain.write_bytes(file.read())
         times = {(way, file.name): [] for file in (path, plain) for way in WAYS}
         for _ in range(args.rounds):

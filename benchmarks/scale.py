@@ -102,10 +102,11 @@ def run_one(args):
     from training import devices, networks
     from training.batches import Batches
     from training.model import TrainingModel
+    from training.recipes import Recipe
     from utils.sample import sample_faces
 
     devices.join()
-    batches = Batches(*sample_faces(args.images), BATCH[args.network], 0)
+    batches = Batches(*sample_faces(args.images), Recipe(batch_size=BATCH[args.network]), 0)
     devices.share_batches(batches.batch_size)
     keras.utils.set_random_seed(0)
     model = TrainingModel(getattr(networks, f"{args.network}_cnn")())

@@ -96,10 +96,8 @@ def plain_fit(network, images, labels, batch, policy):
     return lambda: model.fit(faces, targets, batch_size=batch, epochs=1, verbose=0)
 
 
-def ours(network, images, labels, batch, policy, augment=None):
+def ours(network, images, labels, batch, policy, **augmentation):
     """As train_cnn.py trains, with the report's Adam."""
-    import argparse
-
     import keras
 
     from training import recipes
@@ -108,16 +106,15 @@ def ours(network, images, labels, batch, policy, augment=None):
 
     model = TrainingModel(network)
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    model.compile(make_optimizer(argparse.Namespace(**recipes.REPORT), 1), loss, metrics=["accuracy"])
+    recipe = recipes.Recipe(batch_size=batch, **augmentation)
+    model.compile(make_optimizer(recipe, 1), loss, metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
-    batches = Batches(images, labels, batch, 0, augment).for_fit()
+    batches = Batches(images, labels, recipe, 0).for_fit()
     return lambda: model.fit(batches, epochs=1, verbose=0, shuffle=False)
 
 
 def ours_augmented(*arguments):
-    from training.augmentation import Augmentation
-
-    return ours(*arguments, Augmentation(erase=0.25))
+    return ours(*arguments, augment=True, erase=0.25)
 
 
 def pytorch(network, images, labels, batch, policy, compiled=False):

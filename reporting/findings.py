@@ -48,7 +48,7 @@ def all_findings(results):
                      Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
                      Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
                      Finding("saliency_image_kept"),
-                     Finding("saliency_kept", compare(saliency["kept_above_random"], 0))],
+                     Finding("saliency_kept", compare(saliency["kept_above_controls"], 0))],
         "filters": [Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers)
                     for key in ("filters_some" if layer["left_out"] else "filters_all", "filters_classes",
                                 "filters_outputs_silent" if layer["image_silent"] else "filters_outputs")],

@@ -129,8 +129,8 @@ def gradient_maps(logits, images):
 
 def saliency_results(logits, faces, table):
     """What saliency.py returned of the homework's image; where gradient maps lie on some of the faces, and
-    what the probability of the predicted class becomes when only the most salient or random pixels are kept:
-    means with bootstrap 95 % intervals."""
+    what the probability of the predicted class becomes when only the most salient pixels are kept, random
+    ones or the strongest edges: means with bootstrap 95 % intervals."""
     image = {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE} | table.to_dict("records")[0]
     rows = np.random.default_rng([0, 4]).permutation(len(faces))[:200]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
@@ -139,15 +139,17 @@ def saliency_results(logits, faces, table):
         raise UserError(f"the saliency maps of {len(rows)} faces are zero everywhere: the network has not "
                         "learnt anything; train it on more faces or for longer")
     grey, codes, maps = grey[has_map], codes[has_map], maps[has_map]
-    noise = np.random.default_rng([0, 6]).uniform(size=maps.shape).astype(np.float32)
     whole, kept = faithfulness.probability_kept(logits, grey, codes, maps, KEPT_AREA)
-    _, random = faithfulness.probability_kept(logits, grey, codes, noise, KEPT_AREA)
+    random, _ = faithfulness.random_kept(logits, grey, codes, np.full(len(grey), KEPT_AREA))
+    edge_maps = attribution.attribute(logits, grey, codes, "edges")
+    _, edges = faithfulness.probability_kept(logits, grey, codes, edge_maps, KEPT_AREA)
 
     centre = maps[:, CENTRE:-CENTRE, CENTRE:-CENTRE]
     is_ring = np.pad(np.zeros((SIZE - 2 * RING, SIZE - 2 * RING), bool), RING, constant_values=True)
     values = {"centre": centre.sum((1, 2)) / maps.sum((1, 2)), "whole": whole, "kept": kept, "random": random,
+              "edges": edges,
               "ring_to_centre": maps[:, is_ring].mean(1) / np.maximum(centre.mean((1, 2)), 1e-12),
-              "kept_above_random": kept - random}
+              "kept_above_controls": kept - np.maximum(random, edges)}
     return {"image": image, "faces": len(maps), "kept_area": KEPT_AREA, "ring_width": RING,
             "centre_area": centre[0].size / maps[0].size, "centre_pixels": centre.shape[1],
             **{key: list(metrics.bootstrap_mean(numbers)) for key, numbers in values.items()}}

@@ -79,7 +79,8 @@ def results():
             "faces": 200, "kept_area": 0.2, "centre": interval(0.383), "centre_area": 0.25,
             "centre_pixels": 24, "ring_width": 4, "ring_to_centre": interval(0.219),
             "whole": interval(0.536), "kept": interval(0.297), "random": interval(0.183),
-            "kept_above_random": [0.114, 0.09, 0.14]},
+            "edges": interval(0.171),
+            "kept_above_controls": [0.114, 0.09, 0.14]},
         "filters": [layer | {"layer": "conv2_relu", "in_figure": 64, "left_out": 0, "image_silent": 0},
                     layer | {"layer": "conv3_relu", "in_figure": 61, "left_out": 3, "image_silent": 8}],
         "sweep": {

@@ -148,15 +148,6 @@ def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_disk_that_is_full_when_the_lock_is_taken_is_one_line(tmp_path, monkeypatch):
-    def fail(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "open", fail)
-    with pytest.raises(UserError, match=r"c\.lock: No space left"), files.locked(tmp_path / "c.lock", "busy"):
-        pytest.fail("locked")
-
-
 # ---- signals, pipes and streams ----------------------------------------------------------------------------
 
 

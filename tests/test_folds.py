@@ -1,18 +1,18 @@
 """Folds of cross-validation, the list of experiments, leaks into the validation split, where mixing ends."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import evaluate
 import train_cnn
 from tests.conftest import linear_cnn, write_csv
 from training import networks
-from training.augmentation import Augmentation
 from training.batches import Batches
-from training.run import RESERVED, warn_about_leakage
+from training.recipes import Recipe
+from training.run import add_to_experiments, warn_about_leakage
 from utils import data, evaluation, files, models
 from utils.cli import UserError
 from utils.sample import sample_faces
@@ -47,15 +47,16 @@ def test_folds_hold_each_face_out_once_and_keep_identical_images_together():
         data.folds(faces.take([0, 1]), 3, seed=0)
 
 
-def test_a_fold_can_be_named_and_is_recovered_from_the_card(faces_file):
+def test_a_fold_is_recovered_from_the_card_which_has_its_accuracy(faces_file, monkeypatch):
+    monkeypatch.setattr(evaluate, "TURN", 0.001)  # s, in which it measures speed
     card = train_cnn.main([*SHORT, "--data", faces_file, "--validation", "2/3", "--name", "second"])
+    assert card == files.read_json("models/second.json")
     _, rows = data.folds(data.load_faces(faces_file), 3, 0)[1]
     held_out = evaluation.validation_faces(files.MODELS / "second.h5")
     np.testing.assert_array_equal(held_out.images, IMAGES[rows])
     assert card["split"]["validation"] == "2/3" and card["split"]["training_rows"] == 90 - len(rows)
-    outputs = models.load(files.MODELS / "second.h5").predict_on_batch(IMAGES[rows, :, :, None])
-    right = (outputs.argmax(1) == LABELS[rows]).mean()
-    assert card["metrics"]["validation_accuracy"] == pytest.approx(right, abs=1e-4)
+    table = evaluate.main(["--model", "models/second.h5"])
+    assert table["accuracy"][0] == pytest.approx(card["metrics"]["validation_accuracy"], abs=5e-5)
     for fold in ("4/3", "9/3"):
         with pytest.raises(UserError, match="must be one of the folds 1/3 to 3/3"):
             data.load_split(faces_file, fold)
@@ -68,12 +69,16 @@ def test_every_run_on_a_file_adds_its_row_and_keeps_those_before(faces_file):
     train_cnn.main([*SHORT, "--data", spaced, "--name", "new", "--seed", "5"])
     table = pd.read_csv(files.MODELS / "experiments.csv", dtype=str, keep_default_na=False)
     assert table.loc[0, ["name", "seed", "verdict"]].tolist() == ["old, with comma", "007", "pays"]
-    card = json.loads((files.MODELS / "new.json").read_text())
+    card = files.read_json("models/new.json")
     assert table.command[1] == card["command"]
     assert table.loc[1, ["name", "seed", "network"]].tolist() == ["new", "5", "linear"]
     assert float(table.accuracy[1]) == card["metrics"]["validation_accuracy"]
     train_cnn.main([*SHORT, "--data", "sample", "--limit", "40", "--name", "drawn"])
     assert len(pd.read_csv(files.MODELS / "experiments.csv")) == 2  # drawn faces are no experiment
+    (files.MODELS / "experiments.csv").write_text("")
+    assert len(pd.read_csv(*add_to_experiments(card))) == 1
+    (files.MODELS / "experiments.csv").write_text('"not closed')
+    assert add_to_experiments(card) == []
 
 
 def test_models_that_may_have_seen_the_validation_split_are_named(workspace, capsys):
@@ -88,14 +93,8 @@ def test_models_that_may_have_seen_the_validation_split_are_named(workspace, cap
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", RESERVED)
-def test_the_names_of_other_scripts_results_are_refused(workspace, name):
-    with pytest.raises(UserError, match=f"--name {name} is what another script calls its results"):
-        train_cnn.main(["--name", name])
-
-
 def test_mixing_ends_after_the_epochs_that_are_mixed():
-    batches = Batches(IMAGES, LABELS, 30, 0, Augmentation(mix=1.0), mix_epochs=2)
+    batches = Batches(IMAGES, LABELS, Recipe(batch_size=30, epochs=4, mix=1.0, mix_until=0.5), 0)
     for epoch in range(4):
         batches.start_epoch(epoch)
         targets = np.concatenate([batches[step][1] for step in range(len(batches))])

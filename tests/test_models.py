@@ -15,7 +15,6 @@ import pytest
 import scipy
 from keras import layers
 from keras.src.applications import mobilenet_v3
-from keras.src.applications.convnext import ConvNeXt
 
 from tests.conftest import PROJECT
 from training import networks
@@ -180,6 +179,7 @@ def test_a_configuration_that_is_more_than_stock_layers_is_refused(tmp_path, kin
         models.load(path)
     assert str(caught.value).startswith(f"{path} cannot be loaded as a Keras model: ")
     assert expected in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    tiny()  # of a refused giant nothing is left that Keras would fill when it builds the next model
 
 
 def replace_kernel(path, make):
@@ -402,15 +402,6 @@ def test_a_compiled_and_trained_model_loads(tmp_path, suffix):
         np.testing.assert_allclose(models.predict(loaded, images), scores(network, images), atol=1e-6)
 
 
-def test_convnext_whose_layer_scale_is_of_keras_loads(tmp_path):
-    model = ConvNeXt((1, 1, 1, 1), (8, 16, 16, 16), default_size=48, input_shape=(48, 48, 3), classes=7)
-    loaded = models.load(saved(tmp_path / "m.keras", model))
-    faces = np.random.default_rng(0).uniform(0, 255, (1, 48, 48)).astype(np.float32)
-    np.testing.assert_allclose(scores(loaded, faces), scores(model, faces), atol=1e-6)
-    with pytest.raises(UserError, match="'LayerScale'"):  # Keras cannot read back this .h5 of its own
-        models.load(saved(tmp_path / "m.h5", model))
-
-
 def test_an_open_image_size_becomes_that_of_a_face(tmp_path):
     model = keras.Sequential([
         keras.Input((None, None, 1)), layers.Conv2D(4, 3, activation="relu", name="conv"),
@@ -482,14 +473,6 @@ def test_a_layer_that_would_fill_the_memory_is_refused(tmp_path, factors, suffix
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_refused_giant_leaves_nothing_behind_that_keras_would_fill_later(tmp_path):
-    path = saved(tmp_path / "m.h5")
-    change_config(path, CONFIGS["a billion units"][0])
-    with pytest.raises(UserError, match="Shape mismatch"):
-        models.load(path)
-    tiny()  # Keras fills what is registered when it builds the next model
-
-
 def test_the_batch_shrinks_with_the_largest_layer(monkeypatch):
     faces = np.random.default_rng(0).uniform(0, 255, (5, 48, 48)).astype(np.float32)
     model = enlarging(4)
@@ -508,12 +491,8 @@ def test_the_batch_shrinks_with_the_largest_layer(monkeypatch):
     ({"metrics": []}, "metrics is '[]'; expected dict"),
     ({"metrics": {"validation_accuracy": "high"}},
      "validation_accuracy is 'high'; expected int | float | None"),
-    ({"split": "data/train.csv"}, "split is 'data/train.csv'; expected dict"),
-    ({"split": {"fingerprint": 3}}, "split: fingerprint is '3'; expected str"),
     ({"split": {"seed": None}}, "split: seed is 'None'; expected int"),
-    ({"parameters": "many"}, "parameters is 'many'; expected int"),
     ({"arguments": {"limit": [1]}}, "arguments: limit is '[1]'"),
-    ({"evaluations": {"test": 3}}, "evaluations: test is '3'; expected dict"),
     ({"evaluations": {"test": {"accuracy": "x"}}}, "evaluations: test: accuracy is 'x'; expected list"),
 ])
 def test_a_card_with_a_value_of_the_wrong_type_is_refused_in_one_line(tmp_path, change, expected):
@@ -559,9 +538,3 @@ def test_the_default_model_says_what_it_is_and_warns_below_the_released_one(
     reason = "accuracy is lower" if accuracy == 0.31 else "training faces are fewer"
     assert [line.startswith(f"Warning: its {reason} than the released model's") and "56.9 %" in line
             for line in warning] == [True] * warns
-
-
-def test_a_default_model_without_a_card_is_still_used(workspace, capsys):
-    (workspace / "models" / "cnn.h5").write_bytes(b"")
-    assert models.default_model() == models.MODELS / "cnn.h5"
-    assert capsys.readouterr().out == "Using models/cnn.h5: validation accuracy unknown\n"

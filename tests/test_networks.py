@@ -11,9 +11,8 @@ from utils.sample import sample_faces
 
 
 def rows(model):
-    return [
-        (type(layer).__name__, tuple(layer.output.shape[1:]), layer.count_params()) for layer in model.layers
-    ]
+    """[(kind, shape of the output, parameters)] of the layers."""
+    return [(type(layer).__name__, layer.output.shape[1:], layer.count_params()) for layer in model.layers]
 
 
 def test_report_cnn_is_the_reports_layer_by_layer():
@@ -37,6 +36,8 @@ def test_report_cnn_is_the_reports_layer_by_layer():
         ("Softmax", (7,), 0),
     ]
     assert networks.report_cnn().count_params() == 6_615_495
+    products = 46 * 46 * 9 * 32 + 44 * 44 * 9 * 32 * 32 + 20 * 20 * 9 * 32 * 64 + 6400 * 1028 + 1028 * 7
+    assert structure.multiply_adds(networks.report_cnn()) == products
 
 
 def test_report_dnn_is_the_reports_layer_by_layer():
@@ -104,9 +105,6 @@ def test_dropconnect_drops_weights_in_training_only_and_keeps_the_expectation():
     assert kept.mean() == pytest.approx(300, rel=0.02)
     assert kept.std() == pytest.approx(np.sqrt(500 * 0.4 * 0.6), rel=0.15)
     np.testing.assert_allclose(trained, trained[:1].repeat(3, 0))  # one mask for the batch
-
-
-def test_dropconnect_network_has_the_stock_networks_weights():
     stock, dropping = networks.report_cnn(), networks.report_cnn(dropconnect=0.5)
     assert [w.shape for w in stock.weights] == [w.shape for w in dropping.weights]
 
@@ -132,11 +130,6 @@ def test_fused_normalisation_equals_the_stock_layer():
     # Fused: divides by n - 1
     np.testing.assert_allclose(fused.moving_variance, stock.moving_variance, rtol=5e-3)
     np.testing.assert_allclose(fused(x, training=False), stock(x, training=False), rtol=5e-3, atol=1e-3)
-
-
-def test_multiply_adds_by_hand():
-    report = 46 * 46 * 9 * 32 + 44 * 44 * 9 * 32 * 32 + 20 * 20 * 9 * 32 * 64 + 6400 * 1028 + 1028 * 7
-    assert structure.multiply_adds(networks.report_cnn()) == report
 
 
 @pytest.mark.parametrize(("side", "precision", "is_small"), [(5, "bfloat16", True), (5, "float32", False),

@@ -7,6 +7,7 @@ import evaluate
 from tests.conftest import linear_cnn, write_csv
 from training import networks
 from training.batches import Batches
+from training.recipes import Recipe
 from utils import data
 from utils.cli import UserError
 from utils.sample import sample_faces
@@ -49,25 +50,20 @@ def test_training_faces_without_usage_take_the_rows_of_training(tmp_path):
     assert data.with_votes(faces(2), votes_file(tmp_path / "v.csv", rows)).labels.tolist() == [3, 5]
 
 
-@pytest.mark.parametrize(("number", "usage", "message"), [
-    (3, None, r"v.csv has 2 rows and faces.csv 3 faces; expected as many, in the order of fer2013.csv"),
-    (2, ["Training", "PublicTest"], r"v.csv row 3 has Usage Training where faces.csv has PublicTest")])
-def test_votes_of_other_faces_are_refused(tmp_path, number, usage, message):
-    path = votes_file(tmp_path / "v.csv", [("Training", [9] + [0] * 9)] * 2)
+@pytest.mark.parametrize(("number", "usage", "first", "message"), [
+    (3, None, 0, r"v.csv has 2 rows and faces.csv 3 faces; expected as many, in the order of fer2013.csv"),
+    (2, ["Training", "PublicTest"], 0, r"v.csv row 3 has Usage Training where faces.csv has PublicTest"),
+    (2, None, "-1", r"row 3: '-1' votes; expected a whole number")])
+def test_votes_of_other_faces_and_wrong_votes_are_refused(tmp_path, number, usage, first, message):
+    rows = [("Training", [9] + [0] * 9), ("Training", [first, 9] + [0] * 8)]
     with pytest.raises(UserError, match=message):
-        data.with_votes(faces(number, usage), path)
-
-
-def test_a_wrong_vote_is_named_by_its_row(tmp_path):
-    path = votes_file(tmp_path / "v.csv", [("Training", [9] + [0] * 9), ("Training", ["-1"] + [0] * 9)])
-    with pytest.raises(UserError, match=r"row 3: '-1' votes; expected a whole number"):
-        data.with_votes(faces(2), path)
+        data.with_votes(faces(number, usage), votes_file(tmp_path / "v.csv", rows))
 
 
 def test_batches_hold_the_shares_and_copies_of_them():
     given = faces(8)
     soft = np.random.default_rng(0).dirichlet(np.ones(7), 8).astype(np.float32)
-    batches = Batches(given.images, soft, 10, 0, copied_rows=[3, 5])
+    batches = Batches(given.images, soft, Recipe(batch_size=10), 0, copied_rows=[3, 5])
     assert (batches[0][1] == np.concatenate([soft, soft[[3, 5]]])[batches.order]).all()
 
 

@@ -4,8 +4,6 @@ The random numbers are drawn in NumPy from (seed, epoch, step), so a step sees t
 and after a resume; the graph only applies them. Nothing of this is part of a saved model.
 """
 
-import dataclasses
-
 import numpy as np
 from keras import ops
 
@@ -15,57 +13,33 @@ from utils.data import SIZE
 COSINE, SINE, FLIP, SHIFT_Y, SHIFT_X, GAIN, BIAS, ERASE_Y, ERASE_X, ERASE_H, ERASE_W, ERASE_VALUE = range(12)
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How strongly to augment. Zero switches a part off.
+def draw(recipe, rng, n):
+    """Random parameters for `n` faces: float32 (n, 12), columns as named above.
 
-    transforms: whether single faces are transformed at all; without it only `mix` is used
-    flip:       probability of a mirror image
-    rotation:   largest angle, degrees, either way
-    scale:      largest relative change of size, either way
-    shift:      largest displacement, pixels, either way on each axis (with a centre crop in the network: a
-                random crop)
-    contrast:   largest relative change of contrast around mid-grey, either way
-    brightness: largest change of brightness, grey levels, either way
-    erase:      probability of random erasing (Zhong et al. 2020): a rectangle of 2-20 % of the area in one
-                grey level
-    mix:        probability that a batch is mixed, half by mixup (Zhang et al. 2018), half by CutMix (Yun et
-                al. 2019)
+    recipe: training.recipes.Recipe, whose options say how strongly to augment; 0 switches a part off. `erase`
+        is random erasing (Zhong et al. 2020): a rectangle of 2-20 % of the area in one grey level.
     """
-
-    transforms: bool = True
-    flip: float = 0.5
-    rotation: float = 12.0
-    scale: float = 0.12
-    shift: float = 4.0
-    contrast: float = 0.2
-    brightness: float = 20.0
-    erase: float = 0.0
-    mix: float = 0.0
-
-    def draw(self, rng, n):
-        """Random parameters for `n` faces: float32 (n, 12), columns as named above."""
-        u = rng.uniform(-1, 1, (n, 12)).astype(np.float32)
-        angle, zoom = np.deg2rad(self.rotation) * u[:, 0], np.exp2(np.log2(1 + self.scale) * u[:, 1])
-        area = SIZE * SIZE * (0.11 + 0.09 * u[:, 8])
-        aspect = np.exp(np.log(3) * u[:, 9])
-        height, width = np.sqrt(area * aspect), np.sqrt(area / aspect)
-        erased = (u[:, 10] + 1) / 2 < self.erase
-        columns = {
-            COSINE: np.cos(angle) / zoom, SINE: np.sin(angle) / zoom,
-            FLIP: np.where((u[:, 2] + 1) / 2 < self.flip, -1, 1),
-            SHIFT_Y: self.shift * u[:, 3], SHIFT_X: self.shift * u[:, 4],
-            GAIN: 1 + self.contrast * u[:, 5], BIAS: self.brightness * u[:, 6],
-            ERASE_Y: SIZE / 2 * (1 + u[:, 7]) - height / 2, ERASE_X: SIZE / 2 * (1 + u[:, 11]) - width / 2,
-            ERASE_H: height * erased, ERASE_W: width * erased, ERASE_VALUE: rng.uniform(0, 255, n),
-        }
-        return np.stack([columns[i] for i in range(12)], axis=1).astype(np.float32)
+    u = rng.uniform(-1, 1, (n, 12)).astype(np.float32)
+    angle, zoom = np.deg2rad(recipe.rotation) * u[:, 0], np.exp2(np.log2(1 + recipe.scale) * u[:, 1])
+    area = SIZE * SIZE * (0.11 + 0.09 * u[:, 8])
+    aspect = np.exp(np.log(3) * u[:, 9])
+    height, width = np.sqrt(area * aspect), np.sqrt(area / aspect)
+    erased = (u[:, 10] + 1) / 2 < recipe.erase
+    columns = {
+        COSINE: np.cos(angle) / zoom, SINE: np.sin(angle) / zoom,
+        FLIP: np.where((u[:, 2] + 1) / 2 < 0.5, -1, 1),
+        SHIFT_Y: recipe.shift * u[:, 3], SHIFT_X: recipe.shift * u[:, 4],
+        GAIN: 1 + recipe.light * u[:, 5], BIAS: 100 * recipe.light * u[:, 6],
+        ERASE_Y: SIZE / 2 * (1 + u[:, 7]) - height / 2, ERASE_X: SIZE / 2 * (1 + u[:, 11]) - width / 2,
+        ERASE_H: height * erased, ERASE_W: width * erased, ERASE_VALUE: rng.uniform(0, 255, n),
+    }
+    return np.stack([columns[i] for i in range(12)], axis=1).astype(np.float32)
 
 
 def transform(images, parameters):
     """Transformed faces, float32 (n, h, w, 1), 0-255.
 
-    images: (n, h, w, 1), any number type, 0-255; parameters: (n, 12), see Augmentation.draw.
+    images: (n, h, w, 1), any number type, 0-255; parameters: (n, 12), see `draw`.
     Bilinear; outside the image its edge repeats.
     """
     _, height, width, _ = images.shape
@@ -109,7 +83,10 @@ def mix(images, mixing):
 
 
 def draw_mix(rng, n, probability):
-    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1)."""
+    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1).
+
+    Half of the mixed batches are mixed by mixup (Zhang et al. 2018), half by CutMix (Yun et al. 2019).
+    """
     kind, share = rng.uniform(), rng.beta(1.0, 1.0)
     mixing = np.tile(np.array([1, 0, 0, 0, 0], np.float32), (n, 1))
     if kind >= probability:
@@ -124,11 +101,11 @@ def draw_mix(rng, n, probability):
     return mixing, 1 - (box[2] - box[0]) * (box[3] - box[1]) / SIZE**2
 
 
-def augmented_copies(images, rng, augmentation):
+def augmented_copies(images, rng, recipe):
     """Augmented copies of faces, outside any graph: uint8 (n, h, w, 1) -> the same. For oversampling."""
     copies = np.empty_like(images)
     for start in range(0, len(images), 1024):
         part = images[start:start + 1024]
-        faces = ops.convert_to_numpy(transform(part, augmentation.draw(rng, len(part))))
+        faces = ops.convert_to_numpy(transform(part, draw(recipe, rng, len(part))))
         copies[start:start + 1024] = np.round(faces)
     return copies

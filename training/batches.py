@@ -4,31 +4,29 @@ import keras
 import numpy as np
 
 from training import augmentation, devices
+from training.recipes import Recipe
 from utils.data import CLASSES
 
 
 class Batches(keras.utils.PyDataset):
     """The batches of an epoch: ({"image", "transforms", "mixing"}, labels).
 
-    image: uint8 (b, 48, 48, 1), 0-255; transforms: float32 (b, 12) and mixing: float32 (b, 5), present when
-    `augment` asks for them, as `augmentation.transform` and `augmentation.mix` take them; labels: float32
-    (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.
+    image: uint8 (b, 48, 48, 1), 0-255; transforms: float32 (b, 12) and mixing: float32 (b, 5), present where
+    the recipe augments and mixes, as `augmentation.transform` and `augmentation.mix` take them; labels:
+    float32 (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.
 
-    images: uint8 (n, 48, 48);
-    labels: int (n,), or float32 (n, 7), the share of each class;
-    augment: Augmentation or None;
-    copied_rows: rows that come once more in each epoch, as augmented copies (for oversampling);
-    mix_epochs: how many epochs are mixed, where `augment` asks for it (None: all).
+    images: uint8 (n, 48, 48); labels: int (n,), or float32 (n, 7), the share of each class;
+    recipe: training.recipes.Recipe; copied_rows: rows that come once more in each epoch, as augmented copies
     """
 
-    def __init__(self, images, labels, batch_size, seed, augment=None, copied_rows=(), mix_epochs=None):
+    def __init__(self, images, labels, recipe, seed, copied_rows=()):
         super().__init__()
         self.copied_rows = np.array(copied_rows, np.int64)
         self.images, self.copies = images, None
         shares = labels if labels.ndim == 2 else np.eye(len(CLASSES), dtype=np.float32)[labels]
         self.labels = np.concatenate([shares, shares[self.copied_rows]])
-        self.batch_size, self.seed = min(batch_size, len(self.labels)), seed
-        self.augment, self.mix_epochs = augment, np.inf if mix_epochs is None else mix_epochs
+        self.recipe, self.seed = recipe, seed
+        self.batch_size = min(recipe.batch_size, len(self.labels))
         # On the device once, so that only rows and labels travel each step
         if keras.backend.backend() == "jax":
             self.images = keras.ops.convert_to_tensor(images)
@@ -41,23 +39,21 @@ class Batches(keras.utils.PyDataset):
         if len(self.copied_rows):
             rng = np.random.default_rng([self.seed, 3, epoch])
             faces = keras.ops.convert_to_numpy(self.images[self.copied_rows])[..., None]
-            self.copies = augmentation.augmented_copies(faces, rng, augmentation.Augmentation())
+            self.copies = augmentation.augmented_copies(faces, rng, Recipe())
 
     def __len__(self):
         return len(self.labels) // self.batch_size
 
     def __getitem__(self, step):
-        rows = self.order[step * self.batch_size:(step + 1) * self.batch_size]
+        recipe, rows = self.recipe, self.order[step * self.batch_size:(step + 1) * self.batch_size]
         own = devices.own_rows(len(rows))
         x, y = {"image": self.faces(rows[own])}, self.labels[rows]
-        if self.augment is None:
-            return x, y[own]
         rng = np.random.default_rng([self.seed, self.epoch, step])
-        if self.augment.transforms:
-            x["transforms"] = self.augment.draw(rng, len(rows))[own]
-        if self.augment.mix:
-            probability = self.augment.mix if self.epoch < self.mix_epochs else 0.0
-            mixing, share = augmentation.draw_mix(rng, len(rows), probability)
+        if recipe.augment:
+            x["transforms"] = augmentation.draw(recipe, rng, len(rows))[own]
+        if recipe.mix:
+            is_mixed = self.epoch < round(recipe.mix_until * recipe.epochs)
+            mixing, share = augmentation.draw_mix(rng, len(rows), recipe.mix if is_mixed else 0.0)
             x["mixing"] = mixing[own]
             y = np.float32(share) * y + np.float32(1 - share) * np.roll(y, 1, axis=0)
         return x, y[own]
@@ -74,8 +70,8 @@ class Batches(keras.utils.PyDataset):
     def for_fit(self):
         """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.
 
-        Keras wraps a PyDataset in prefetch(AUTOTUNE), whose tuning thread sleeps for up to a minute and holds
-        up the end of an epoch for as long.
+        Keras wraps a PyDataset in prefetch(AUTOTUNE), whose tuning thread holds up the end of an epoch for up
+        to a minute.
         """
         if keras.backend.backend() != "tensorflow":
             return self

@@ -9,7 +9,6 @@ import zlib
 
 import keras
 import numpy as np
-import pandas as pd
 from keras import ops
 
 from training import devices
@@ -17,8 +16,6 @@ from training.model import averaged_weights
 from utils import models
 from utils.cli import UserError
 from utils.files import relative_path, replacing
-
-HISTORY = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
 
 class DivergedError(UserError):
@@ -32,7 +29,7 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     keep: "best", the epoch with the highest validation accuracy, or "last"
     best: {"epoch", "val_accuracy", "weights"} of the epoch kept, None before the first
-    history: a list of dicts, keys HISTORY
+    history: a list of dicts, one per epoch, the columns of NAME_history.csv
     """
 
     def __init__(self, network, batches, validation, keep):
@@ -53,26 +50,21 @@ class EvaluateAverages(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         weights = averaged_weights(self.network, self.model.optimizer)
-        try:
-            models.assert_finite([*weights, *self.network.weights], "the network")
-        except UserError:
+        if not all(np.isfinite(weight).all() for weight in [*weights, *self.network.get_weights()]):
             self.stop("the weights became infinite or NaN")
         with devices.alone():
             self.evaluation_network.set_weights(weights)
             val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
         if len(self.validation) and not math.isfinite(val_loss):
             self.stop(f"the validation loss became {val_loss}")
-        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        row = [epoch + 1, rate, float(logs["loss"]), float(logs["accuracy"]), val_loss, val_accuracy,
-               time.monotonic() - self.started]
-        self.history.append(dict(zip(HISTORY, row)))
         logs |= {"val_loss": val_loss, "val_accuracy": val_accuracy}  # for Keras' progress lines
+        rate = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.history.append({
+            "epoch": epoch + 1, "learning_rate": rate,
+            **{key: float(logs[key]) for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+            "seconds": time.monotonic() - self.started})
         if self.best is None or self.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": val_accuracy, "weights": weights}
-
-    def history_table(self):
-        """The history as a DataFrame, one row per epoch."""
-        return pd.DataFrame(self.history, columns=HISTORY)
 
     def stop(self, reason):
         raise DivergedError(f"in epoch {len(self.history) + 1} {reason} (loss before: {self.last_loss:.3g}): "
@@ -80,13 +72,12 @@ class EvaluateAverages(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """The state after each epoch in one file that is replaced as a whole, so that a stopped run can continue.
+    """The state after each epoch in one file, from which a stopped run continues as if it had not been.
 
-    A resumed run is identical to an uninterrupted one. (keras.callbacks.BackupAndRestore is not: it keeps
-    neither the best weights nor the history, nor notices other data.)
+    (keras.callbacks.BackupAndRestore keeps neither the best weights nor the history, nor notices other data.)
 
-    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: what must be equal to resume, see
-    `run_key`; epochs: how many the file holds
+    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: how many the
+    file holds
     """
 
     def __init__(self, path, evaluation, key):
@@ -97,8 +88,7 @@ class Checkpoint(keras.callbacks.Callback):
         best = self.evaluation.best
         arrays = {f"state/{i}": ops.convert_to_numpy(array) for i, array in enumerate(state(self.model))}
         arrays |= {f"best/{i}": weight for i, weight in enumerate(best["weights"])}
-        about = {"key": self.key, "history": self.evaluation.history,
-                 "best": {"epoch": best["epoch"], "val_accuracy": best["val_accuracy"]}}
+        about = {"key": self.key, "history": self.evaluation.history, "best": best | {"weights": None}}
         if devices.is_main():
             with replacing(self.path) as temporary:
                 np.savez(temporary, about=json.dumps(about), **arrays)
@@ -112,8 +102,7 @@ class Checkpoint(keras.callbacks.Callback):
     def restore(self, model):
         """Set weights, optimiser, history and best epoch from the file; returns the number of epochs done.
 
-        Raises UserError, one line, when there is no checkpoint, when it is damaged, holds numbers that are
-        not finite or belongs to another run.
+        Raises UserError where there is no checkpoint, where it is damaged, not finite or of another run.
         """
         name, weights = relative_path(self.path), self.evaluation.network.weights
         damaged = UserError(f"{name} is damaged or of another network; run without --resume")
@@ -121,39 +110,33 @@ class Checkpoint(keras.callbacks.Callback):
             with np.load(self.path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
                 restored = [file[f"state/{i}"] for i in range(len(state(model)))]
-                best = [file[f"best/{i}"] for i in range(len(weights))]
-            key, history = about["key"], [{name: row[name] for name in HISTORY} for row in about["history"]]
-            best_epoch, best_accuracy = int(about["best"]["epoch"]), float(about["best"]["val_accuracy"])
+                best = about["best"] | {"weights": [file[f"best/{i}"] for i in range(len(weights))]}
+            key, history = about["key"], about["history"]
         except FileNotFoundError as error:
             raise UserError(f"nothing to resume at {name}; run without --resume") from error
         except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise damaged from error
-        self.check_key(key)
-        if [array.shape for array in [*restored, *best]] != [
+        self.check_key(key, name)
+        if [array.shape for array in [*restored, *best["weights"]]] != [
                 tuple(variable.shape) for variable in [*state(model), *weights]]:
             raise damaged
-        models.assert_finite([*restored, *best], name)
+        models.assert_finite([*restored, *best["weights"]], name)
         for variable, array in zip(state(model), restored):
             variable.assign(array)
         self.evaluation.history.extend(history)
-        self.evaluation.best = {"epoch": best_epoch, "val_accuracy": best_accuracy, "weights": best}
+        self.evaluation.best = best
         self.epochs = len(history)
         return self.epochs
 
-    def check_key(self, key):
-        """Raise UserError, naming the difference, when a checkpoint's key is not this run's."""
-        different = sorted(name for name in {*key, *self.key} if key.get(name) != self.key.get(name))
-        if not different:
-            return
-        name, first = relative_path(self.path), different[0]
-        if different == ["epochs"]:
-            raise UserError(f"{name} was made for --epochs {key['epochs']}, on which its schedule depends; "
-                            "give the same number, or run without --resume")
-        if first in ("training_data", "validation_data", "teachers", "initial_weights"):
-            raise UserError(f"{name} was made with other {first.replace('_', ' ')}; "
-                            "give the same, or run without --resume")
-        raise UserError(f"{name} was made with other options: {first} was {key.get(first)} and is "
-                        f"{self.key.get(first)}; give the same ones, or run without --resume")
+    def check_key(self, key, name):
+        """Raise UserError, naming the first difference, when the key of the checkpoint `name` is not this
+        run's."""
+        for part in sorted({*key, *self.key}):
+            old, new = key.get(part), self.key.get(part)
+            if old != new:
+                is_content = part in ("training_data", "validation_data", "teachers", "initial_weights")
+                what = part.replace("_", " ") if is_content else f"options: {part} was {old} and is {new}"
+                raise UserError(f"{name} was made with other {what}; give the same, or run without --resume")
 
 
 def state(model):

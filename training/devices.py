@@ -34,8 +34,7 @@ def join():
 
 
 def share_batches(batch_size):
-    """Have Keras divide each batch among all devices, those of the other processes included, and print how
-    many they are."""
+    """Have Keras divide each batch among all devices, those of the other processes included."""
     if keras.backend.backend() != "jax":
         return
     import jax
@@ -45,9 +44,8 @@ def share_batches(batch_size):
         raise UserError(f"--batch-size {batch_size} cannot be shared by {count} devices; choose a multiple")
     if count > 1:
         print(f"{jax.process_count()} processes, {count} devices share each batch of {batch_size}")
-    data_parallel = keras.distribution.DataParallel(devices=keras.distribution.list_devices(),
-                                                    auto_shard_dataset=False)
-    keras.distribution.set_distribution(data_parallel if count > 1 else None)
+        keras.distribution.set_distribution(keras.distribution.DataParallel(
+            devices=keras.distribution.list_devices(), auto_shard_dataset=False))
 
 
 @contextlib.contextmanager
@@ -65,36 +63,29 @@ def own_rows(size):
     """The slice of a batch of `size` rows that this process gives to `fit`; all of it inside `alone`."""
     if keras.distribution.distribution() is None:
         return slice(None)
+    number, count = processes()
+    part = size // count
+    return slice(number * part, (number + 1) * part)
+
+
+def processes():
+    """(number of this process, how many there are), two int."""
+    if keras.backend.backend() != "jax":
+        return 0, 1
     import jax
 
-    part = size // jax.process_count()
-    return slice(jax.process_index() * part, (jax.process_index() + 1) * part)
+    return jax.process_index(), jax.process_count()
 
 
 def is_main():
     """Whether this process writes files and prints: process 0, or the only one."""
-    if keras.backend.backend() != "jax":
-        return True
-    import jax
-
-    return jax.process_index() == 0
-
-
-def is_one_of_several():
-    if keras.backend.backend() != "jax":
-        return False
-    import jax
-
-    return jax.process_count() > 1
+    return processes()[0] == 0
 
 
 def waiting_for_all(step):
-    """A training step of Keras' fit (`train_function`) that waits until all devices of this process are done.
-
-    When a partner is lost, one device may fail while another waits for it; Keras alone asks only the first
-    device, until JAX aborts after 100 s.
-    """
-    if not is_one_of_several():
+    """A step of Keras' fit (`train_function`) that waits until all devices of this process are done: when a
+    partner is lost, one may fail while the first, the only one that Keras asks, waits until JAX aborts."""
+    if processes()[1] == 1:
         return step
     import jax
 
@@ -111,20 +102,19 @@ def waiting_for_all(step):
 
 
 def end_together(error, how_to_continue):
-    """End one of several processes at once after an error, as the loss of another process does.
-
-    Without JAX's own shutdown, which would wait a minute for the others. A single process returns.
-    """
-    if not is_one_of_several():
+    """End one of several processes at once after an error or the loss of another: JAX's own shutdown would
+    wait a minute. A single process returns."""
+    if processes()[1] == 1:
         return
     import jax
 
     # The collectives of a lost process fail as JaxRuntimeError or, in convert_to_numpy, as ValueError
     is_lost = isinstance(error, jax.errors.JaxRuntimeError) or re.search("Gloo|NCCL", str(error))
-    if is_lost or isinstance(error, UserError):
-        message = f"another process of this run has ended; {how_to_continue}" if is_lost else error
-        print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
-    else:
-        traceback.print_exception(error)
+    if is_lost:
+        error = UserError(f"another process of this run has ended; {how_to_continue}")
+    if isinstance(error, UserError):
+        print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
+    traceback.print_exception(error)
     sys.stderr.flush()
-    os._exit(2 if is_lost or isinstance(error, UserError) else 1)
+    os._exit(1)

@@ -15,18 +15,13 @@ SHORT = {"Conv2D": "Conv", "MaxPooling2D": "MaxPool", "BatchNormalization": "Bat
          "GlobalAveragePooling2D": "GlobalAvgPool", "GlobalMaxPooling2D": "GlobalMaxPool"}
 COLUMNS = {  # x, 0-1, and how many letters fit
     "layer": (0.01, 18), "kind": (0.2, 54), "output": (0.87, 99), "parameters": (0.99, 99)}
-RISE = 0.02  # of the validation loss, from which a run counts as overfitted
-MOST_ROWS = 20  # of single layers; a deeper network has several layers in a row
-
-
-# ---- curves ------------------------------------------------------------------------------------------------
 
 
 def draw_curves(histories, path, card=None):
     """Accuracy and loss over the epochs, training dashed and validation solid, one colour per run.
 
-    histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved. Returns the
-        path.
+    histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved.
+    Returns the path.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
     labels = ("{}, training", "{}, validation") if len(histories) > 1 else ("training", "validation")
@@ -46,10 +41,8 @@ def draw_curves(histories, path, card=None):
 
 
 def plot_curves(ax, histories, key, labels):
-    """Draw the accuracy (in %) or the loss of each run over its epochs, `key`, into `ax`.
-
-    labels: of training and validation, in which `{}` is the run's name.
-    """
+    """Draw the accuracy (in %) or the loss of each run over its epochs, `key`, into `ax`; labels: of training
+    and validation, in which `{}` is the run's name."""
     factor = 100 if key == "accuracy" else 1
     for (name, history), color in zip(histories.items(), COLORS.values()):
         colors = (color if len(histories) > 1 else COLORS["orange"], color)
@@ -77,11 +70,8 @@ def conclude_curves(histories):
     if lowest["epoch"] == last["epoch"]:
         return text + "Validation loss is lowest at the end: more epochs may help."
     rise = last["val_loss"] / lowest["val_loss"] - 1
-    verdict = f"then rises by {100 * rise:.0f} %: the network overfits" if rise > RISE else "then levels off"
+    verdict = f"then rises by {100 * rise:.0f} %: the network overfits" if rise > 0.02 else "then levels off"
     return f"{text}Validation loss is lowest after epoch {lowest['epoch']:.0f}, {verdict}."
-
-
-# ---- architecture ------------------------------------------------------------------------------------------
 
 
 def draw_architecture(model, path):
@@ -120,7 +110,10 @@ def draw_architecture(model, path):
         x, top, bottom = -0.025 * lane, start + 0.2, end - 0.2
         ax.plot([0, x, x, -0.008], [top, top, bottom, bottom], color=COLORS["red"], lw=1.1)
         ax.plot(-0.008, bottom, ">", color=COLORS["red"], ms=4)
-    add_conclusion(figure, conclude_architecture(model, len(skips)))
+    largest = max(model.layers, key=lambda layer: layer.count_params())
+    share = 100 * largest.count_params() / max(model.count_params(), 1)
+    arrows = f" Arrows on the left: {len(skips)} connections that skip rows." if skips else ""
+    add_conclusion(figure, f"{share:.0f} % of the parameters are in one layer, {largest.name}.{arrows}")
     return save_figure(figure, path)
 
 
@@ -133,15 +126,15 @@ def producers(layer):
 def layer_rows(model):
     """The layers in the rows of the figure: a list of lists.
 
-    In a network of more than MOST_ROWS layers, one without a kernel shares the row of the only layer that
-    feeds it, where it is that layer's only reader.
+    In a network of more than 20 layers, one without a kernel shares the row of the only layer that feeds it,
+    where it is that layer's only reader.
     """
     readers = Counter(source for layer in model.layers for source in producers(layer))
     rows = []
     for layer in model.layers:
         sources = producers(layer)
         follows = rows and sources == [rows[-1][-1].name] and readers[sources[0]] == 1
-        if len(model.layers) > MOST_ROWS and follows and not hasattr(layer, "kernel"):
+        if len(model.layers) > 20 and follows and not hasattr(layer, "kernel"):
             rows[-1].append(layer)
         else:
             rows.append([layer])
@@ -149,8 +142,7 @@ def layer_rows(model):
 
 
 def describe_layers(layers):
-    """Layers of which each feeds the next in words: {"layer": name of the first, "kind": what they do,
-    "output": shape of the last, "parameters"}."""
+    """Layers of which each feeds the next in words: {"layer", "kind", "output", "parameters"}."""
     kinds = [f"{type(layer).__name__.removesuffix('Layer')} {layer_text(layer)}".strip() for layer in layers]
     if len(layers) > 1:
         kinds = [" ".join(SHORT.get(word, word) for word in text.split(" ")) for text in kinds]
@@ -160,27 +152,17 @@ def describe_layers(layers):
             "parameters": f"{count:,}" if count else "-"}
 
 
-def conclude_architecture(model, skips):
-    """Where most of the parameters are, and how many connections skip layers."""
-    largest = max(model.layers, key=lambda layer: layer.count_params())
-    share = 100 * largest.count_params() / max(model.count_params(), 1)
-    text = f"{share:.0f} % of the parameters are in one layer, {largest.name}."
-    return text + (f" Arrows on the left: {skips} connections that skip rows." if skips else "")
-
-
 def layer_text(layer):
     """What a layer does, in the field's short form, e.g. `32 filters 3x3`."""
-    config = layer.get_config()
-    if "filters" in config:
-        height, width = config["kernel_size"]
-        stride = f", stride {config['strides'][0]}" if config["strides"][0] > 1 else ""
-        return f"{config['filters']} filters {height}x{width}{stride}"
-    if "units" in config:
-        return f"{config['units']} units"
-    if "pool_size" in config:
-        return "{}x{}".format(*config["pool_size"])
-    if "rate" in config:
-        return f"rate {config['rate']:g}"
-    if "scale" in config and "offset" in config:
-        return f"x {config['scale']:.4g}" + (f" {config['offset']:+g}" if config["offset"] else "")
+    match layer.get_config():
+        case {"filters": filters, "kernel_size": (height, width), "strides": (stride, _)}:
+            return f"{filters} filters {height}x{width}" + (f", stride {stride}" if stride > 1 else "")
+        case {"units": units}:
+            return f"{units} units"
+        case {"pool_size": (height, width)}:
+            return f"{height}x{width}"
+        case {"rate": rate}:
+            return f"rate {rate:g}"
+        case {"scale": scale, "offset": offset}:
+            return f"x {scale:.4g}" + (f" {offset:+g}" if offset else "")
     return ""

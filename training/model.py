@@ -13,8 +13,8 @@ class TrainingModel(keras.Model):
     """Augmentation in front of a network's logits. Never saved; the network inside is.
 
     network: keras.Model that takes faces (n, 48, 48, 1), 0-255, and has a layer called `logits`
-    teachers: classifiers of faces whose probabilities are learnt beside the labels (Hinton 2015), one teacher
-        a step in turn: on average over the steps the gradient is that of their averaged probabilities
+    teachers: classifiers whose probabilities are learnt beside the labels (Hinton 2015), one a step in turn:
+        on average over the steps the gradient is that of their averaged probabilities
     weight: share of the loss, 0-1, that follows the teachers; temperature: softens both sides, above 0
     """
 
@@ -92,28 +92,13 @@ def make_optimizer(recipe, steps, scale_loss=False):
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if scale_loss:
         return keras.optimizers.LossScaleOptimizer(optimizer)
-    if keras.backend.backend() == "tensorflow":
-        compile_update(optimizer)
-    return optimizer
+    if keras.backend.backend() == "tensorflow" and not machine.accelerators():  # some GPUs have no XLA
+        import tensorflow as tf
 
-
-def compile_update(optimizer):
-    """Let XLA compile an optimiser's update where it runs on a CPU: a few passes over the weights instead of
-    one for each product and sum. JAX needs no such help: it compiles the whole training step."""
-    import tensorflow as tf
-
-    if not tf.config.list_physical_devices("GPU"):  # some of which have no XLA
+        # A few passes over the weights instead of one for each product and sum; JAX does it by itself
         update = tf.function(optimizer.apply, jit_compile=True)
         optimizer.apply = lambda gradients, _: update(list(gradients))
-
-
-def set_precision(choice):
-    """Apply --precision to the layers built from now on; returns the name of the dtype policy."""
-    if choice == "auto":
-        choice = ("mixed_bfloat16" if machine.has_native_bfloat16() else
-                  "mixed_float16" if machine.accelerators() else "float32")
-    keras.config.set_dtype_policy(choice)
-    return choice
+    return optimizer
 
 
 def averaged_weights(network, optimizer):

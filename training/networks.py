@@ -23,8 +23,7 @@ def face_input():
     return keras.Input((SIZE, SIZE, 1), name="face")
 
 
-def rescaled(face):
-    """0-255 to 0-1, in the model, so that no normalisation file can be lost."""
+def rescaled(face):  # in the model, so that no normalisation file can be lost
     return layers.Rescaling(1 / 255, name="rescaling")(face)
 
 
@@ -35,19 +34,14 @@ def classifier(face, x, name, regularizer=None, initializer="glorot_uniform"):
     return keras.Model(face, layers.Softmax(name="probabilities", dtype="float32")(x), name=name)
 
 
-def dense(units, name, dropconnect, regularizer):
-    """A dense layer, with DropConnect where `dropconnect` is above 0."""
+def dense_block(x, units, name, dropout, dropconnect, regularizer):
+    """A dense layer, with DropConnect where `dropconnect` is above 0, relu and dropout (None: 0.5)."""
     if dropconnect:
-        return DropConnectDense(units, dropconnect, name=name, kernel_regularizer=regularizer)
-    return layers.Dense(units, name=name, kernel_regularizer=regularizer)
-
-
-def report_head(x, dropout, dropconnect, regularizer):
-    """Flatten, dense 1028, relu, dropout: what the report's CNN and DNN share."""
-    x = layers.Flatten(name="flatten")(x)
-    x = dense(DENSE_UNITS, "dense", dropconnect, regularizer)(x)
-    x = layers.ReLU(name="dense_relu")(x)
-    return layers.Dropout(0.5 if dropout is None else dropout, name="dense_dropout")(x)
+        x = DropConnectDense(units, dropconnect, name=name, kernel_regularizer=regularizer)(x)
+    else:
+        x = layers.Dense(units, name=name, kernel_regularizer=regularizer)(x)
+    x = layers.ReLU(name=f"{name}_relu")(x)
+    return layers.Dropout(0.5 if dropout is None else dropout, name=f"{name}_dropout")(x)
 
 
 def report_cnn(dropout=None, l2=0.0, dropconnect=0.0, extra_conv=0):
@@ -74,7 +68,9 @@ def report_cnn(dropout=None, l2=0.0, dropconnect=0.0, extra_conv=0):
         x = layers.ReLU(name=f"conv{i}_relu")(x)
     x = layers.MaxPooling2D(2, name="pool2")(x)
     x = layers.Dropout(rate, name="pool2_dropout")(x)
-    return classifier(face, report_head(x, dropout, dropconnect, regularizer), "report_cnn", regularizer)
+    x = layers.Flatten(name="flatten")(x)
+    x = dense_block(x, DENSE_UNITS, "dense", dropout, dropconnect, regularizer)
+    return classifier(face, x, "report_cnn", regularizer)
 
 
 def report_dnn(dropout=None, l2=0.0, dropconnect=0.0):
@@ -88,28 +84,20 @@ def report_dnn(dropout=None, l2=0.0, dropconnect=0.0):
     x = layers.ReLU(name="pool1_relu")(x)
     x = layers.MaxPooling2D(2, name="pool2")(x)
     x = layers.Dropout(rate, name="pool2_dropout")(x)
-    return classifier(face, report_head(x, dropout, dropconnect, regularizer), "report_dnn", regularizer)
-
-
-def matched_width(parameters):
-    """Width of a plain DNN (48*48 -> two equal layers -> 7) of about `parameters` parameters."""
-    def count(width):
-        return SIZE * SIZE * width + width * width + 2 * width + len(CLASSES) * (width + 1)
-
-    return min(range(1, math.isqrt(parameters) + 2), key=lambda width: abs(count(width) - parameters))
+    x = layers.Flatten(name="flatten")(x)
+    x = dense_block(x, DENSE_UNITS, "dense", dropout, dropconnect, regularizer)
+    return classifier(face, x, "report_dnn", regularizer)
 
 
 def matched_dnn(parameters, dropout=None, l2=0.0, dropconnect=0.0):
     """The DNN of question 2, with as many parameters as the CNN: two hidden layers of one width."""
-    rate = 0.5 if dropout is None else dropout
     regularizer = keras.regularizers.L2(l2) if l2 else None
-    width = matched_width(parameters)
+    half = (SIZE * SIZE + 2 + len(CLASSES)) / 2  # parameters = width^2 + 2 half width + 7
+    width = max(round(math.sqrt(half**2 + parameters - len(CLASSES)) - half), 1)
     face = face_input()
     x = layers.Flatten(name="flatten")(rescaled(face))
-    for i in (1, 2):
-        x = dense(width, f"dense{i}", dropconnect, regularizer)(x)
-        x = layers.ReLU(name=f"dense{i}_relu")(x)
-        x = layers.Dropout(rate, name=f"dense{i}_dropout")(x)
+    for name in ("dense1", "dense2"):
+        x = dense_block(x, width, name, dropout, dropconnect, regularizer)
     return classifier(face, x, "matched_dnn", regularizer)
 
 
@@ -147,34 +135,28 @@ def compact_cnn(dropout=None):
 def convolution(x, width, name, pool=False, gamma="ones"):
     """3x3 convolution without bias, max-pooling where asked, batch normalisation.
 
-    gamma "zeros" on the last one of a residual block makes the block start as the identity (Goyal et al.
-    2017), without which the loss stands still for the first epochs.
+    gamma "zeros" makes a residual block start as the identity (Goyal et al. 2017), without which the loss
+    stands still for the first epochs.
     """
     x = SmallMapConv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     if pool:
         x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
-    normalization = FusedBatchNormalization(momentum=0.9, epsilon=1e-4, gamma_initializer=gamma,
-                                            name=f"{name}_norm")
-    return normalization(x)
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-4, gamma_initializer=gamma,
+                                   name=f"{name}_norm")(x)
 
 
 class SmallMapConv2D(layers.Conv2D):
     """A convolution whose weight gradient is, on small maps in bfloat16, a sum of matrix products.
 
-    For a 3x3 kernel, "same" padding and stride 1 each of the nine weights sees the map shifted by a pixel:
-    nine products of (channels, pixels) with (pixels, filters). On maps of 5x5 they take 0.6 to 0.7 of the
-    time of TensorFlow's kernel on an AMD EPYC, and 0.5 to 0.7 on an Intel processor with AMX; larger maps
-    gain nothing, and float32 loses (python -m benchmarks.weight_gradient). For training only; the saved
-    network has Conv2D.
+    For 3x3 kernels with "same" padding, stride 1 and no bias: each of the nine weights sees the map shifted
+    by a pixel: nine products of (channels, pixels) with (pixels, filters). On maps of 5x5 they take 0.5 to
+    0.7 of the time of TensorFlow's kernel; larger maps gain nothing, and float32 loses
+    (python -m benchmarks.weight_gradient).
     """
 
-    LARGEST = 5  # pixels of a map's side
-
     def call(self, inputs):
-        is_plain = self.kernel_size == (3, 3) and self.padding == "same" and self.groups == 1 and (
-            self.strides == self.dilation_rate == (1, 1))
-        is_small = inputs.dtype == "bfloat16" and max(inputs.shape[1:3]) <= self.LARGEST
-        if keras.backend.backend() != "tensorflow" or self.use_bias or not is_plain or not is_small:
+        is_small = inputs.dtype == "bfloat16" and max(inputs.shape[1:3]) <= 5
+        if keras.backend.backend() != "tensorflow" or not is_small:
             return super().call(inputs)
         import tensorflow as tf
 
@@ -191,8 +173,8 @@ class SmallMapConv2D(layers.Conv2D):
 
 
 def shifted_products(maps, upstream):
-    """The gradient of a 3x3 kernel, (3, 3, channels, filters): maps (n, h, w, channels), upstream gradient
-    (n, h, w, filters)."""
+    """The gradient of a kernel, (3, 3, channels, filters), from maps (n, h, w, channels) and the gradient of
+    what it makes of them (n, h, w, filters)."""
     import tensorflow as tf
 
     _, height, width, channels = maps.shape
@@ -206,11 +188,8 @@ def shifted_products(maps, upstream):
 
 
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch normalisation in TensorFlow's fused kernel while it trains: several times faster in bfloat16.
-
-    The stock layer computes moments and scaling as separate float32 operations. Other backends, which fuse
-    these themselves, use it unchanged. For training only; the saved network has the stock layer.
-    """
+    """Batch normalisation in TensorFlow's fused kernel while it trains: several times faster in bfloat16 than
+    the stock layer's float32 operations, which other backends fuse themselves."""
 
     def call(self, inputs, training=None, mask=None):
         if not training or keras.backend.backend() != "tensorflow":
@@ -226,12 +205,8 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 
 class DropConnectDense(layers.Dense):
-    """A dense layer that drops single weights instead of units while it trains (Wan et al. 2013).
-
-    dropconnect: probability in [0, 1) that a weight is absent from a training step; the others are scaled by
-    1 / (1 - dropconnect). One mask a step, shared by the batch. For training only; the saved network has
-    plain Dense.
-    """
+    """A dense layer that drops single weights instead of units while it trains (Wan et al. 2013): each with
+    probability `dropconnect`, in [0, 1); the others are scaled by 1 / (1 - dropconnect). One mask a step."""
 
     def __init__(self, units, dropconnect, **kwargs):
         super().__init__(units, **kwargs)
@@ -251,7 +226,7 @@ CNNS = {"report": report_cnn, "compact": compact_cnn}
 
 
 def build_cnn(options):
-    """The CNN that `options` (training.recipes.TrainingOptions) ask for, with new weights."""
+    """The CNN that `options` (TrainingOptions) ask for, with new weights."""
     if options.network == "report":
         return report_cnn(options.dropout, options.l2, options.dropconnect, options.extra_conv)
     return CNNS[options.network](options.dropout)

@@ -12,10 +12,7 @@ from utils.cli import UserError, number
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. The defaults are the course report's: Adam, batch 80, 10 epochs, no more.
-
-    `add_arguments` says what each one means; it has an option of the same name for each.
-    """
+    """How a network is trained; the defaults are the homework's. `add_arguments` says what each one means."""
 
     epochs: int = 10
     batch_size: int = 80
@@ -65,18 +62,14 @@ class TrainingOptions(Recipe):
 
     def as_json(self):
         """What decides the result, as JSON-ready values, for the model card."""
-        def plain(value):
-            return [*map(str, value)] if isinstance(value, tuple) else (
-                str(value) if isinstance(value, Path) else value)
-
-        return {option: plain(value) for option, value in sorted(vars(self).items())
-                if option not in ("data", "name", "resume", "out_folder")}
+        values = {option: str(value) if isinstance(value, Path) else value
+                  for option, value in sorted(vars(self).items())
+                  if option not in ("data", "name", "resume", "out_folder")}
+        return values | {"distill": [*map(str, self.distill)]}
 
     def arguments(self, recipes):
-        """The command line, a list of str, that gives these options but for name and folder.
-
-        recipes: CNNS or DNNS
-        """
+        """The command line, a list of str, that gives these options but for name and folder, of the script
+        whose `recipes` (CNNS or DNNS) these are."""
         usual = vars(TrainingOptions(**vars(recipes[self.network]))) | {"network": next(iter(recipes))}
         words = []
         for option, value in vars(self).items():
@@ -90,15 +83,12 @@ class TrainingOptions(Recipe):
         return words
 
 
-REPORT = Recipe()
-# At the report's 1e-3 this wide DNN only predicts the largest class.
-MATCHED = Recipe(learning_rate=1e-4)
-COMPACT = Recipe(  # two CPU cores; models/README.md has what its parts buy in a short run
-    epochs=40, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="cosine", warmup=0.1,
-    weight_decay=5e-3, label_smoothing=0.1, ema=0.998, keep="last", augment=True, erase=0.25)
 # The networks of train_cnn.py and train_dnn.py, the default first; training/networks.py builds them.
-CNNS = {"report": REPORT, "compact": COMPACT}
-DNNS = {"matched": MATCHED, "report": REPORT}
+CNNS = {"report": Recipe(), "compact": Recipe(  # models/README.md has what its parts buy in a short run
+    epochs=40, batch_size=128, optimizer="sgd", learning_rate=0.1, schedule="cosine", warmup=0.1,
+    weight_decay=5e-3, label_smoothing=0.1, ema=0.998, keep="last", augment=True, erase=0.25)}
+# At the report's 1e-3 the wide DNN only predicts the largest class.
+DNNS = {"matched": Recipe(learning_rate=1e-4), "report": Recipe()}
 REQUIRES = {  # what an option has no effect without
     **dict.fromkeys(("rotation", "scale", "shift", "light", "erase"), "augment"), "mix_until": "mix",
     **dict.fromkeys(("distill_weight", "temperature"), "distill")}
@@ -121,7 +111,7 @@ def add_arguments(parser, recipes, name):
     run("--validation-labels", type=Path, help="id,label CSV for a validation FILE without labels")
     run("--seed", type=number(int, 0), default=0,
         help="seed of split, initial weights, order and augmentation")
-    run("--limit", type=number(int, 1), help="use only the first LIMIT faces, to try things out")
+    run("--limit", type=number(int, 1), help="use only a random sample of LIMIT faces, to try things out")
     run("--precision", choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"), default="auto",
         help="auto: bfloat16 where processor or accelerator multiply it natively, float16 on older GPUs")
     run("--half", action=argparse.BooleanOptionalAction, default=False,
@@ -199,8 +189,6 @@ def training_options(args, recipes):
     if options.validation_labels and not os.path.exists(options.validation):
         raise UserError("--validation-labels has no effect without a file of faces for --validation; "
                         f"{options.validation} is none")
-    if options.network != "report" and (options.extra_conv or options.l2 or options.dropconnect) and (
-            recipes is CNNS):
-        raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, "
-                        f"not to {options.network}")
+    if options.network == "compact" and (options.extra_conv or options.l2 or options.dropconnect):
+        raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, not to compact")
     return options

@@ -1,7 +1,6 @@
 """One training run, from its options to the files that it leaves; every script that trains calls this."""
 
 import contextlib
-import dataclasses
 import datetime
 import math
 import shlex
@@ -13,10 +12,8 @@ import keras
 import pandas as pd
 
 from training import callbacks, devices, figures
-from training.augmentation import Augmentation
 from training.batches import Batches, rows_to_copy
-from training.model import TrainingModel, make_optimizer, recompute_batch_norm, set_precision
-from training.recipes import TrainingOptions
+from training.model import TrainingModel, make_optimizer, recompute_batch_norm
 from utils import cli, data, files, machine, models, structure
 from utils.cli import UserError
 from utils.evaluation import probabilities
@@ -24,37 +21,26 @@ from utils.evaluation import probabilities
 RESERVED = ("sweep", "claims", "experiments")  # other scripts write models/ files of these names
 
 
-@dataclasses.dataclass(frozen=True)
 class RunFiles:
-    """Where the files of a run are; `of` names them."""
+    """Where the files of the run `name` are; its figures are in `out_folder` (default: figures/).
 
-    model: Path
-    card: Path
-    history: Path
-    architecture: Path
-    curves: Path
-    checkpoint: Path
-    last_good: Path
-    lock: Path
+    Raises UserError for names that other scripts use in models/.
+    """
 
-    @classmethod
-    def of(cls, name, out_folder=None):
-        """The files of the run called `name`, with its figures in `out_folder` (default: figures/).
-
-        Raises UserError for names that other scripts use in models/.
-        """
+    def __init__(self, name, out_folder=None):
         if name in RESERVED:
             raise UserError(f"--name {name} is what another script calls its results; choose another name")
         figures = out_folder or files.FIGURES
-        return cls(*(files.MODELS / f"{name}{ending}" for ending in (".h5", ".json", "_history.csv")),
-                   *(figures / f"{name}{ending}" for ending in ("_architecture.png", "_curves.png")),
-                   *(files.MODELS / f"{name}{ending}"
-                     for ending in (".checkpoint.npz", "_last_good.h5", ".lock")))
-
-    @property
-    def results(self):
-        """What a finished run leaves: a list of paths."""
-        return [self.model, self.card, self.history, self.architecture, self.curves]
+        self.model = files.MODELS / f"{name}.h5"
+        self.card = files.MODELS / f"{name}.json"
+        self.history = files.MODELS / f"{name}_history.csv"
+        self.architecture = figures / f"{name}_architecture.png"
+        self.curves = figures / f"{name}_curves.png"
+        self.results = [self.model, self.card, self.history, self.architecture, self.curves]
+        # Not left by a run that finishes
+        self.checkpoint = files.MODELS / f"{name}.checkpoint.npz"
+        self.last_good = files.MODELS / f"{name}_last_good.h5"
+        self.lock = files.MODELS / f"{name}.lock"
 
     def locked(self):
         """A block during which no other process trains this model. Raises UserError while one does."""
@@ -64,21 +50,50 @@ class RunFiles:
                                        "choose another --name or wait")
 
 
-@dataclasses.dataclass
 class Run:
-    """What `prepare` makes of the options: faces, batches, network and compiled model, ready for `fit`."""
+    """A run that is ready for `fit`: options (TrainingOptions), faces, batches, network and compiled model;
+    build: makes the network, raw faces to probabilities, with new weights."""
 
-    options: TrainingOptions
-    files: RunFiles
-    faces: data.Faces  # to train on
-    validation: data.Faces
-    split: dict  # see data.load_split
-    policy: str  # precision of the layers
-    batches: Batches
-    network: keras.Model  # raw faces to probabilities
-    model: TrainingModel  # the network behind its augmentation, with loss and optimiser
-    evaluation: callbacks.EvaluateAverages
-    started: float = dataclasses.field(default_factory=time.monotonic)
+    def __init__(self, options, build):
+        self.options, self.started = options, time.monotonic()
+        self.files = RunFiles(options.name, options.out_folder)
+
+        # ---- From disk: faces, the split that the card will remember, models to learn from or to start with
+        self.faces, self.validation, self.split = faces, validation, split = data.load_split(
+            options.data, options.validation, options.seed, options.limit, options.validation_labels,
+            options.labels_from)
+        teachers = [models.load(path) for path in options.distill]
+        start = models.load(options.start_from) if options.start_from else None
+        warn_about_leakage([path for path in (options.start_from, *options.distill) if path], split)
+
+        # ---- Batches: order, augmentation and mixing
+        self.batches = Batches(
+            faces.images, faces.labels if faces.soft is None else faces.soft, options, options.seed,
+            rows_to_copy(faces.labels, options.seed) if options.oversample else ())
+        devices.share_batches(self.batches.batch_size)
+
+        # ---- Network: raw 0-255 in, probabilities out
+        self.policy = options.precision
+        if self.policy == "auto":
+            self.policy = ("mixed_bfloat16" if machine.has_native_bfloat16() else
+                           "mixed_float16" if machine.accelerators() else "float32")
+        keras.config.set_dtype_policy(self.policy)
+        keras.utils.set_random_seed(options.seed)
+        self.network = build()
+        if start:
+            if [w.shape for w in start.weights] != [w.shape for w in self.network.weights]:
+                raise UserError(f"{options.start_from} is another network than {self.network.name} with "
+                                "these options; --start-from needs the same one")
+            self.network.set_weights(start.get_weights())
+
+        # ---- Model: what turns the network's logits into a loss and its gradients into steps
+        self.model = TrainingModel(self.network, teachers, options.distill_weight, options.temperature)
+        self.model.compile(
+            make_optimizer(options, options.epochs * len(self.batches), self.policy == "mixed_float16"),
+            keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.label_smoothing),
+            metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
+        self.model.optimizer.build(self.model.trainable_variables)
+        self.evaluation = callbacks.EvaluateAverages(self.network, self.batches, validation, options.keep)
 
     def fit(self, extra_callbacks=(), epochs_done=0, verbose=0):
         """Keras' own fit(), from the epoch after `epochs_done`; what happens after each is a callback."""
@@ -94,8 +109,7 @@ class Run:
         if done > self.options.epochs:
             raise UserError(f"{files.relative_path(self.files.checkpoint)} has {done} epochs and --epochs is "
                             f"{self.options.epochs}; give at least as many, or run without --resume")
-        copies = len(self.batches.labels) - len(self.faces)
-        oversampled = f" ({len(self.batches.labels):,} oversampled)" if copies else ""
+        oversampled = f" ({len(self.batches.labels):,} oversampled)" if self.options.oversample else ""
         resuming = f"; resuming after epoch {done}" if done else ""
         print(f"{self.network.name}: {self.network.count_params():,} parameters, {self.policy}; "
               f"{len(self.faces):,} faces to train{oversampled}, {len(self.validation):,} to validate"
@@ -140,7 +154,7 @@ class Run:
             final = models.load(temporary)
             card = make_card(self, final)
             keep_better(self.files, card)
-        history = evaluation.history_table()
+        history = pd.DataFrame(evaluation.history)
         files.write_table(self.files.history, history)
         files.write_json(self.files.card, card)
         figures.draw_architecture(final, self.files.architecture)
@@ -149,48 +163,9 @@ class Run:
         return card
 
 
-def prepare(options, build):
-    """Everything before the first step of a run: Run. `build()` makes the network with new weights."""
-    # ---- From disk: faces and the split that the card will remember; models to learn from or to start with
-    faces, validation, split = data.load_split(
-        options.data, options.validation, options.seed, options.limit, options.validation_labels,
-        options.labels_from)
-    teachers = [models.load(path) for path in options.distill]
-    start = models.load(options.start_from) if options.start_from else None
-    warn_about_leakage([path for path in (options.start_from, *options.distill) if path], split)
-
-    # ---- Batches: order, augmentation and mixing
-    augment = Augmentation(
-        options.augment, rotation=options.rotation, scale=options.scale, shift=options.shift,
-        contrast=options.light, brightness=100 * options.light, erase=options.erase, mix=options.mix)
-    batches = Batches(
-        faces.images, faces.labels if faces.soft is None else faces.soft, options.batch_size, options.seed,
-        augment, rows_to_copy(faces.labels, options.seed) if options.oversample else (),
-        mix_epochs=round(options.mix_until * options.epochs))
-
-    # ---- Network: raw 0-255 in, probabilities out
-    devices.share_batches(batches.batch_size)
-    policy = set_precision(options.precision)
-    keras.utils.set_random_seed(options.seed)
-    network = build()
-    if start:
-        copy_weights(start, network, options.start_from)
-
-    # ---- Model: what turns the network's logits into a loss and its gradients into steps
-    model = TrainingModel(network, teachers, options.distill_weight, options.temperature)
-    model.compile(
-        make_optimizer(options, options.epochs * len(batches), scale_loss=policy == "mixed_float16"),
-        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=options.label_smoothing),
-        metrics=["accuracy"], jit_compile=keras.backend.backend() == "jax")
-    model.optimizer.build(model.trainable_variables)
-    evaluation = callbacks.EvaluateAverages(network, batches, validation, options.keep)
-    return Run(options, RunFiles.of(options.name, options.out_folder), faces, validation, split, policy,
-               batches, network, model, evaluation)
-
-
 def warn_about_leakage(paths, split):
-    """Print a line for each of these models that may have learnt the faces to validate on: where these are a
-    part of Training, each that was not split in the same way."""
+    """Print a line for each model that was not split in the same way, where validation is a part of Training:
+    it may have learnt the faces to validate on."""
     for path in paths:
         known = (models.read_card(path) or {}).get("split", {})
         is_same = all(known.get(key) == split[key] for key in ("fingerprint", "validation", "seed"))
@@ -199,33 +174,23 @@ def warn_about_leakage(paths, split):
                   "high")
 
 
-def copy_weights(start, network, path):
-    """Give `network` the weights of `start`, the model in `path`, which must be the same network."""
-    weights = start.get_weights()
-    if [w.shape for w in weights] != [tuple(w.shape) for w in network.weights]:
-        raise UserError(f"{path} is another network than {network.name} with these options; "
-                        "--start-from needs the same one")
-    network.set_weights(weights)
-
-
 def keep_better(run_files, card):
     """Rename the model that a run is about to replace where it has seen more faces or is more accurate: NAME
     becomes NAME.previous, unless that is better still."""
-    def worth(path):
-        known = models.read_card(path) or {}
-        rows, accuracy = (known.get(part, {}).get(key) for part, key in (
-            ("split", "training_rows"), ("metrics", "validation_accuracy")))
-        return rows or 0, accuracy or 0
+    def worth(known):
+        return (known.get("split", {}).get("training_rows") or 0,
+                known.get("metrics", {}).get("validation_accuracy") or 0)
 
-    rows, accuracy = card["split"]["training_rows"], card["metrics"]["validation_accuracy"] or 0
-    old, previous = worth(run_files.model), run_files.model.with_name(f"{run_files.model.stem}.previous.h5")
-    if not run_files.model.exists() or (old[0] <= rows and old[1] <= accuracy) or old < worth(previous):
+    previous, new = RunFiles(f"{run_files.model.stem}.previous"), worth(card)
+    old, best = (worth(models.read_card(run.model) or {}) for run in (run_files, previous))
+    is_better = old[0] > new[0] or old[1] > new[1]
+    if not run_files.model.exists() or not is_better or old < best:
         return
-    for path in (run_files.model, run_files.card, run_files.history):
+    for path, kept in zip(run_files.results[:3], previous.results):  # model, card and history
         if path.exists():
-            path.replace(path.with_name(path.name.replace(run_files.model.stem, previous.stem, 1)))
+            path.replace(kept)
     print(f"The earlier {files.relative_path(run_files.model)} ({old[0]:,} training faces, "
-          f"{100 * old[1]:.1f} %) is now {files.relative_path(previous)}")
+          f"{100 * old[1]:.1f} %) is now {files.relative_path(previous.model)}")
 
 
 def make_card(run, final):
@@ -260,10 +225,8 @@ def make_card(run, final):
 
 
 def add_to_experiments(card):
-    """Add a run on a file of faces to models/experiments.csv; `verdict` there is for people to fill in.
-
-    Returns the path in a list; an empty list for the drawn faces, on which accuracy says nothing.
-    """
+    """Add a run to models/experiments.csv, where people fill in `verdict`: a list of its path, or an empty
+    one for drawn faces, on which accuracy says nothing."""
     if card["split"]["data"] == "built-in sample":
         return []
     path, metrics, split = files.MODELS / "experiments.csv", card["metrics"], card["split"]
