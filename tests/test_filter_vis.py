@@ -126,12 +126,11 @@ def test_unusual_networks_work_or_are_refused_in_one_line(call, capsys, monkeypa
     for name in ("mobile", "open"):
         tables = call("filter_vis", "--model", f"models/{name}.keras", *QUICK, "--filters", 2)
         assert len(tables["summary"]) >= 1
-    assert "channels first" in call.error(capsys, "filter_vis", "--model", "models/first.keras", *QUICK)
+    assert "in this order" in call.error(capsys, "filter_vis", "--model", "models/first.keras", *QUICK)
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
     (["--layer", "conv9"], "no layer 'conv9' with feature maps; choose from rescaling"),
-    (["--layer", "conv9", "--data", "nowhere.csv"], "no layer 'conv9'"),  # before faces are loaded
     (["--layer", "flatten"], "no layer 'flatten' with feature maps"),
     (["--index", "3500"], "--index 3500 is out of range; built-in sample has training images 0 to 3499"),
     (["--classes", "--patches"], "--patches is about filters; give --layer too"),
