@@ -102,7 +102,7 @@ def test_the_shift_follows_the_crop():
 
 
 def test_rows_stay_in_order_over_chunks(monkeypatch):
-    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(evaluation, "VIEWS_AT_ONCE", 7)
     model = network()
     ours = evaluation.probabilities([model], faces())
     np.testing.assert_allclose(ours, models.predict(model, faces()), atol=1e-6)

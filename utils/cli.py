@@ -10,6 +10,7 @@ import io
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -48,13 +49,15 @@ class Parser(argparse.ArgumentParser):
             if option not in OUTPUT_OPTIONS:
                 inputs.extend(path for path in paths if isinstance(path, Path))
         for path in inputs:
-            if path != Path("sample") and not path.exists():
-                raise UserError(f"{path} does not exist{near(path.name, siblings(path))}")
+            if path != Path("sample") and not os.path.exists(path):
+                missing = next(part for part in (*reversed(path.parents), path) if not os.path.exists(part))
+                raise UserError(f"{path} does not exist{near(missing.name, siblings(missing))}")
         return parsed
 
     def error(self, message):
         """One line without the usage, and for an option that does not exist the nearest that does."""
         kind, _, option = message.partition(": ")
+        option = re.split("[ =]", option)[0]
         hint = near(option, self._option_string_actions) if kind == "unrecognized arguments" else ""
         raise UserError(f"{message}{hint}; --help lists the options")
 
@@ -75,17 +78,16 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 def near(name, known):
-    """A hint at the names most like `name`: "; did you mean train.csv.gz?", or nothing."""
-    known = {word.lower(): word for word in known}
+    """A hint at the words whose last part is most like `name`: "; did you mean data/train.csv.gz?"."""
+    known = {os.path.basename(word).lower(): word for word in known}
     close = [known[word] for word in difflib.get_close_matches(name.lower(), known, n=2)]
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def siblings(path):
-    """The names of the files and folders beside a path."""
-    with contextlib.suppress(OSError):
-        return os.listdir(path.parent)
-    return []
+    """The files and folders beside a path, and those in data/ and models/."""
+    return [str(folder / name) for folder in (Path("models"), Path("data"), path.parent) if folder.is_dir()
+            for name in os.listdir(folder)]
 
 
 def number(kind, low, high=math.inf, open_low=False):

@@ -33,10 +33,12 @@ def check_outputs(paths):
     """
     for path in map(Path, paths):
         try:
-            mode = path.stat().st_mode if path.exists() else stat.S_IFREG | stat.S_IWUSR
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG | stat.S_IWUSR
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        folder = next((folder for folder in path.absolute().parents if folder.exists()), path)
         problem = ("it is a folder" if stat.S_ISDIR(mode) else "it is a device or pipe"
                    if not stat.S_ISREG(mode) else "it is write-protected" if not mode & stat.S_IWUSR
                    else "this command reads it" if is_input(path) else "data/ is for what is read"
@@ -57,7 +59,8 @@ def is_input(path):
 
 def is_in(path, folders):
     """Whether a path lies in one of the folders or below it."""
-    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
 @contextlib.contextmanager
