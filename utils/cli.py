@@ -21,11 +21,13 @@ OUTPUT_OPTIONS = ("out", "out_folder")  # all other options that take a path nam
 
 inputs = []  # paths that the command reads, which utils.files never overwrites
 
-# Whatever a notebook, keras.json or a matplotlibrc of the user says
+# Whatever a notebook or keras.json of the user says
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):  # would shorten a run behind its card's back
     os.environ.pop(name, None)
+if sys.stderr is None:  # closed (2>&-): else the next file that is opened would get its number
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
 
 
 class UserError(Exception):
@@ -236,12 +238,7 @@ def start_keras():
 @contextlib.contextmanager
 def silent_stderr():
     """A block in which nothing appears on stderr, where TensorFlow writes while it is imported."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         yield

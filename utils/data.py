@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.cli import USAGES, UserError
+from utils.cli import USAGES, UserError, printable
 from utils.files import PROJECT, relative_path, replacing
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # position = code in the files
@@ -33,14 +33,14 @@ CLASS_CODES = {name: code for code, name in enumerate(CLASSES)} | {
 VOTES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # FER+'s names of CLASSES
 SIZE = 48
 PIXELS = SIZE * SIZE
-USAGE_OF_FOLDER = {  # in small letters alone, without a "set", "data" or "images" at the end
+USAGE_OF_FOLDER = {  # in small letters alone, without "set", "data", "images" or "faces" at the end
     "train": "Training", "training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest",
     "val": "PublicTest", "valid": "PublicTest", "validation": "PublicTest", "dev": "PublicTest",
     "test": "PrivateTest", "testing": "PrivateTest"}
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm",
                   ".ppm"}
-NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside dot files
+NO_DATA = r"(?is)\..*|__MACOSX|@eaDir|thumbs\.db|desktop\.ini"  # what systems leave in folders
 CONTEMPT = 7  # in CK+ and FER+, which know an eighth class
 CACHE = PROJECT / "data" / ".cache"
 CACHE_VERSION = 5  # part of each cache entry's name; raise it when what the loader returns changes
@@ -129,13 +129,9 @@ def load_faces(path):
     if os.path.isdir(path):
         return read_folder(path)
     try:
-        entry = cache_entry(path)
+        columns = read_cached(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}; {KAGGLE}") from error
-    columns = read_cache(entry)
-    if columns is None:
-        columns = read_columns(path, CONVERTERS, ["pixels"])
-        write_cache(entry, columns)
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     names = {"images": "pixels", "labels": "label", "ids": "id", "usage": "usage"}
     faces = Faces(**{name: columns.get(column) for name, column in names.items()}, source=relative_path(path))
     if faces.labels is not None and (skipped := np.sum(faces.labels == CONTEMPT)):
@@ -370,10 +366,7 @@ def read_folder(path):
     A printed line counts what is left out: files of other kinds, and images in folders that are no class.
     Raises UserError, also where class folders stand in splits of unknown names.
     """
-    source = relative_path(path)
-    found = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
-    found = [file for file in found
-             if not any(part.startswith(".") or part in NO_DATA for part in file.parts)]
+    source, found = relative_path(path), files_below(path)
     files = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
     is_flat = bool(files) and all(len(file.parts) == 1 for file in files)
     places = [("", "", *file.parts)[-3:-1] for file in files]  # (split, class)
@@ -385,26 +378,35 @@ def read_folder(path):
     if not len(rows):
         raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
                         "expected PATH/happy/1.jpg and so on")
-    skipped = collections.Counter(f"images in {files[i].parent}" for i in {*range(len(files))} - {*rows})
-    skipped += collections.Counter(file.suffix.lower() or file.name for file in {*found} - {*files})
+    skipped = collections.Counter(f"images in {file.parent}" for file in np.delete(files, rows))
+    skipped += collections.Counter(file.suffix.lower() or file.name for file in found
+                                   if file.suffix.lower() not in IMAGE_SUFFIXES)
     if skipped:
         names = ", ".join(f"{name} ({count:,})" for name, count in skipped.most_common(8))
-        print(f"{source}: skipped {skipped.total():,} files, which are no images that are read here or in no "
-              f"folder of a class: {names}")
+        print(f"{source}: skipped {skipped.total():,} files that are no images or in no folder of a class: "
+              f"{printable(names)}")
     splits = {places[row][0] for row in rows}
-    usage = np.array([usage_of_folder(places[row][0]) for row in rows])
-    if len(splits) > 1 and "" in usage:
-        raise UserError(f"{source} has class folders in {', '.join(sorted(splits))}, which are not all known "
-                        "as splits; expected train, validation and test")
-    images = read_images([path / files[row] for row in rows])
-    return Faces(images, None if is_flat else labels[rows], np.array([str(files[row]) for row in rows]),
-                 usage if usage.all() else None, source=source)
+    usage_of = {split: USAGE_OF_FOLDER.get(re.sub("(set|data|images|faces)$", "", letters), "")
+                for split in splits for letters in [re.sub("[^a-z]", "", split.lower())]}
+    if len(splits) > 1 and "" in usage_of.values():
+        names = ", ".join(sorted(split or "." for split in splits))
+        raise UserError(f"{source} has class folders in {names}, which are not all known as splits; "
+                        "rename them to train, validation and test")
+    usage = np.array([usage_of[places[row][0]] for row in rows])
+    return Faces(read_images([path / files[row] for row in rows]), None if is_flat else labels[rows],
+                 np.array([str(files[row]) for row in rows]), usage if usage.all() else None, source=source)
 
 
-def usage_of_folder(name):
-    """The Usage that a folder such as `Training_Set` stands for, "" where it is unknown."""
-    letters = re.sub("[^a-z]", "", name.lower())
-    return USAGE_OF_FOLDER.get(re.sub("(set|data|images)$", "", letters), "")
+def files_below(path):
+    """The files below a folder and below what is linked there, without what NO_DATA names: sorted relative
+    Paths."""
+    found, seen = [], set()  # real folders: a link may lead back
+    for folder, below, names in os.walk(path, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        below[:] = [name for name in below if not re.fullmatch(NO_DATA, name)
+                    and os.path.realpath(os.path.join(folder, name)) not in seen]
+        found += [Path(folder, name).relative_to(path) for name in names if not re.fullmatch(NO_DATA, name)]
+    return sorted(found)
 
 
 def read_images(paths):
@@ -430,10 +432,13 @@ def open_image(path):
 
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound first warns; ours is below it
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PHOTO_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), open(path, "rb") as file, Image.open(
+                file, formats=PHOTO_FORMATS) as image:  # a file: of a path, Pillow garbles turned TIFFs
             if image.width * image.height > LARGEST_IMAGE:
                 raise UserError(f"{path} has {image.width:,}x{image.height:,} pixels; "
                                 f"expected at most {LARGEST_IMAGE:,} in all")
+            if image.mode == "F":
+                raise UserError(f"{path} has fractions as pixels; expected 8 or 16 bits")
             yield ImageOps.exif_transpose(image)
     except UserError:
         raise
@@ -463,41 +468,39 @@ def to_face(image):
 # ---- cache -------------------------------------------------------------------------------------------------
 
 
-def cache_entry(path):
-    """The cache file of `path` as it is now: its name changes with the file's size, times and inode."""
+def read_cached(path):
+    """The columns of a CSV of faces, from the cache where it has them: {name: array}.
+
+    An entry is named after path, size, times and inode of the CSV, and replaces what an earlier state of it
+    left. One that is not ours or not what we write is read anew; one that cannot be written is no error.
+    """
     real = os.path.realpath(path, strict=True)
-    stat = os.stat(real)
-    state = f"{CACHE_VERSION} {real} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    info = os.stat(real)
+    state = f"{CACHE_VERSION} {real} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino}"
     place, state = (hashlib.sha256(os.fsencode(text)).hexdigest() for text in (real, state))
-    return CACHE / f"{place[:12]}-{state[:20]}.npz"
-
-
-def write_cache(entry, columns):
-    """Keep the columns of a CSV in the file `entry`, in place of what an earlier state of it left; a cache
-    that cannot be written is no error."""
-    try:
-        with replacing(entry) as temporary:
-            np.savez(temporary, **columns)
-    except UserError:
-        return
-    for old in set(CACHE.glob(f"{entry.name.split('-')[0]}-*.np?")) - {entry}:
-        with contextlib.suppress(OSError):
-            old.unlink()
-
-
-def read_cache(entry):
-    """The columns kept in `entry`, {name: array}, or None when there are none, or others than we write."""
-    try:
+    entry = CACHE / f"{place[:12]}-{state[:20]}.npz"
+    with contextlib.suppress(Exception):  # a damaged header leads NumPy to many kinds
         with np.load(entry, allow_pickle=False) as file:  # whose format has a checksum of each array
             columns = dict(file)
-        is_ours = not hasattr(os, "getuid") or entry.stat().st_uid == os.getuid()
-        pixels, label, usage = columns["pixels"], columns.get("label", 0), columns.get("usage", USAGES[0])
-        is_valid = pixels.dtype == np.uint8 and pixels.shape == (len(columns["row"]), SIZE, SIZE) and (
-            len({len(column) for column in columns.values()}) == 1) and (
-            np.isin(label, range(CONTEMPT + 1)).all() and np.isin(usage, USAGES).all())
-        return columns if is_ours and is_valid else None
-    except Exception:  # a damaged header leads NumPy to many kinds
-        return None
+        if is_as_written(columns) and entry.stat().st_uid == getattr(os, "getuid", lambda: 0)():
+            return columns
+    columns = read_columns(path, CONVERTERS, ["pixels"])
+    with contextlib.suppress(UserError, OSError):
+        with replacing(entry) as temporary:
+            np.savez(temporary, **columns)
+        for old in set(CACHE.glob(f"{place[:12]}-*.np?")) - {entry}:
+            old.unlink()
+    return columns
+
+
+def is_as_written(columns):
+    """Whether columns from the cache, {name: array}, have the types, shapes and values of `read_columns`."""
+    kinds = {"pixels": "u", "label": "i", "id": "U", "usage": "U", "row": "i"}
+    return (all(column.dtype.kind == kinds[name] for name, column in columns.items())
+            and columns["pixels"].shape == (len(columns["row"]), SIZE, SIZE)
+            and len({len(column) for column in columns.values()}) == 1
+            and np.isin(columns.get("label", 0), range(CONTEMPT + 1)).all()
+            and np.isin(columns.get("usage", USAGES[0]), USAGES).all())
 
 
 # ---- splits ------------------------------------------------------------------------------------------------
