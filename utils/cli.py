@@ -144,10 +144,7 @@ def add_photos(parser, most=None):
 
 def add_evaluation_data(parser,
                         data="labelled CSV or image folder (default: the model's validation split)"):
-    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`.
-
-    data: help of --data
-    """
+    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`."""
     parser.add_argument("--data", type=data_path, help=data)
     parser.add_argument("--labels", type=Path, metavar="ID_LABEL.csv",
                         help="id,label CSV for a --data without labels")
@@ -171,17 +168,14 @@ def data_name(args):
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a script as Ctrl-C does."""
 
-
-def terminate(number, frame):
-    raise Terminated
+    @classmethod
+    def handler(cls, number, frame):
+        raise cls
 
 
 def run(main):
-    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143.
-
-    Files under a final name are whole at every moment (`files.replacing`), so there is nothing to wait for.
-    The notes of a KeyboardInterrupt say how to continue.
-    """
+    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143,
+    after what the notes of the KeyboardInterrupt say on how to continue."""
     script = os.path.basename(sys.argv[0])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a screenful when it is imported
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -191,7 +185,7 @@ def run(main):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGTERM, Terminated.handler)
     try:
         main()
     except BrokenPipeError:  # `script | head -1`: nobody reads on
@@ -237,7 +231,7 @@ def start_keras():
 
 @contextlib.contextmanager
 def silent_stderr():
-    """A block in which nothing appears on stderr, where TensorFlow writes while it is imported."""
+    """A block in which nothing appears on stderr, where TensorFlow writes when it is imported."""
     stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:

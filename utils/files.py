@@ -22,9 +22,6 @@ MODELS = PROJECT / "models"
 FIGURES = PROJECT / "figures"
 
 
-# ---- writing -----------------------------------------------------------------------------------------------
-
-
 def check_outputs(paths):
     """Refuse outputs that would destroy something else; for scripts to call before slow work starts.
 
@@ -145,9 +142,6 @@ def locked(path, refusal, timeout=0):
         with contextlib.suppress(OSError):  # Windows keeps an open file; it does no harm
             path.unlink()
         lock.release()
-
-
-# ---- names -------------------------------------------------------------------------------------------------
 
 
 def name_part(*words):
