@@ -324,12 +324,12 @@ def test_split_of_very_few_leaves_something_to_train_on(n):
     assert len(data.split(faces, 0.0, seed=0)[1]) == 0
 
 
-def test_labels_from_a_second_file(tmp_path):
+def test_labels_from_a_second_file(tmp_path, capsys):
     faces = write(tmp_path / "test.csv", DIALECTS["ml2017 test"])
-    labels = write(tmp_path / "labels.csv", "id,label\n2,6\n0,0\n")
+    labels = write(tmp_path / "labels.csv", "id,label,Usage\n2,6,Public\n0,0,Private\n")
     known = data.load_labelled(faces, labels)
-    assert known.ids.tolist() == ["0", "2"]
-    np.testing.assert_array_equal(known.labels, [0, 6])
+    assert known.ids.tolist() == ["0", "2"] and known.labels.tolist() == [0, 6]
+    assert "has no label for 5 of the 7 faces" in capsys.readouterr().out
     with pytest.raises(UserError, match="row 2: label 'happy'"):
         data.load_labelled(faces, write(tmp_path / "wrong.csv", "id,label\n0,happy\n"))
     with pytest.raises(UserError, match=r"^nowhere\.csv does not exist; expected a CSV file$"):
@@ -523,13 +523,6 @@ def test_ids_are_compared_as_they_are_written_but_for_a_fraction_of_zero(tmp_pat
     labels = write(tmp_path / "labels.csv", "id,label\n10,3\n11.00,2\n12.0,1\na.0,4\n7,5\n007,6\n")
     assert data.load_labelled(faces, labels).labels.tolist() == [3, 2, 1, 4, 6, 5]
     assert capsys.readouterr().out == ""
-
-
-def test_faces_without_a_label_are_counted(tmp_path, capsys):
-    faces = write(tmp_path / "test.csv", DIALECTS["ml2017 test"])
-    labels = write(tmp_path / "labels.csv", "id,label,Usage\n2,6,Public\n0,0,Private\n")
-    assert len(data.load_labelled(faces, labels)) == 2
-    assert "has no label for 5 of the 7 faces" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["x" * 65, "", "a\x07b", "x" * 100_000])

@@ -4,7 +4,6 @@ import warnings
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 import sklearn.calibration
@@ -305,14 +304,6 @@ def test_a_card_with_values_of_the_wrong_type_is_one_line(tmp_path, monkeypatch,
     with pytest.raises(UserError, match=r"m[.]json|is not the data that") as error:
         evaluation.validation_faces(tmp_path / "m.h5")
     assert "\n" not in str(error.value)
-
-
-def test_faces_without_a_label_are_counted(tmp_path, capsys):
-    written_csv(tmp_path / "faces.csv", usage=False, n=12)
-    pd.DataFrame({"id": range(5), "label": 3}).to_csv(tmp_path / "labels.csv", index=False)
-    assert len(evaluation.faces_to_evaluate([], tmp_path / "faces.csv", tmp_path / "labels.csv")) == 5
-    out = capsys.readouterr().out
-    assert "has no label for 7 of the 12 faces of" in out and len(out.splitlines()) == 1
 
 
 def test_duplicates_are_found_byte_for_byte():

@@ -220,9 +220,3 @@ def test_a_missing_file_is_said_before_tensorflow_starts_and_without_usage_lines
         lines = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
         assert len(lines) == 1 and expected in lines[0] and done.returncode == 2 and not done.stdout
         assert not re.search(r"\| +(tensorflow|keras)$", done.stderr, re.MULTILINE)
-
-
-def test_a_mistake_in_a_process_is_one_line_and_status_2(shared_suite):
-    for script, *arguments in (("train_cnn", "--nonsense"), ("train_dnn", "--warmup", "0.1")):
-        output, error = shared_suite.run(f"{script}.py", *arguments, status=2)
-        assert error.splitlines()[-1].startswith(f"{script}.py: error: ") and not output

@@ -36,11 +36,11 @@ def check_outputs(paths):
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
         folder = next((folder for folder in path.absolute().parents if folder.exists()), path)
-        problem = ("it is a folder" if stat.S_ISDIR(mode) else "it is a device or pipe"
-                   if not stat.S_ISREG(mode) else "it is write-protected" if not mode & stat.S_IWUSR
-                   else "this command reads it" if is_input(path) else "data/ is for what is read"
-                   if is_in(path, [DATA]) and not is_in(path, [DATA / ".cache"]) else "")
-        if problem:  # of which a rename would not ask
+        problems = {"it is a folder": stat.S_ISDIR(mode), "it is a device or pipe": not stat.S_ISREG(mode),
+                    "it is write-protected": not mode & stat.S_IWUSR,  # of which a rename would not ask
+                    "this command reads it": is_input(path),
+                    "data/ is for what is read": is_in(path, [DATA]) and not is_in(path, [DATA / ".cache"])}
+        if problem := next((text for text, is_so in problems.items() if is_so), ""):
             raise UserError(f"cannot write {path}: {problem}; choose another name")
         if not os.access(folder, os.W_OK):
             raise UserError(f"cannot write {path}: {folder} is write-protected; choose another --out-folder")

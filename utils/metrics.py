@@ -37,8 +37,8 @@ def confusion(labels, predicted):
 
 def scores(counts):
     """Scores of many confusion matrices (..., 7, 7), rows true, at once, which scikit-learn lacks: a dict of
-    accuracy and macro_f1 (...,), precision, recall and f1 (..., 7), share (..., 7, 7; rows sum to 1), nan where
-    undefined. Macro-F1 is the mean over the classes that occur as true or predicted."""
+    accuracy and macro_f1 (...,), precision, recall and f1 (..., 7), share (..., 7, 7; rows sum to 1); nan
+    where undefined. Macro-F1 is the mean over the classes that occur as true or predicted."""
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
     with np.errstate(invalid="ignore"):  # 0 / 0
@@ -74,8 +74,8 @@ def reliability(probabilities, labels):
 
 
 def wilson(successes, n):
-    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` faces (arrays broadcast): (low, high),
-    0-1; nan of none. Unlike the bootstrap's, that of 0 of 44 is not empty: 0 to 0.08."""
+    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` (arrays broadcast): (low, high), 0-1;
+    nan of none. Unlike the bootstrap's, that of 0 of 44 is not empty: 0 to 0.08."""
     def of_one(k, count):
         if not count:
             return np.nan, np.nan
