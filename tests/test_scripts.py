@@ -202,7 +202,7 @@ def test_a_script_works_whatever_the_surroundings_say_of_drawing_and_keras(suite
     env = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "KERAS_MAX_EPOCHS": "1",
                         "KERAS_HOME": str(suite.folder), "PYTHON": sys.executable}
     env.pop("KERAS_BACKEND", None)
-    for command in ("$PYTHON plot_confusion.py --model models/eyes.h5 --data data/-dash.csv 2>&-",
+    for command in ("$PYTHON plot_confusion.py --model models/eyes.h5 --data data/-dash.csv <&- >&- 2>&-",
                     "$PYTHON train_dnn.py --network report --data data/-dash.csv --epochs 2 2>&-",
                     "cd data && ../hw3_test.sh -dash.csv ../out.csv --model ../models/eyes.h5"):
         done = subprocess.run(["sh", "-c", command], cwd=suite.folder, env=env, capture_output=True)

@@ -26,8 +26,9 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):  # would shorten a run behind its card's back
     os.environ.pop(name, None)
-if sys.stderr is None:  # closed (2>&-): else the next file that is opened would get its number
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+while os.open(os.devnull, os.O_RDWR) <= 2:  # a closed stream (2>&-), whose number another file would get
+    continue
+sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 class UserError(Exception):
@@ -45,11 +46,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         parsed = super().parse_args(args, namespace)
-        inputs.clear()
-        for option, value in vars(parsed).items():
-            paths = value if isinstance(value, list) else [value]
-            if option not in OUTPUT_OPTIONS:
-                inputs.extend(path for path in paths if isinstance(path, Path))
+        values = [value for option, value in vars(parsed).items() if option not in OUTPUT_OPTIONS]
+        inputs[:] = [path for value in values for path in (value if isinstance(value, list) else [value])
+                     if isinstance(path, Path)]
         for path in inputs:
             if path != Path("sample") and not os.path.exists(path):
                 missing = next(part for part in (*reversed(path.parents), path) if not os.path.exists(part))
