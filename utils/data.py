@@ -321,6 +321,7 @@ def convert_usage(fields):
 def whole_numbers(highest, problem):
     """A converter of fields such as `7`, `007` or `7.0` to int64 (n,). It raises ValueError(problem), where
     `{}` stands for the field, for the first that is no whole number from 0 to `highest`."""
+
     @functools.lru_cache(4096)
     def number(text):
         match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text.strip())  # int() also takes 7_0 and other digits

@@ -23,11 +23,8 @@ FIGURES = PROJECT / "figures"
 
 
 def check_outputs(paths):
-    """Refuse outputs that would destroy something else; for scripts to call before slow work starts.
-
-    Raises UserError when one of the paths is a folder or device, is write-protected, is read by this command,
-    lies in data/ or in a folder that cannot be written.
-    """
+    """Refuse outputs that would destroy something else or cannot be written, with a UserError; for scripts to
+    call before slow work starts."""
     for path in map(Path, paths):
         try:
             mode = path.stat().st_mode
@@ -64,10 +61,8 @@ def is_in(path, folders):
 def replacing(path):
     """Yield a temporary path in the folder of `path`; move it to `path` when the block ends without an error.
 
-    The temporary name keeps the suffix, so writers that choose a format by suffix (Keras, matplotlib) work.
-    A reader sees the old file or the whole new one, never a part, also after a power cut. Raises UserError
-    when the file may not be overwritten (see `check_outputs`), the folder cannot be written or the disk is
-    full.
+    The suffix stays, by which Keras and matplotlib choose a format. A reader sees the old file or the whole
+    new one, also after a power cut. Raises UserError as `check_outputs`, and when the disk is full.
     """
     path = Path(path)
     check_outputs([path])
@@ -121,11 +116,8 @@ def read_json(path):
 
 @contextlib.contextmanager
 def locked(path, refusal, timeout=0):
-    """Hold the lock file `path` during the block, after waiting for it at most `timeout` seconds.
-
-    Raises UserError(refusal) where another process holds it for longer. The system keeps the lock, so that of
-    a killed process is gone with it.
-    """
+    """Hold the lock file `path` during the block; UserError(refusal) where another process holds it for more
+    than `timeout` seconds. The lock of a killed process is gone with it."""
     import filelock
 
     lock = filelock.FileLock(path, timeout=timeout)
