@@ -45,7 +45,7 @@ def check_outputs(paths):
 
 def is_input(path):
     """Whether the command reads the file `path` under any name, or pictures beside a picture `path`."""
-    sources = [source for source in cli.inputs if source.exists()]
+    sources = list(filter(os.path.exists, cli.inputs))
     is_picture = path.suffix.lower() in (".png", ".jpg", ".jpeg") and not is_in(path, [FIGURES])
     return any(path.exists() and path.samefile(source) for source in sources) or (
         is_picture and is_in(path, [source for source in sources if source.is_dir()]))
