@@ -76,9 +76,9 @@ def test_progress_is_silent_without_a_terminal(capfd):
 
 
 @pytest.mark.parametrize(("keras", "env", "advice"), [
-    (None, {"KERAS_BACKEND": "nonsense"}, "KERAS_BACKEND is nonsense, use tensorflow or jax"),
+    (None, {"KERAS_BACKEND": "nonsense"}, "KERAS_BACKEND is nonsense; expected tensorflow or jax"),
     ("raise ModuleNotFoundError(\"No module named 'keras'\")", {},
-     "No module named 'keras'; install requirements.txt, or activate")])
+     "No module named 'keras'; install requirements.txt (for JAX requirements-jax.txt), or activate")])
 def test_a_keras_that_does_not_start_is_one_line(tmp_path, keras, env, advice):
     if keras:
         (tmp_path / "keras.py").write_text(keras)

@@ -59,6 +59,8 @@ DIALECTS = {
     "commas at the ends": table("label,feature", LABELS, [row + "," for row in ROWS]),
     "lines that end in CR CR LF": table("label,feature", LABELS, ROWS).replace("\n", "\r\r\n"),
     "old Macintosh line ends": table("label,feature", LABELS, ROWS).replace("\n", "\r"),
+    "semicolons": table("label;feature", LABELS, ROWS).replace(",", ";"),
+    "tabs": table("emotion,pixels", LABELS, ROWS).replace(",", "\t"),
     "double spaces": table("label,feature", LABELS, [row.replace(" ", "  ") + " " for row in ROWS]),
 }
 
@@ -116,7 +118,7 @@ MISTAKES = {
     "fraction": (table("pixels", [spoiled(ROWS[0], 3, "7.5")]), "row 2: pixel '7.5'"),
     "nan": (table("pixels", [spoiled(ROWS[0], 3, "nan")]), "row 2: pixel 'nan'"),
     "infinity": (table("pixels", [spoiled(ROWS[0], 3, "inf")]), "row 2: pixel 'inf'"),
-    "label 7": (table("label,feature", [0, 1, 7, 0, 0, 0, 0], ROWS), "row 4: label '7'"),
+    "label 8": (table("label,feature", [0, 1, 8, 0, 0, 0, 0], ROWS), "row 4: label '8'"),
     "no label": (table("label,feature", ["", *LABELS[1:]], ROWS), "row 2: label ''"),
     "unknown usage": (table("emotion,pixels,Usage", LABELS, ROWS, ["Test"] * 7), "row 2: Usage 'Test'"),
     "empty file": ("", "is empty"),
@@ -198,6 +200,31 @@ def test_a_damaged_cache_is_parsed_again_and_one_that_cannot_be_written_is_no_er
     np.testing.assert_array_equal(data.load_faces(path).images, IMAGES)
 
 
+@pytest.mark.parametrize("change", [
+    {"label": np.array([0, 1, 2, 3, 4, 5, 9])}, {"label": LABELS[:5]}, {"label": LABELS.astype(float)},
+    {"pixels": IMAGES[:, :40]}, {"pixels": IMAGES.astype(float)}, {"pixels": IMAGES[:6]},
+    {"usage": np.array(["Test"] * 7)}, {"more": LABELS}, {"label": np.roll(LABELS, 1)}])
+def test_a_cache_entry_that_is_not_as_written_or_not_ours_is_read_anew(tmp_path, monkeypatch, change):
+    path = write(tmp_path / "faces.csv", DIALECTS["fer2013"])
+    data.load_faces(path)
+    entry = next((tmp_path / "cache").iterdir())
+    with np.load(entry) as columns:
+        np.savez(entry, **dict(columns) | change)
+    if np.array_equal(change.get("label"), np.roll(LABELS, 1)):  # which only its owner gives away
+        np.testing.assert_array_equal(data.load_faces(path).labels, change["label"])
+        monkeypatch.setattr(os, "getuid", lambda: entry.stat().st_uid + 1)
+    faces = data.load_faces(path)
+    np.testing.assert_array_equal(faces.images, IMAGES)
+    np.testing.assert_array_equal(faces.labels, LABELS)
+
+
+def test_faces_of_contempt_are_skipped_and_counted(tmp_path, capsys):
+    path = write(tmp_path / "ck.csv", table("emotion,pixels", [0, 7, 2, 7, 6, 7, 1], ROWS))
+    for _ in range(2):  # from the file, from the cache
+        assert data.load_faces(path).labels.tolist() == [0, 2, 6, 1]
+        assert "skipped 3 faces of label 7, contempt" in capsys.readouterr().out
+
+
 def test_two_labels_for_one_id_are_refused(tmp_path):
     labels = write(tmp_path / "labels.csv", "id,label\n1,3\n2,1\n1,3\n1,4\n")
     with pytest.raises(UserError, match="rows 2, 4, 5: different labels for id '1'"):
@@ -231,18 +258,20 @@ def png_that_claims(width, height):
 
 @pytest.mark.filterwarnings("error")
 def test_images_that_are_too_large_damaged_or_no_images(tmp_path):
-    with pytest.raises(UserError, match="60,000x60,000 pixels; expected at most"):
-        data.read_image(write(tmp_path / "huge.png", png_that_claims(60_000, 60_000)))
-    with pytest.raises(UserError, match="is no readable image"):
-        data.read_image(write(tmp_path / "short.png", png_that_claims(48, 48)))
-    with pytest.raises(UserError, match="is no readable image"):
-        data.read_image(write(tmp_path / "script.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"))
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    for content, expected in ((png_that_claims(60_000, 60_000), "60,000x60,000 pixels; expected at most"),
+                              (png_that_claims(48, 48), "is no readable image"),
+                              (script, "is no readable image")):
+        path = write(tmp_path / "image.png", content)
+        with pytest.raises(UserError, match=expected), data.open_image(path) as image:
+            data.to_face(image)
 
 
 def test_sixteen_bits_a_pixel_keep_their_brightness(tmp_path):
     file = io.BytesIO()
     Image.fromarray(IMAGES[0].astype(np.uint16) * 257).save(file, "PNG")
-    np.testing.assert_array_equal(data.read_image(write(tmp_path / "deep.png", file.getvalue())), IMAGES[0])
+    path = write(tmp_path / "deep.png", file.getvalue())
+    np.testing.assert_array_equal(data.read_images([path]), IMAGES[:1])
 
 
 def test_a_pipe_is_refused_in_one_line(tmp_path):
@@ -299,8 +328,7 @@ def test_labels_from_a_second_file(tmp_path, capsys):
     faces = write(tmp_path / "test.csv", DIALECTS["ml2017 test"])
     labels = write(tmp_path / "labels.csv", "id,label,Usage\n2,6,Public\n0,0,Private\n")
     known = data.load_labelled(faces, labels)
-    assert known.ids.tolist() == ["0", "2"]
-    np.testing.assert_array_equal(known.labels, [0, 6])
+    assert known.ids.tolist() == ["0", "2"] and known.labels.tolist() == [0, 6]
     assert "has no label for 5 of the 7 faces" in capsys.readouterr().out
     with pytest.raises(UserError, match="row 2: label 'happy'"):
         data.load_labelled(faces, write(tmp_path / "wrong.csv", "id,label\n0,happy\n"))
@@ -322,9 +350,10 @@ def test_fingerprint_depends_on_data_alone(tmp_path):
 def test_load_split_by_share_usage_and_second_file(tmp_path):
     path = write(tmp_path / "faces.csv", DIALECTS["fer2013"])  # 5 Training, 1 PublicTest, 1 PrivateTest
     training, validation, how = data.load_split(path, "PublicTest", seed=0, limit=3)
-    np.testing.assert_array_equal(training.images, IMAGES[:3])
+    rows = [np.flatnonzero((image == IMAGES).all(axis=(1, 2)))[0] for image in training.images]
+    assert rows == sorted(set(rows)) and max(rows) < 5  # a sample of those for training, in their order
     np.testing.assert_array_equal(validation.images, IMAGES[5:6])
-    fingerprint = data.Faces(IMAGES[:3], LABELS[:3]).fingerprint()
+    fingerprint = data.Faces(IMAGES[rows], LABELS[rows]).fingerprint()
     assert how == {"data": training.source, "fingerprint": fingerprint, "rows": 3, "validation": "PublicTest",
                    "seed": 0, "training_rows": 3, "validation_rows": 1}
     training, validation, how = data.load_split(path, 0.5, seed=1)
@@ -336,8 +365,7 @@ def test_load_split_by_share_usage_and_second_file(tmp_path):
 
 def test_load_split_refuses_what_it_cannot_split(tmp_path):
     path = write(tmp_path / "faces.csv", DIALECTS["ml2017 train"])
-    messages = {"1": "must be a share from 0 to below 1", "PublicTest": "has no Usage column",
-                "none.csv": "cannot read none.csv"}
+    messages = {"1": "cannot read 1", "PublicTest": "has no Usage column", "3/2": "of the folds 1/2 to 2/2"}
     for validation, message in messages.items():
         with pytest.raises(UserError, match=message):
             data.load_split(path, validation)
@@ -358,15 +386,16 @@ def image_folder(path, *places):
     """A folder with one face, the i-th of IMAGES, at the i-th place."""
     for i, place in enumerate(places):
         (path / place).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(IMAGES[i]).save(path / place / f"{i}.png")
+        Image.fromarray(IMAGES[i % 7]).save(path / place / f"{i}.png")
     return path
 
 
 @pytest.mark.parametrize(("name", "usage"), [
     ("val", "PublicTest"), ("valid", "PublicTest"), ("Validation", "PublicTest"),
-    ("publictest", "PublicTest"),
-    ("test", "PrivateTest"), ("testing", "PrivateTest"), ("PrivateTest", "PrivateTest"),
-    ("training", "Training")])
+    ("publictest", "PublicTest"), ("validation_set", "PublicTest"), ("2_val", "PublicTest"),
+    ("test", "PrivateTest"), ("TESTING", "PrivateTest"), ("PrivateTest", "PrivateTest"),
+    ("Test Images", "PrivateTest"), ("test-faces", "PrivateTest"), ("training_set", "Training"),
+    ("Train_images", "Training")])
 def test_folders_of_splits_become_usages_and_only_training_is_trained_on(tmp_path, name, usage):
     path = image_folder(tmp_path / "faces", "train/happy", f"{name}/sad", f"{name}/angry")
     faces = data.load_faces(path)
@@ -387,14 +416,85 @@ def test_folders_map_classes_by_name_not_by_order(tmp_path):
 
 
 def test_images_in_other_folders_are_counted_in_one_line(tmp_path, capsys):
-    path = image_folder(tmp_path / "faces", "train/happy", "train/suprise", "val/contempt", "val/contempt",
-                        "sad", "extra/sad", ".")
+    path = image_folder(tmp_path / "f", "train/happy", "train/suprise", "val/contempt", "val/contempt", ".")
     faces = data.load_faces(path)
     assert faces.labels.tolist() == [3] and faces.usage.tolist() == ["Training"]
     line, = capsys.readouterr().out.splitlines()
-    assert "skipped 6 images in 5 folders" in line
-    for name in ("val/contempt (2)", "train/suprise (1)", "faces/sad (1)", "extra/sad (1)"):
+    for name in ("skipped 4 files", "val/contempt (2)", "train/suprise (1)", "images in . (1)"):
         assert name in line.replace(os.sep, "/")
+
+
+@pytest.mark.parametrize("others", [
+    ("train", "holdout"), ("fold1", "fold2"), ("", "extra"), ("test", "eval")])
+def test_folders_that_may_be_splits_of_other_names_are_refused(tmp_path, others):
+    path = image_folder(tmp_path / "faces", *(f"{other}/happy".strip("/") for other in others))
+    with pytest.raises(UserError, match=rf"class folders in .*{others[1]}.*, which are not all known as "):
+        data.load_faces(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, 1), (8, 3)])
+def test_a_picture_that_its_exif_data_turn_is_upright_as_in_a_photo(tmp_path, suffix, orientation, turn):
+    stored = np.add.outer(np.arange(64), 2 * np.arange(96)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[274] = orientation
+    for folder, turns, options in (("turned", turn, {"exif": exif}), ("upright", 0, {})):
+        (tmp_path / folder / "happy").mkdir(parents=True)
+        image = Image.fromarray(np.rot90(stored, turns).copy())
+        image.save(tmp_path / folder / "happy" / f"a{suffix}", **options)
+    turned, upright = (data.load_faces(tmp_path / name).images.astype(int) for name in ("turned", "upright"))
+    assert np.abs(turned - upright).max() <= 6  # of WebP
+
+
+def test_what_is_no_picture_is_counted_and_what_systems_leave_is_not(tmp_path, capsys):
+    path, other = image_folder(tmp_path / "faces", "happy", "happy"), image_folder(tmp_path / "other", "x")
+    (path / "sad").symlink_to(other / "x")  # read as if it lay there
+    png = (path / "happy" / "0.png").read_bytes()
+    for name in ("a.heic", "b.txt", "c.TXT", ".d.png", "._0.png", "Thumbs.db", "odd\x1b[2J"):
+        write(path / "happy" / name, png)
+    for folder in ("__MACOSX", ".ipynb_checkpoints"):
+        image_folder(path / folder, "happy")
+    for suffix in ("tif", "gif", "jfif", "TIFF"):
+        Image.fromarray(IMAGES[3]).save(path / "happy" / f"z.{suffix}", {"jfif": "JPEG"}.get(suffix))
+    faces = data.load_faces(path)
+    assert faces.ids.tolist() == ["happy/0.png", "happy/1.png", "happy/z.TIFF", "happy/z.gif", "happy/z.jfif",
+                                  "happy/z.tif", "sad/0.png"]
+    assert faces.labels.tolist() == [3] * 6 + [4]
+    line, = capsys.readouterr().out.splitlines()
+    assert line.startswith("faces: skipped 4 files") or "/faces: skipped 4 files" in line
+    assert line.endswith(": .txt (2), .heic (1), odd?[2J (1)")
+    for name in ("bad.jpg", "empty.png"):
+        write(path / "happy" / name, b"\xff\xd8" * (name == "bad.jpg"))
+    Image.fromarray(IMAGES[0] / np.float32(255)).save(path / "happy" / "fractions.tif")
+    (path / "happy" / "gone.png").symlink_to("nowhere.png")
+    damaged = r"^4 of 11 images .*bad.jpg, .*empty.png, .*fractions.tif, .*gone.png;"
+    with pytest.raises(UserError, match=damaged):
+        data.load_faces(path)
+
+
+def test_a_flat_folder_has_no_labels_and_its_files_are_the_ids(tmp_path):
+    faces = data.load_faces(image_folder(tmp_path / "faces", ".", "."))
+    assert faces.labels is None and faces.ids.tolist() == ["0.png", "1.png"]
+
+
+# ---- samples -----------------------------------------------------------------------------------------------
+
+
+def test_a_sample_has_every_class_in_its_share_and_is_the_same_each_time():
+    labels = RNG.permutation(np.repeat(range(7), [400, 40, 300, 700, 400, 300, 500]))
+    faces = data.Faces(np.zeros((len(labels), 48, 48), np.uint8), labels, ids=np.arange(len(labels)))
+    sample = data.draw_sample(faces, 264, seed=1)
+    assert len(sample) == 264 and np.abs(np.bincount(sample.labels) - np.bincount(labels) / 10).max() <= 1
+    np.testing.assert_array_equal(sample.ids, np.unique(sample.ids))
+    np.testing.assert_array_equal(data.draw_sample(faces, 264, seed=1).ids, sample.ids)
+    assert not np.array_equal(data.draw_sample(faces, 264, seed=2).ids, sample.ids)
+    assert data.draw_sample(faces, len(faces)) is data.draw_sample(faces, None) is faces
+    assert len(set(data.draw_sample(data.Faces(faces.images, ids=faces.ids), 9).ids)) == 9
+
+
+def test_a_part_of_a_folder_has_all_its_classes(tmp_path):
+    path = image_folder(tmp_path / "faces", *data.CLASSES * 3)
+    assert sorted(data.load_split(path, 0, limit=7)[0].labels) == [*range(7)]
 
 
 def test_folders_of_digits_are_refused(tmp_path):
@@ -445,5 +545,5 @@ def test_paths_that_no_file_can_have_are_one_line(tmp_path):
         assert len(str(caught.value).splitlines()) == 1
     odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.csv")
     np.testing.assert_array_equal(data.load_faces(write(Path(odd), DIALECTS["fer2013"])).images, IMAGES)
-    with pytest.raises(UserError, match="row 2: label '7'"):
-        data.load_faces(write(Path(odd), table("label,pixels", ["7"], ROWS[:1])))
+    with pytest.raises(UserError, match="row 2: label '8'"):
+        data.load_faces(write(Path(odd), table("label,pixels", ["8"], ROWS[:1])))

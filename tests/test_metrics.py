@@ -4,7 +4,6 @@ import warnings
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.stats
 import sklearn.calibration
@@ -102,7 +101,7 @@ def test_the_shift_follows_the_crop():
 
 
 def test_rows_stay_in_order_over_chunks(monkeypatch):
-    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(evaluation, "VIEWS_AT_ONCE", 7)
     model = network()
     ours = evaluation.probabilities([model], faces())
     np.testing.assert_allclose(ours, models.predict(model, faces()), atol=1e-6)
@@ -226,8 +225,8 @@ def written_csv(path, usage=True, n=60):
     return write_csv(path, faces(n, seed=5), "pixels", emotion=np.arange(n) % 7, **usages)
 
 
-def written_card(path, source, validation="0.2", limit=None, labels=None):
-    _, held_out, split = data.load_split(source, validation, 3, limit, labels)
+def written_card(path, source, validation="0.2", limit=None, labels=None, seed=3):
+    _, held_out, split = data.load_split(source, validation, seed, limit, labels)
     files.write_json(models.card_path(path), {"split": split | {"data": str(source)},
                                               "arguments": {"limit": limit, "validation_labels": labels}})
     return held_out
@@ -266,6 +265,20 @@ def test_a_second_model_must_share_the_split(tmp_path):
     assert len(evaluation.faces_to_evaluate([tmp_path / "a.h5", tmp_path / "b.h5"]))
     with pytest.raises(UserError, match="may have seen these faces"):
         evaluation.faces_to_evaluate([tmp_path / "a.h5", tmp_path / "c.h5"])
+    for validation in ("PublicTest", str(written_csv(tmp_path / "own.csv", usage=False, n=9))):
+        for seed in (3, 4):  # which decides nothing here
+            written_card(tmp_path / f"{seed}.h5", source, validation, seed=seed)
+        assert len(evaluation.faces_to_evaluate([tmp_path / "3.h5", tmp_path / "4.h5"]))
+
+
+def test_predictions_that_look_like_another_range_or_order_are_said(capsys):
+    labels = np.arange(70) % 7
+    for predicted, expected in ((np.full(70, 3), "takes 70 of 70 faces for happy"), (labels, None),
+                                ((labels + 1) % 7, "is right on 0.0 %, less than by chance")):
+        evaluation.warn_about_predictions("m.h5", np.eye(7)[predicted], labels)
+        assert (expected or "") in (out := capsys.readouterr().out) and bool(out) == bool(expected)
+    evaluation.warn_about_predictions("m.h5", np.eye(7)[[3] * 9], np.full(9, 3))
+    assert capsys.readouterr().out == ""
 
 
 def test_one_of_several_usages_must_be_chosen(tmp_path):
@@ -291,14 +304,6 @@ def test_a_card_with_values_of_the_wrong_type_is_one_line(tmp_path, monkeypatch,
     with pytest.raises(UserError, match=r"m[.]json|is not the data that") as error:
         evaluation.validation_faces(tmp_path / "m.h5")
     assert "\n" not in str(error.value)
-
-
-def test_faces_without_a_label_are_counted(tmp_path, capsys):
-    written_csv(tmp_path / "faces.csv", usage=False, n=12)
-    pd.DataFrame({"id": range(5), "label": 3}).to_csv(tmp_path / "labels.csv", index=False)
-    assert len(evaluation.faces_to_evaluate([], tmp_path / "faces.csv", tmp_path / "labels.csv")) == 5
-    out = capsys.readouterr().out
-    assert "has no label for 7 of the 12 faces of" in out and len(out.splitlines()) == 1
 
 
 def test_duplicates_are_found_byte_for_byte():

@@ -18,7 +18,7 @@ from keras.src.applications import mobilenet_v3
 
 from tests.conftest import PROJECT
 from training import networks
-from utils import cli, evaluation, files, models, structure
+from utils import cli, evaluation, files, metrics, models, structure
 from utils.cli import UserError
 
 softmax = functools.partial(scipy.special.softmax, axis=1)
@@ -273,6 +273,31 @@ def test_wrong_shapes_are_said_before_anything_is_computed(tmp_path, monkeypatch
         models.load(vector)
     with pytest.raises(UserError, match="has 10 classes; expected the 7"):
         evaluation.load_networks([ten])
+
+
+def test_axes_that_do_not_fit_are_refused_and_what_is_assumed_of_a_strangers_model_is_said(tmp_path, capsys):
+    for shape in ((1, 48, 48), (3, 48, 48), (48, 48, 2)):
+        model = keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(7)])
+        with pytest.raises(UserError, match=r"takes images of shape \(.*; expected height, width and 1 or 3"):
+            models.load(saved(tmp_path / "m.keras", model))
+    models.load(saved(tmp_path / "bare.h5"))
+    line, = capsys.readouterr().out.splitlines()
+    for words in ("bare.h5 has no Rescaling", "0-255", "angry, disgust", "keras.layers.Rescaling(1 / 255)"):
+        assert words in line
+    ranged = keras.Sequential([keras.Input((12, 12, 1)), layers.Rescaling(1 / 255), tiny()])
+    models.load(saved(tmp_path / "ranged.h5", ranged))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("last", [[layers.Dense(7, activation="sigmoid")],
+                                  [layers.Dense(7), layers.Activation("sigmoid")],
+                                  [layers.Dense(7, activation="log_softmax")]])
+def test_any_end_of_a_network_gives_one_set_of_probabilities(last):
+    model = sequential(last)
+    images = np.random.default_rng(0).uniform(0, 9, (5, 12, 12)).astype(np.float32)
+    logits = models.predict(structure.logits_model(model), images)
+    np.testing.assert_allclose(metrics.to_probabilities(models.predict(model, images)), softmax(logits),
+                               atol=1e-5)
 
 
 def test_damaged_files_end_in_a_model_or_one_line_never_in_a_crash():

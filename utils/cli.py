@@ -10,6 +10,7 @@ import io
 import logging
 import math
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -20,11 +21,14 @@ OUTPUT_OPTIONS = ("out", "out_folder")  # all other options that take a path nam
 
 inputs = []  # paths that the command reads, which utils.files never overwrites
 
-# Whatever a notebook, keras.json or a matplotlibrc of the user says
+# Whatever a notebook or keras.json of the user says
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):  # would shorten a run behind its card's back
     os.environ.pop(name, None)
+while os.open(os.devnull, os.O_RDWR) <= 2:  # a closed stream (2>&-), whose number another file would get
+    continue
+sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
 
 
 class UserError(Exception):
@@ -42,19 +46,19 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         parsed = super().parse_args(args, namespace)
-        inputs.clear()
-        for option, value in vars(parsed).items():
-            paths = value if isinstance(value, list) else [value]
-            if option not in OUTPUT_OPTIONS:
-                inputs.extend(path for path in paths if isinstance(path, Path))
+        values = [value for option, value in vars(parsed).items() if option not in OUTPUT_OPTIONS]
+        inputs[:] = [path for value in values for path in (value if isinstance(value, list) else [value])
+                     if isinstance(path, Path)]
         for path in inputs:
-            if path != Path("sample") and not path.exists():
-                raise UserError(f"{path} does not exist{near(path.name, siblings(path))}")
+            if path != Path("sample") and not os.path.exists(path):
+                missing = next(part for part in (*reversed(path.parents), path) if not os.path.exists(part))
+                raise UserError(f"{path} does not exist{near(missing.name, siblings(missing))}")
         return parsed
 
     def error(self, message):
         """One line without the usage, and for an option that does not exist the nearest that does."""
         kind, _, option = message.partition(": ")
+        option = re.split("[ =]", option)[0]
         hint = near(option, self._option_string_actions) if kind == "unrecognized arguments" else ""
         raise UserError(f"{message}{hint}; --help lists the options")
 
@@ -75,17 +79,16 @@ class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionH
 
 
 def near(name, known):
-    """A hint at the names most like `name`: "; did you mean train.csv.gz?", or nothing."""
-    known = {word.lower(): word for word in known}
+    """A hint at the words whose last part is most like `name`: "; did you mean data/train.csv.gz?"."""
+    known = {os.path.basename(word).lower(): word for word in known}
     close = [known[word] for word in difflib.get_close_matches(name.lower(), known, n=2)]
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 def siblings(path):
-    """The names of the files and folders beside a path."""
-    with contextlib.suppress(OSError):
-        return os.listdir(path.parent)
-    return []
+    """The files and folders beside a path, and those in data/ and models/."""
+    return [str(folder / name) for folder in (Path("models"), Path("data"), path.parent) if folder.is_dir()
+            for name in os.listdir(folder)]
 
 
 def number(kind, low, high=math.inf, open_low=False):
@@ -140,10 +143,7 @@ def add_photos(parser, most=None):
 
 def add_evaluation_data(parser,
                         data="labelled CSV or image folder (default: the model's validation split)"):
-    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`.
-
-    data: help of --data
-    """
+    """The options that name the labelled faces to evaluate on; see `evaluation.faces_to_evaluate`."""
     parser.add_argument("--data", type=data_path, help=data)
     parser.add_argument("--labels", type=Path, metavar="ID_LABEL.csv",
                         help="id,label CSV for a --data without labels")
@@ -167,17 +167,14 @@ def data_name(args):
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends a script as Ctrl-C does."""
 
-
-def terminate(number, frame):
-    raise Terminated
+    @classmethod
+    def handler(cls, number, frame):
+        raise cls
 
 
 def run(main):
-    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143.
-
-    Files under a final name are whole at every moment (`files.replacing`), so there is nothing to wait for.
-    The notes of a KeyboardInterrupt say how to continue.
-    """
+    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143,
+    after what the notes of the KeyboardInterrupt say on how to continue."""
     script = os.path.basename(sys.argv[0])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a screenful when it is imported
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -187,7 +184,7 @@ def run(main):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, terminate)
+        signal.signal(signal.SIGTERM, Terminated.handler)
     try:
         main()
     except BrokenPipeError:  # `script | head -1`: nobody reads on
@@ -233,13 +230,8 @@ def start_keras():
 
 @contextlib.contextmanager
 def silent_stderr():
-    """A block in which nothing appears on stderr, where TensorFlow writes while it is imported."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    null = os.open(os.devnull, os.O_WRONLY)
+    """A block in which nothing appears on stderr, where TensorFlow writes when it is imported."""
+    stderr, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
         yield

@@ -1,8 +1,4 @@
-"""Faces from disk: every dialect of the FER2013 CSV, image folders, a cache, and splits that do not leak.
-
-`find_data` decides where faces come from when no file is named; `load_split` gives the parts to train and to
-validate on.
-"""
+"""Faces from disk: every dialect of the FER2013 CSV, image folders, a cache, and splits that do not leak."""
 
 import bz2
 import collections
@@ -23,8 +19,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
-from utils.cli import USAGES, UserError
+from utils.cli import USAGES, UserError, printable
 from utils.files import PROJECT, relative_path, replacing
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # position = code in the files
@@ -33,14 +30,14 @@ CLASS_CODES = {name: code for code, name in enumerate(CLASSES)} | {
 VOTES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # FER+'s names of CLASSES
 SIZE = 48
 PIXELS = SIZE * SIZE
-USAGE_OF_FOLDER = {  # in small letters alone, without a "set", "data" or "images" at the end
+USAGE_OF_FOLDER = {  # in small letters alone, without "set", "data", "images" or "faces" at the end
     "train": "Training", "training": "Training", "publictest": "PublicTest", "privatetest": "PrivateTest",
     "val": "PublicTest", "valid": "PublicTest", "validation": "PublicTest", "dev": "PublicTest",
     "test": "PrivateTest", "testing": "PrivateTest"}
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".csv.zip", ".zip")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm",
                   ".ppm"}
-NO_DATA = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave in folders, beside dot files
+NO_DATA = r"(?is)\..*|__MACOSX|@eaDir|thumbs\.db|desktop\.ini"  # what systems leave in folders
 CONTEMPT = 7  # in CK+ and FER+, which know an eighth class
 CACHE = PROJECT / "data" / ".cache"
 CACHE_VERSION = 5  # part of each cache entry's name; raise it when what the loader returns changes
@@ -51,6 +48,7 @@ PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the 
 SAMPLE = "sample"
 KAGGLE = ("FER2013: kaggle competitions download "
           "challenges-in-representation-learning-facial-expression-recognition-challenge -p data")
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound, below LARGEST_IMAGE, warns first
 
 
 @dataclasses.dataclass
@@ -100,8 +98,8 @@ class Faces:
 def find_data(path=None, labels_from=None):
     """The faces to train on: `path`, else the first known file in data/, else the built-in sample.
 
-    labels_from: a file of FER+ votes for these faces (see `with_votes`), or None
-    Returns Faces; of a file with a Usage column, all rows. Prints one line when the sample stands in.
+    labels_from: a file of FER+ votes (see `with_votes`). Returns Faces; of a file with a Usage column, all
+    rows. Prints one line when the sample stands in.
     """
     if path is None:
         names = [f"{stem}{suffix}" for stem in ("train", "fer2013", "icml_face_data") for suffix in SUFFIXES]
@@ -116,10 +114,9 @@ def find_data(path=None, labels_from=None):
 def load_faces(path):
     """Read faces from a CSV, plain or compressed, an image folder or, for "sample", the generator.
 
-    CSV dialects (header case and spaces ignored): `label,feature`; `id,feature`; `emotion,pixels,Usage`;
-    `emotion, Usage, pixels`; `emotion,pixels`; `pixels`. A parsed CSV is cached; the cache notices a changed
-    file. Folders: see `read_folder`. Returns Faces. Raises UserError, one line with file and row, on anything
-    that is not such data.
+    Columns of a CSV, in any order: `feature` or `pixels` and perhaps `label` or `emotion`, `id`, `Usage`;
+    between them commas, semicolons or tabs. Folders: see `read_folder`. Returns Faces. Raises UserError, one
+    line with file and row, on anything that is not such data.
     """
     if str(path) == SAMPLE:  # a folder of this name comes as an absolute path from cli.data_path
         from utils.sample import sample_faces
@@ -129,13 +126,9 @@ def load_faces(path):
     if os.path.isdir(path):
         return read_folder(path)
     try:
-        entry = cache_entry(path)
+        columns = read_cached(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}; {KAGGLE}") from error
-    columns = read_cache(entry)
-    if columns is None:
-        columns = read_columns(path, CONVERTERS, ["pixels"])
-        write_cache(entry, columns)
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     names = {"images": "pixels", "labels": "label", "ids": "id", "usage": "usage"}
     faces = Faces(**{name: columns.get(column) for name, column in names.items()}, source=relative_path(path))
     if faces.labels is not None and (skipped := np.sum(faces.labels == CONTEMPT)):
@@ -147,8 +140,7 @@ def load_faces(path):
 def load_labelled(path, labels=None):
     """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV.
 
-    Faces whose id the label file lacks are left out, and a printed line counts them. Raises UserError when
-    none is left.
+    A printed line counts faces whose id the label file lacks; UserError when no other is left.
     """
     faces = load_faces(path)
     if labels is not None:
@@ -167,12 +159,10 @@ def load_labelled(path, labels=None):
 
 def load_labels(path, ids):
     """Labels from a CSV of `id,label` for the given `ids`: int64 (len(ids),), -1 where the file lacks the id.
-
-    Raises UserError, one line with file and row, also when the file gives an id two different labels.
-    """
+    Raises UserError with file and row, also when the file gives an id two different labels."""
     import pandas as pd
 
-    converters = {"id": CONVERTERS["id"], "label": label_converter(len(CLASSES) - 1)}
+    converters = {"id": CONVERTERS["id"], "label": whole_numbers(len(CLASSES) - 1, NO_LABEL)}
     table = pd.DataFrame(read_columns(path, converters, [*converters]))
     labels = table.drop_duplicates(["id", "label"])
     repeated = labels.id[labels.id.duplicated()]
@@ -185,22 +175,23 @@ def load_labels(path, ids):
 def with_votes(faces, path):
     """Faces with the labels of FER+ (Barsoum et al. 2016, fer2013new.csv): ten people's votes for each face.
 
-    The rows of the file must be those of fer2013.csv in its order; for `faces` without Usage, the file's rows
-    of Usage Training where those are as many. `soft` becomes the share of each of our classes, `labels` the
-    class with the most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not
-    count; faces without any other are left out, and a printed line counts them. Raises UserError.
+    The rows of the file must be those of fer2013.csv in its order; for `faces` without Usage, its Training
+    rows where those are as many. `soft` becomes the share of each of our classes, `labels` the class with the
+    most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not count; a printed
+    line counts the faces without any other, which are left out. Raises UserError.
     """
     converters = {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, NUMBER_OF_VOTES)}
     table = read_columns(path, converters, [*converters])
     if faces.usage is None and len(faces) == np.sum(table["usage"] == "Training"):
         table = {name: array[table["usage"] == "Training"] for name, array in table.items()}
-    if len(table["usage"]) != len(faces):
-        raise UserError(f"{path} has {len(table['usage']):,} rows and {faces.source} {len(faces):,} faces; "
+    usage = table["usage"]
+    if len(usage) != len(faces):
+        raise UserError(f"{path} has {len(usage):,} rows and {faces.source} {len(faces):,} faces; "
                         "expected as many, in the order of fer2013.csv")
-    if faces.usage is not None and (table["usage"] != faces.usage).any():
-        first = (table["usage"] != faces.usage).argmax()
-        raise UserError(f"{path} row {table['row'][first]} has Usage {table['usage'][first]} where "
-                        f"{faces.source} has {faces.usage[first]}; expected the order of fer2013.csv")
+    if faces.usage is not None and (usage != faces.usage).any():
+        first = (usage != faces.usage).argmax()
+        raise UserError(f"{path} row {table['row'][first]} has Usage {usage[first]} where {faces.source} has "
+                        f"{faces.usage[first]}; expected the order of fer2013.csv")
     votes = np.stack([table[name] for name in VOTES], axis=1)
     known = votes.sum(axis=1) > 0
     if not known.any():
@@ -217,9 +208,8 @@ def with_votes(faces, path):
 def read_columns(path, converters, required):
     """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row".
 
-    converters: {column to read: function from its fields, a list of str, to an array, or ValueError}; names
-        are compared in lower case, without spaces, after ALIASES
-    required: those of them without which the file is refused
+    converters: {column: function from its fields, a list of str, to an array, or ValueError}; names are
+        compared in lower case, without spaces, after ALIASES; the file must have those that are `required`
     Raises UserError, one line with file and row.
     """
     rows = read_rows(path)
@@ -280,10 +270,8 @@ def open_zip(path, mode):
 
 
 def convert_rows(rows, columns, width, path):
-    """Rows as arrays, {name: array}. Raises UserError that names the first wrong row.
-
-    columns: {name: (position, converter)}; width: how many fields the header has
-    """
+    """Rows as arrays, {name: array}, by {name: (position, converter)}; `width` is the header's number of
+    fields. Raises UserError that names the first wrong row."""
     last = max(position for position, _ in columns.values())
     for row, fields in rows:
         if len(fields) <= last or "".join(fields[width:]).strip():
@@ -333,6 +321,7 @@ def convert_usage(fields):
 def whole_numbers(highest, problem):
     """A converter of fields such as `7`, `007` or `7.0` to int64 (n,). It raises ValueError(problem), where
     `{}` stands for the field, for the first that is no whole number from 0 to `highest`."""
+
     @functools.lru_cache(4096)
     def number(text):
         match = re.fullmatch(r"0*([0-9]{1,9})(\.0*)?", text.strip())  # int() also takes 7_0 and other digits
@@ -347,15 +336,11 @@ def whole_numbers(highest, problem):
     return convert
 
 
-def label_converter(highest):
-    names = ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
-    return whole_numbers(highest, f"label {{}}; expected {names}")
-
-
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open, b"PK\3\4": open_zip}
+NO_LABEL = "label {}; expected " + ", ".join(f"{code} {name}" for code, name in enumerate(CLASSES))
 PIXEL_VALUES = whole_numbers(255, "pixel {}; expected a whole number from 0 to 255")
 NUMBER_OF_VOTES = whole_numbers(99, "{} votes; expected a whole number")
-CONVERTERS = {"pixels": convert_pixels, "label": label_converter(CONTEMPT), "id": convert_ids,
+CONVERTERS = {"pixels": convert_pixels, "label": whole_numbers(CONTEMPT, NO_LABEL), "id": convert_ids,
               "usage": convert_usage}
 ALIASES = {"feature": "pixels", "emotion": "label"}
 
@@ -370,10 +355,7 @@ def read_folder(path):
     A printed line counts what is left out: files of other kinds, and images in folders that are no class.
     Raises UserError, also where class folders stand in splits of unknown names.
     """
-    source = relative_path(path)
-    found = sorted(file.relative_to(path) for file in path.rglob("*") if file.is_file())
-    found = [file for file in found
-             if not any(part.startswith(".") or part in NO_DATA for part in file.parts)]
+    source, found = relative_path(path), files_below(path)
     files = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
     is_flat = bool(files) and all(len(file.parts) == 1 for file in files)
     places = [("", "", *file.parts)[-3:-1] for file in files]  # (split, class)
@@ -385,26 +367,35 @@ def read_folder(path):
     if not len(rows):
         raise UserError(f"{source} holds no images in folders called {', '.join(CLASSES)}; "
                         "expected PATH/happy/1.jpg and so on")
-    skipped = collections.Counter(f"images in {files[i].parent}" for i in {*range(len(files))} - {*rows})
-    skipped += collections.Counter(file.suffix.lower() or file.name for file in {*found} - {*files})
+    skipped = collections.Counter(f"images in {file.parent}" for file in np.delete(files, rows))
+    skipped += collections.Counter(file.suffix.lower() or file.name for file in found
+                                   if file.suffix.lower() not in IMAGE_SUFFIXES)
     if skipped:
         names = ", ".join(f"{name} ({count:,})" for name, count in skipped.most_common(8))
-        print(f"{source}: skipped {skipped.total():,} files, which are no images that are read here or in no "
-              f"folder of a class: {names}")
+        print(f"{source}: skipped {skipped.total():,} files that are no images or in no folder of a class: "
+              f"{printable(names)}")
     splits = {places[row][0] for row in rows}
-    usage = np.array([usage_of_folder(places[row][0]) for row in rows])
-    if len(splits) > 1 and "" in usage:
-        raise UserError(f"{source} has class folders in {', '.join(sorted(splits))}, which are not all known "
-                        "as splits; expected train, validation and test")
-    images = read_images([path / files[row] for row in rows])
-    return Faces(images, None if is_flat else labels[rows], np.array([str(files[row]) for row in rows]),
-                 usage if usage.all() else None, source=source)
+    usage_of = {split: USAGE_OF_FOLDER.get(re.sub("(set|data|images|faces)$", "", letters), "")
+                for split in splits for letters in [re.sub("[^a-z]", "", split.lower())]}
+    if len(splits) > 1 and "" in usage_of.values():
+        names = ", ".join(sorted(split or "." for split in splits))
+        raise UserError(f"{source} has class folders in {names}, which are not all known as splits; "
+                        "rename them to train, validation and test")
+    usage = np.array([usage_of[places[row][0]] for row in rows])
+    return Faces(read_images([path / files[row] for row in rows]), None if is_flat else labels[rows],
+                 np.array([str(files[row]) for row in rows]), usage if usage.all() else None, source=source)
 
 
-def usage_of_folder(name):
-    """The Usage that a folder such as `Training_Set` stands for, "" where it is unknown."""
-    letters = re.sub("[^a-z]", "", name.lower())
-    return USAGE_OF_FOLDER.get(re.sub("(set|data|images)$", "", letters), "")
+def files_below(path):
+    """The files below a folder and below what is linked there, without what NO_DATA names: sorted relative
+    Paths."""
+    found, seen = [], set()  # real folders: a link may lead back
+    for folder, below, names in os.walk(path, followlinks=True):
+        seen.add(os.path.realpath(folder))
+        below[:] = [name for name in below if not re.fullmatch(NO_DATA, name)
+                    and os.path.realpath(os.path.join(folder, name)) not in seen]
+        found += [Path(folder, name).relative_to(path) for name in names if not re.fullmatch(NO_DATA, name)]
+    return sorted(found)
 
 
 def read_images(paths):
@@ -426,14 +417,14 @@ def read_images(paths):
 def open_image(path):
     """Yield an image file as a PIL image, upright as its EXIF data say. Raises UserError when it cannot be
     read or is too large."""
-    from PIL import Image, ImageOps
-
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound first warns; ours is below it
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=PHOTO_FORMATS) as image:
+        with warnings.catch_warnings(action="ignore"), open(path, "rb") as file, Image.open(
+                file, formats=PHOTO_FORMATS) as image:  # a file: of a path, Pillow garbles turned TIFFs
             if image.width * image.height > LARGEST_IMAGE:
                 raise UserError(f"{path} has {image.width:,}x{image.height:,} pixels; "
                                 f"expected at most {LARGEST_IMAGE:,} in all")
+            if image.mode == "F":
+                raise UserError(f"{path} has fractions as pixels; expected 8 or 16 bits")
             yield ImageOps.exif_transpose(image)
     except UserError:
         raise
@@ -444,8 +435,6 @@ def open_image(path):
 
 def eight_bits(image):
     """A PIL image without the lower 8 of 16 bits a pixel, at which Pillow's own `convert` clips."""
-    from PIL import Image
-
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
@@ -453,8 +442,6 @@ def eight_bits(image):
 
 def to_face(image):
     """A PIL image, 8 bits a channel, as grey values of a face: uint8 (48, 48), 0-255."""
-    from PIL import Image
-
     is_large = min(image.size) > 2 * SIZE
     kind = Image.Resampling.BOX if is_large else Image.Resampling.BILINEAR
     return np.asarray(image.convert("L").resize((SIZE, SIZE), kind))
@@ -463,41 +450,39 @@ def to_face(image):
 # ---- cache -------------------------------------------------------------------------------------------------
 
 
-def cache_entry(path):
-    """The cache file of `path` as it is now: its name changes with the file's size, times and inode."""
+def read_cached(path):
+    """The columns of a CSV of faces, from the cache where it has them: {name: array}.
+
+    An entry is named after path, size, times and inode of the CSV, and replaces what an earlier state of it
+    left. One that is not ours or not what we write is read anew; one that cannot be written is no error.
+    """
     real = os.path.realpath(path, strict=True)
-    stat = os.stat(real)
-    state = f"{CACHE_VERSION} {real} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
+    info = os.stat(real)
+    state = f"{CACHE_VERSION} {real} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino}"
     place, state = (hashlib.sha256(os.fsencode(text)).hexdigest() for text in (real, state))
-    return CACHE / f"{place[:12]}-{state[:20]}.npz"
-
-
-def write_cache(entry, columns):
-    """Keep the columns of a CSV in the file `entry`, in place of what an earlier state of it left; a cache
-    that cannot be written is no error."""
-    try:
-        with replacing(entry) as temporary:
-            np.savez(temporary, **columns)
-    except UserError:
-        return
-    for old in set(CACHE.glob(f"{entry.name.split('-')[0]}-*.np?")) - {entry}:
-        with contextlib.suppress(OSError):
-            old.unlink()
-
-
-def read_cache(entry):
-    """The columns kept in `entry`, {name: array}, or None when there are none, or others than we write."""
-    try:
+    entry = CACHE / f"{place[:12]}-{state[:20]}.npz"
+    with contextlib.suppress(Exception):  # a damaged header leads NumPy to many kinds
         with np.load(entry, allow_pickle=False) as file:  # whose format has a checksum of each array
             columns = dict(file)
-        is_ours = not hasattr(os, "getuid") or entry.stat().st_uid == os.getuid()
-        pixels, label, usage = columns["pixels"], columns.get("label", 0), columns.get("usage", USAGES[0])
-        is_valid = pixels.dtype == np.uint8 and pixels.shape == (len(columns["row"]), SIZE, SIZE) and (
-            len({len(column) for column in columns.values()}) == 1) and (
-            np.isin(label, range(CONTEMPT + 1)).all() and np.isin(usage, USAGES).all())
-        return columns if is_ours and is_valid else None
-    except Exception:  # a damaged header leads NumPy to many kinds
-        return None
+        if is_as_written(columns) and entry.stat().st_uid == getattr(os, "getuid", lambda: 0)():
+            return columns
+    columns = read_columns(path, CONVERTERS, ["pixels"])
+    with contextlib.suppress(UserError, OSError):
+        with replacing(entry) as temporary:
+            np.savez(temporary, **columns)
+        for old in set(CACHE.glob(f"{place[:12]}-*.np?")) - {entry}:
+            old.unlink()
+    return columns
+
+
+def is_as_written(columns):
+    """Whether columns from the cache, {name: array}, have the types, shapes and values of `read_columns`."""
+    kinds = {"pixels": "u", "label": "i", "id": "U", "usage": "U", "row": "i"}
+    return (all(column.dtype.kind == kinds[name] for name, column in columns.items())
+            and columns["pixels"].shape == (len(columns["row"]), SIZE, SIZE)
+            and len({len(column) for column in columns.values()}) == 1
+            and np.isin(columns.get("label", 0), range(CONTEMPT + 1)).all()
+            and np.isin(columns.get("usage", USAGES[0]), USAGES).all())
 
 
 # ---- splits ------------------------------------------------------------------------------------------------
@@ -516,9 +501,8 @@ def image_groups(images):
 def split(faces, fraction, seed):
     """Split labelled faces into training and validation rows: two sorted int64 arrays of indices.
 
-    Stratified by class; identical images stay on one side; the same faces, fraction and seed give the same
-    split. `fraction` 0 gives an empty validation part. At least one image stays on the training side.
-    Model cards name validation faces by fraction and seed: another algorithm would give away training faces.
+    Stratified by class; identical images stay on one side; at least one image is trained on. Model cards name
+    validation faces by fraction and seed: another algorithm would give away training faces.
     """
     rng = np.random.default_rng([seed, 48])
     groups = image_groups(faces.images)
@@ -536,10 +520,8 @@ def split(faces, fraction, seed):
 
 
 def folds(faces, k, seed):
-    """Split labelled faces k times for cross-validation: k pairs (training rows, validation rows), int64.
-
-    Each face is in one validation part. Stratified by class; identical images stay on one side.
-    """
+    """Split labelled faces for cross-validation: k pairs (training rows, validation rows), int64, stratified
+    by class; identical images stay on one side."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     try:
@@ -551,10 +533,7 @@ def folds(faces, k, seed):
 
 
 def training_part(faces):
-    """The faces to train on: rows of Usage Training where the file has that column, else all.
-
-    Raises UserError where it has no such row.
-    """
+    """The faces to train on: rows of Usage Training, where there are Usages; UserError without one."""
     part = faces if faces.usage is None else faces.take(faces.usage == "Training")
     if not len(part):
         raise UserError(f"{faces.source} has no row of Usage Training")
@@ -577,13 +556,10 @@ def draw_sample(faces, n, seed=0):
 def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, labels_from=None):
     """Load the faces to train on and those to validate on.
 
-    path, labels_from: as in `find_data`; only rows of Usage Training are trained on, of those a sample of
-        `limit`
-    validation: a share of them from 0 to below 1 (str or float; see `split`), one of k folds ("1/5"; see
-        `folds`), a Usage of the same file, or a labelled file, whose labels may be in a second one,
-        `validation_labels`
-    Returns (training Faces, validation Faces, dict that describes the split for the model card).
-    Raises UserError.
+    path, labels_from: as in `find_data`; of rows of Usage Training a sample of `limit` is trained on
+    validation: a share of them from 0 to below 1 (see `split`), one of k folds ("1/5"; see `folds`), a Usage
+        of the same file, or a labelled file, whose labels may be in a second one, `validation_labels`
+    Returns (training Faces, validation Faces, dict for the model card). Raises UserError.
     """
     everything = find_data(path, labels_from)
     if everything.labels is None:
@@ -595,7 +571,11 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
             raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")
         held_out = everything.take(everything.usage == validation)
     elif is_drawn(validation):
-        training, held_out = map(faces.take, split_rows(faces, str(validation), seed))
+        fold, _, k = str(validation).partition("/")
+        if k and int(fold) > int(k):
+            raise UserError(f"--validation {validation} must be one of the folds 1/{k} to {k}/{k}")
+        rows = folds(faces, int(k), seed)[int(fold) - 1] if k else split(faces, float(fold), seed)
+        training, held_out = map(faces.take, rows)
     else:
         held_out = load_labelled(validation, validation_labels)
     description = {"data": faces.source, "fingerprint": faces.fingerprint(), "rows": len(faces),
@@ -609,13 +589,3 @@ def is_drawn(validation):
     with contextlib.suppress(ValueError):
         return bool(re.fullmatch("[1-9][0-9]?/[1-9][0-9]?", str(validation))) or 0 <= float(validation) < 1
     return False
-
-
-def split_rows(faces, validation, seed):
-    """Rows to train and to validate on by a share or a fold."""
-    fold, _, k = validation.partition("/")
-    if not k:
-        return split(faces, float(validation), seed)
-    if int(fold) > int(k):
-        raise UserError(f"--validation {validation} must be one of the folds 1/{k} to {k}/{k}")
-    return folds(faces, int(k), seed)[int(fold) - 1]

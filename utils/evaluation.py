@@ -60,11 +60,9 @@ def split_of(model_path):
 
 
 def validation_faces(model_path, training_data=None):
-    """The faces on which a model was validated: Faces, recovered from its card and checked by fingerprint.
-
-    training_data: the file that the model was trained on (default: where the card says, else what
-    `data.find_data` finds). Raises UserError where card, validation part or data of that fingerprint lack.
-    """
+    """The faces on which a model was validated: Faces, recovered from its card and from `training_data`
+    (default: where the card says, else what `data.find_data` finds); UserError for data of another
+    fingerprint."""
     split = split_of(model_path)
     if training_data is None and split["data"] == "built-in sample":
         training_data = data.SAMPLE
@@ -104,11 +102,8 @@ def load_networks(paths):
 
 
 def probabilities(networks, images, tta="none"):
-    """Class probabilities of faces, averaged over the networks and over the views of test-time augmentation.
-
-    networks: a list of keras.Model that end in probabilities or in logits; images: uint8 (n, 48, 48), 0-255;
-    tta: see `views`; ten-crop is Krizhevsky et al. (2012). Returns float64 (n, 7), rows sum to 1.
-    """
+    """Class probabilities of faces, uint8 (n, 48, 48), averaged over networks, a list of keras.Model, and the
+    views of test-time augmentation (Krizhevsky et al. 2012): float64 (n, 7), rows sum to 1."""
     count = -(-len(images) * VIEWS[tta] // VIEWS_AT_ONCE)
     parts = np.array_split(images, max(count, 1))  # even: two batch shapes are traced
     outputs = [predict_views(network, part, tta)
@@ -133,7 +128,7 @@ def crop_shift(network):
 
 
 def views(images, tta, shift):
-    """The views of test-time augmentation: yields arrays like `images` (n, h, w), the unchanged ones first.
+    """Yield the views of test-time augmentation, arrays like `images` (n, h, w), the unchanged ones first.
 
     ten-crop: also shifted to the four corners by `shift` pixels; multi-scale: enlarged about the centre by
     SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; except with tta none, also mirrored.

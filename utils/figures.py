@@ -14,6 +14,7 @@ COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D
           "sky": "#56B4E9", "grey": "#666666"}  # Okabe and Ito: told apart with any colour vision
 DPI = 200
 WIDTH = 6.7  # inches of a figure; with the margin around it what a column of A4 or 700 px show at full size
+matplotlib.rcdefaults()  # whatever a matplotlibrc of the user says
 plt.rcParams.update({
     "savefig.dpi": DPI, "savefig.bbox": "tight", "savefig.facecolor": "white",
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,

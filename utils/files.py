@@ -22,26 +22,22 @@ MODELS = PROJECT / "models"
 FIGURES = PROJECT / "figures"
 
 
-# ---- writing -----------------------------------------------------------------------------------------------
-
-
 def check_outputs(paths):
-    """Refuse outputs that would destroy something else; for scripts to call before slow work starts.
-
-    Raises UserError when one of the paths is a folder or device, is write-protected, is read by this command,
-    lies in data/ or in a folder that cannot be written.
-    """
+    """Refuse outputs that would destroy something else or cannot be written, with a UserError; for scripts to
+    call before slow work starts."""
     for path in map(Path, paths):
         try:
-            mode = path.stat().st_mode if path.exists() else stat.S_IFREG | stat.S_IWUSR
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG | stat.S_IWUSR
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror}; choose another name") from error
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
-        problem = ("it is a folder" if stat.S_ISDIR(mode) else "it is a device or pipe"
-                   if not stat.S_ISREG(mode) else "it is write-protected" if not mode & stat.S_IWUSR
-                   else "this command reads it" if is_input(path) else "data/ is for what is read"
-                   if is_in(path, [DATA]) and not is_in(path, [DATA / ".cache"]) else "")
-        if problem:  # of which a rename would not ask
+        folder = next((folder for folder in path.absolute().parents if folder.exists()), path)
+        problems = {"it is a folder": stat.S_ISDIR(mode), "it is a device or pipe": not stat.S_ISREG(mode),
+                    "it is write-protected": not mode & stat.S_IWUSR,  # of which a rename would not ask
+                    "this command reads it": is_input(path),
+                    "data/ is for what is read": is_in(path, [DATA]) and not is_in(path, [DATA / ".cache"])}
+        if problem := next((text for text, is_so in problems.items() if is_so), ""):
             raise UserError(f"cannot write {path}: {problem}; choose another name")
         if not os.access(folder, os.W_OK):
             raise UserError(f"cannot write {path}: {folder} is write-protected; choose another --out-folder")
@@ -49,7 +45,7 @@ def check_outputs(paths):
 
 def is_input(path):
     """Whether the command reads the file `path` under any name, or pictures beside a picture `path`."""
-    sources = [source for source in cli.inputs if source.exists()]
+    sources = list(filter(os.path.exists, cli.inputs))
     is_picture = path.suffix.lower() in (".png", ".jpg", ".jpeg") and not is_in(path, [FIGURES])
     return any(path.exists() and path.samefile(source) for source in sources) or (
         is_picture and is_in(path, [source for source in sources if source.is_dir()]))
@@ -57,17 +53,16 @@ def is_input(path):
 
 def is_in(path, folders):
     """Whether a path lies in one of the folders or below it."""
-    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
 @contextlib.contextmanager
 def replacing(path):
     """Yield a temporary path in the folder of `path`; move it to `path` when the block ends without an error.
 
-    The temporary name keeps the suffix, so writers that choose a format by suffix (Keras, matplotlib) work.
-    A reader sees the old file or the whole new one, never a part, also after a power cut. Raises UserError
-    when the file may not be overwritten (see `check_outputs`), the folder cannot be written or the disk is
-    full.
+    The suffix stays, by which Keras and matplotlib choose a format. A reader sees the old file or the whole
+    new one, also after a power cut. Raises UserError as `check_outputs`, and when the disk is full.
     """
     path = Path(path)
     check_outputs([path])
@@ -121,11 +116,8 @@ def read_json(path):
 
 @contextlib.contextmanager
 def locked(path, refusal, timeout=0):
-    """Hold the lock file `path` during the block, after waiting for it at most `timeout` seconds.
-
-    Raises UserError(refusal) where another process holds it for longer. The system keeps the lock, so that of
-    a killed process is gone with it.
-    """
+    """Hold the lock file `path` during the block; UserError(refusal) where another process holds it for more
+    than `timeout` seconds. The lock of a killed process is gone with it."""
     import filelock
 
     lock = filelock.FileLock(path, timeout=timeout)
@@ -142,9 +134,6 @@ def locked(path, refusal, timeout=0):
         with contextlib.suppress(OSError):  # Windows keeps an open file; it does no harm
             path.unlink()
         lock.release()
-
-
-# ---- names -------------------------------------------------------------------------------------------------
 
 
 def name_part(*words):

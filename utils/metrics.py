@@ -36,12 +36,9 @@ def confusion(labels, predicted):
 
 
 def scores(counts):
-    """Scores of many confusion matrices at once, which scikit-learn lacks; counts: (..., 7, 7), rows true.
-
-    Returns a dict: accuracy and macro_f1 (...,), precision, recall and f1 (..., 7), share (..., 7, 7; each
-    row sums to 1), nan where undefined. Macro-F1 is the mean over the classes that occur as true or
-    predicted, as in scikit-learn.
-    """
+    """Scores of many confusion matrices (..., 7, 7), rows true, at once, which scikit-learn lacks: a dict of
+    accuracy and macro_f1 (...,), precision, recall and f1 (..., 7), share (..., 7, 7; rows sum to 1); nan
+    where undefined. Macro-F1 is the mean over the classes that occur as true or predicted."""
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     true, predicted = counts.sum(axis=-1), counts.sum(axis=-2)
     with np.errstate(invalid="ignore"):  # 0 / 0
@@ -77,11 +74,8 @@ def reliability(probabilities, labels):
 
 
 def wilson(successes, n):
-    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` faces: (low, high), 0-1; nan of none.
-
-    successes, n: int, or int arrays that broadcast. Unlike the bootstrap's, the interval of 0 of 44 is not
-    empty: 0 to 0.08.
-    """
+    """Wilson's 95 % interval (1927) of a proportion, `successes` of `n` (arrays broadcast): (low, high), 0-1;
+    nan of none. Unlike the bootstrap's, that of 0 of 44 is not empty: 0 to 0.08."""
     def of_one(k, count):
         if not count:
             return np.nan, np.nan
@@ -128,23 +122,17 @@ def interval_of_mean(values):
 
 
 def mcnemar(first, second):
-    """McNemar's exact test (1947) of two models on the same faces, ready for JSON: a dict.
-
-    first, second: bool (n,), is each model right on a face? difference: of the accuracies, first minus
-    second; only_first_right, only_second_right: numbers of faces; p: two-sided.
-    """
+    """McNemar's exact two-sided test (1947) of two models, each right or not on the same faces, bool (n,): a
+    dict for JSON; `difference` is that of the accuracies, first minus second."""
     a, b = int((first & ~second).sum()), int((second & ~first).sum())
     p = float(stats.binomtest(a, a + b).pvalue) if a + b else 1.0
     return {"difference": (a - b) / len(first), "only_first_right": a, "only_second_right": b, "p": p}
 
 
 def estimates(probabilities, labels):
-    """All of `scores`, and ece, with 95 % intervals, ready for JSON: a dict.
-
-    probabilities: (n, 7); labels: int (n,). Each is [value, low, high] or a nested list of such, None where
-    undefined. Intervals are Wilson's for the proportions and the bootstrap's for F1 and ece. Raises UserError
-    when there is no face.
-    """
+    """All of `scores`, and ece, of probabilities (n, 7) and labels, int (n,), with 95 % intervals: a dict for
+    JSON of [value, low, high] or nested lists of such, None where undefined. Intervals are Wilson's for the
+    proportions and the bootstrap's for F1 and ece. Raises UserError when there is no face."""
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
     counts = confusion(labels, probabilities.argmax(axis=1))

@@ -27,9 +27,6 @@ CARD = {  # types of what the scripts read from a model card, where it is there;
 }
 
 
-# ---- load --------------------------------------------------------------------------------------------------
-
-
 def default_model():
     """The model that analysis scripts use without --model: the user's own CNN, else the released one."""
     own = MODELS / "cnn.h5"
@@ -61,15 +58,13 @@ def describe(card):
 def load(path):
     """Load an HDF5 (`.h5`) or zipped (`.keras`) classifier as a functional model with one image input.
 
-    Returns an uncompiled keras.Model without nested ones (see `structure.flat_copy`): (None, height, width,
-    channels) in, (None, classes) out. The file may come from anyone: Keras' safe mode runs no code from it
-    and reads no other file for it. Raises UserError when the file is missing, is no model, needs custom code,
-    holds weights that are not finite, or has another number of inputs or dimensions.
+    Returns an uncompiled keras.Model without nested ones: (None, height, width, channels) in, (None, classes)
+    out. The file may come from anyone: Keras' safe mode runs no code from it and reads no other file for it.
+    Raises UserError when it is no such model, needs custom code, or holds weights that are not finite.
     """
     path = Path(path)
     if not path.is_file():
-        released = ", ".join(sorted(relative_path(p) for p in MODELS.glob("*.h5"))) or "none yet"
-        raise UserError(f"model {path} does not exist; at hand: {released}")
+        raise UserError(f"model {path} does not exist")
     try:
         model = load_safely(path)
     except Exception as error:  # h5py, zipfile and Keras raise whatever a damaged file leads them to
@@ -83,13 +78,13 @@ def load(path):
     if inputs[0][-1] not in (1, 3):
         raise UserError(f"{path} takes images of shape {inputs[0][1:]}; expected height, width and 1 or 3 "
                         "channels, in this order")
+    if [len(shape) for shape in outputs] != [2]:
+        raise UserError(f"{path} has outputs {outputs}; expected one vector of class scores")
+    assert_finite(model.weights, path)
     if not any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model.layers):
         print(f"{path} has no Rescaling or Normalization layer: it gets grey values 0-255, and its classes "
               f"are taken as {', '.join(CLASSES)}; if it was trained on 0-1, put "
               "keras.layers.Rescaling(1 / 255) in front of it")
-    if [len(shape) for shape in outputs] != [2]:
-        raise UserError(f"{path} has outputs {outputs}; expected one vector of class scores")
-    assert_finite(model.weights, path)
     return model
 
 
@@ -121,8 +116,8 @@ def load_safely(path):
 def check_heaps(content):
     """Refuse HDF5 (bytes) whose heap of texts has a free block of no length: HDF5 1.14 never ends on it.
 
-    Searches for global heap collections as in section III.E of the HDF5 File Format Specification: signature,
-    version and reserved bytes, size; then blocks of number, references, size, content.
+    Global heap collections (HDF5 File Format Specification, III.E) are signature, version and reserved bytes,
+    size; then blocks of number, references, size, content.
     """
     at = -1
     while (at := content.find(b"GCOL\x01\0\0\0", at + 1)) >= 0:
@@ -146,14 +141,11 @@ def assert_finite(weights, what):
                             "its training diverged or it is damaged")
 
 
-# ---- save --------------------------------------------------------------------------------------------------
-
-
 def save(model, path, half=False):
     """Save `model` as a compressed `.h5` that plain `keras.models.load_model` reads; a whole file or none.
 
-    half: store weights as float16 (2 bytes each), which Keras casts back to float32 on loading.
-    Raises UserError, with nothing written, when a weight is not finite in the type in which it is stored.
+    half: store weights as float16, which Keras casts back to float32 on loading. Raises UserError, with
+    nothing written, when a weight is not finite in the type in which it is stored.
     """
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
@@ -180,38 +172,27 @@ def save(model, path, half=False):
         temporary.write_bytes(packed.getbuffer())
 
 
-# ---- cards -------------------------------------------------------------------------------------------------
-
-
 def card_path(model_path):
     """The model card (JSON) beside a model file."""
     return Path(model_path).with_suffix(".json")
 
 
 def read_card(model_path):
-    """The model card beside a model file as a dict, or None when there is none.
-
-    Raises UserError when it is no JSON or holds something of another type than CARD says.
-    """
+    """The model card beside a model file as a dict, or None when there is none; UserError when it is no JSON
+    or holds something of another type than CARD says."""
     path = card_path(model_path)
-    if not path.exists():
-        return None
-    card = read_json(path)
-    check_types(card, CARD, f"model card {path}")
-    return card
+    return checked(read_json(path), CARD, f"model card {path}") if path.exists() else None
 
 
-def check_types(value, expected, where):
-    """Raise UserError unless `value` is of type `expected` or, for a dict of types, its values are."""
+def checked(value, expected, where):
+    """`value`; UserError unless it is of type `expected` or, for a dict of types, its values are."""
     kind = dict if isinstance(expected, dict) else expected
     if not isinstance(value, kind):
         raise UserError(f"{where} is {str(value)[:40]!r}; expected {getattr(kind, '__name__', kind)}")
     if kind is dict:
         for key in value if ... in expected else expected.keys() & value.keys():
-            check_types(value[key], expected.get(key, expected.get(...)), f"{where}: {key}")
-
-
-# ---- predict -----------------------------------------------------------------------------------------------
+            checked(value[key], expected.get(key, expected.get(...)), f"{where}: {key}")
+    return value
 
 
 def class_names(model):
@@ -221,11 +202,8 @@ def class_names(model):
 
 
 def prepare(images, model):
-    """Faces as a model wants them.
-
-    images: uint8 or float (n, h, w), grey, 0-255. Returns float32 (n, H, W, C) in 0-255, resized bilinearly
-    to the model's input size where that is fixed and repeated over its channels.
-    """
+    """Grey faces (n, h, w), 0-255, as a model wants them: float32 (n, H, W, C), 0-255, resized bilinearly to
+    the model's input size where that is fixed, and repeated over its channels."""
     import keras
 
     _, height, width, channels = model.input_shape
@@ -236,10 +214,8 @@ def prepare(images, model):
 
 
 def predict(model, images, batch_size=256):
-    """Class scores of grey faces: images (n, h, w), 0-255 -> float32 (n, classes).
-
-    A batch is smaller than `batch_size` where the model's largest layer would take more than half a gigabyte.
-    """
+    """Class scores of grey faces: images (n, h, w), 0-255 -> float32 (n, classes). Batches are smaller where
+    the model's largest layer would take more than half a gigabyte."""
     from utils import structure
 
     if not len(images):

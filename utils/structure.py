@@ -15,9 +15,9 @@ PASSING = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)  # m
 def flat_copy(model, **changes):
     """A copy of `model` in stock layers with every nested model unfolded: a functional keras.Model.
 
-    `layers` and `get_layer` reach everything; weights are copied, `changes` go into the configuration of each
-    layer (dtype="float32" for a network to save). Names stay; where a nested layer's name is taken it gets
-    the nested model's name in front. A height or width that is open becomes that of a face.
+    Weights are copied, `changes` go into each layer's configuration (dtype="float32" for a network to save).
+    Names stay; where a nested layer's name is taken it gets the nested model's name in front. A height or
+    width that is open becomes that of a face.
     """
     copies, taken = {}, {layer.name for layer in model.layers}
 
@@ -48,11 +48,8 @@ def flat_copy(model, **changes):
 
 
 def stock_copy(layer, **changes):
-    """A new layer like `layer`, of its nearest class in Keras, with `changes` to its configuration.
-
-    A layer class of our own, used in training only, thus becomes the stock layer that it extends. Weights are
-    not copied.
-    """
+    """A new layer like `layer`, of its nearest class in Keras, with `changes` to its configuration: a layer
+    of our own becomes the stock layer that it extends. Weights are not copied."""
     stock = next(kind for kind in type(layer).__mro__ if kind.__module__.split(".")[0] == "keras")
     if stock is layers.Layer:
         raise TypeError(f"{type(layer).__name__} extends no layer of Keras that could stand for it")
@@ -62,10 +59,8 @@ def stock_copy(layer, **changes):
 def logits_model(model):
     """A copy of a classifier that ends in logits: images as `model` takes them -> float32 (n, classes).
 
-    The last layer without its softmax or sigmoid, whether that is a layer or the activation of one; a model
-    that ends in logits stays as it is. A binary classifier's single logit z becomes two, -z/2 and z/2, whose
-    softmax is the sigmoid of z, so that each class has a gradient. Unfolded as `flat_copy` says, so every
-    layer can be reached by name.
+    A model that ends in logits stays as it is. A binary classifier's single logit z becomes two, -z/2 and
+    z/2, whose softmax is the sigmoid of z, so that each class has a gradient. Unfolded as by `flat_copy`.
     """
     flat = flat_copy(model)
     logits = without_softmax(flat.outputs[0])
