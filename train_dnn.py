@@ -31,7 +31,7 @@ def main(argv=None):
     cnn_path = cnn or next((path for path in (files.MODELS / "cnn.h5", models.RELEASED_CNN)
                             if path.exists()), None)
     cnn_card, cnn_history = read_cnn(cnn_path) if cnn_path else (None, None)
-    cli.inputs.append(cnn_path or models.RELEASED_CNN)  # also where it is not named it may not be replaced
+    files.inputs.append(cnn_path or models.RELEASED_CNN)  # also where it is not named it may not be replaced
     run_files = RunFiles(options.name, options.out_folder)
     comparison_path = run_files.curves.with_name(f"{options.name}_comparison.png")
     files.check_outputs([*run_files.results, comparison_path])

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from utils import cli
+from utils import files
 from utils.cli import UserError
 
 
@@ -25,7 +25,7 @@ def run_script(command, quiet=True):
     import keras
 
     print(f"python {shlex.join(command)}", flush=True)
-    argv, inputs, policy = sys.argv, list(cli.inputs), keras.config.dtype_policy()
+    argv, inputs, policy = sys.argv, list(files.inputs), keras.config.dtype_policy()
     (script, *arguments), start = command, time.monotonic()
     sys.argv = [str(Path(argv[0]).with_name(script)), *arguments]
     try:
@@ -34,7 +34,7 @@ def run_script(command, quiet=True):
     except UserError as error:
         raise UserError(f"{script}: {error}") from error
     finally:
-        sys.argv, cli.inputs[:] = argv, inputs
+        sys.argv, files.inputs[:] = argv, inputs
         keras.config.set_dtype_policy(policy)
         keras.utils.clear_session()
     print(f"    {time.monotonic() - start:.0f} s", flush=True)

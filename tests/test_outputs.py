@@ -16,7 +16,7 @@ PREDICTIONS = pd.DataFrame({"id": [0, 1], "label": [3, 4]})
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "inputs", [])
+    monkeypatch.setattr(files, "inputs", [])
     Path("folder").mkdir()
     Path("mytest.csv").write_text("id,label\n0,1\n")
     return tmp_path

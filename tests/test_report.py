@@ -23,7 +23,7 @@ from reporting.text import FORMS, LANGUAGES, ORIGINAL, WORDS, sentence
 from tests import report_example
 from tests.conftest import PROJECT, write_csv
 from training.run import RunFiles
-from utils import cli, data
+from utils import data, files
 from utils.cli import UserError
 
 
@@ -271,14 +271,14 @@ def test_bad_options_are_one_line(call, capsys, arguments, problem):
 
 def test_a_script_leaves_the_process_as_it_was(workspace, monkeypatch):
     def main(argv):
-        cli.inputs.append("x")
+        files.inputs.append("x")
         keras.config.set_dtype_policy("mixed_bfloat16")
         return argv, Path(sys.argv[0]).name, sys.argv[1:]
 
     monkeypatch.setitem(sys.modules, "train_cnn", SimpleNamespace(main=main))
-    before, options = (list(cli.inputs), list(sys.argv)), ["--seed", "1"]
+    before, options = (list(files.inputs), list(sys.argv)), ["--seed", "1"]
     assert scripts.run_script(["train_cnn.py", *options]) == (options, "train_cnn.py", options)
-    assert (cli.inputs, sys.argv) == before and keras.config.dtype_policy().name == "float32"
+    assert (files.inputs, sys.argv) == before and keras.config.dtype_policy().name == "float32"
 
 
 def test_missing_networks_are_trained_with_the_options_given(workspace, monkeypatch):

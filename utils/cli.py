@@ -15,11 +15,12 @@ import signal
 import sys
 from pathlib import Path
 
+from utils import files
+from utils.errors import UserError
+
 LARGEST_INT = 2 ** 31 - 1  # half of what NumPy and Keras take as a seed: seeds are added to
 USAGES = ("Training", "PublicTest", "PrivateTest")  # of the rows in fer2013.csv
 OUTPUT_OPTIONS = ("out", "out_folder")  # all other options that take a path name inputs
-
-inputs = []  # paths that the command reads, which utils.files never overwrites
 
 # Whatever a notebook or keras.json of the user says
 os.environ["MPLBACKEND"] = "Agg"
@@ -29,10 +30,6 @@ for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):  # would shorten 
 while os.open(os.devnull, os.O_RDWR) <= 2:  # a closed stream (2>&-), whose number another file would get
     continue
 sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
-
-
-class UserError(Exception):
-    """A mistake of the user. Its message is one line: what is wrong, where, what is expected."""
 
 
 # ---- options -----------------------------------------------------------------------------------------------
@@ -47,9 +44,9 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         parsed = super().parse_args(args, namespace)
         values = [value for option, value in vars(parsed).items() if option not in OUTPUT_OPTIONS]
-        inputs[:] = [path for value in values for path in (value if isinstance(value, list) else [value])
-                     if isinstance(path, Path)]
-        for path in inputs:
+        files.inputs[:] = [path for value in values
+                           for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]
+        for path in files.inputs:
             if path != Path("sample") and not os.path.exists(path):
                 missing = next(part for part in (*reversed(path.parents), path) if not os.path.exists(part))
                 raise UserError(f"{path} does not exist{near(missing.name, siblings(missing))}")
@@ -119,9 +116,7 @@ def data_path(text):
 
 def add_out_folder(parser):
     """The option --out-folder of the scripts that draw."""
-    from utils.files import FIGURES
-
-    parser.add_argument("--out-folder", type=Path, metavar="FOLDER", default=FIGURES,
+    parser.add_argument("--out-folder", type=Path, metavar="FOLDER", default=files.FIGURES,
                         help="where figures and tables are written (default: figures/)")
 
 
@@ -264,10 +259,8 @@ def print_table(frame):
 
 def print_written(paths):
     """Print the files that a script wrote, one path a line."""
-    from utils.files import relative_path
-
     for path in paths:
-        print(f"Wrote {printable(relative_path(path))}")
+        print(f"Wrote {printable(files.relative_path(path))}")
 
 
 def printable(text):

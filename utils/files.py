@@ -13,13 +13,14 @@ import secrets
 import stat
 from pathlib import Path
 
-from utils import cli
-from utils.cli import UserError
+from utils.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent
 DATA = PROJECT / "data"
 MODELS = PROJECT / "models"
 FIGURES = PROJECT / "figures"
+
+inputs = []  # paths that the command reads, which are never overwritten
 
 
 def check_outputs(paths):
@@ -45,7 +46,7 @@ def check_outputs(paths):
 
 def is_input(path):
     """Whether the command reads the file `path` under any name, or pictures beside a picture `path`."""
-    sources = list(filter(os.path.exists, cli.inputs))
+    sources = list(filter(os.path.exists, inputs))
     is_picture = path.suffix.lower() in (".png", ".jpg", ".jpeg") and not is_in(path, [FIGURES])
     return any(path.exists() and path.samefile(source) for source in sources) or (
         is_picture and is_in(path, [source for source in sources if source.is_dir()]))
