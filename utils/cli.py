@@ -44,8 +44,8 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         parsed = super().parse_args(args, namespace)
         values = [value for option, value in vars(parsed).items() if option not in OUTPUT_OPTIONS]
-        files.inputs[:] = [path for value in values
-                           for path in (value if isinstance(value, list) else [value]) if isinstance(path, Path)]
+        values = [path for value in values for path in (value if isinstance(value, list) else [value])]
+        files.inputs[:] = [path for path in values if isinstance(path, Path)]
         for path in files.inputs:
             if path != Path("sample") and not os.path.exists(path):
                 missing = next(part for part in (*reversed(path.parents), path) if not os.path.exists(part))
