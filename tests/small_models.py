@@ -10,7 +10,8 @@ def grey_level_model(path, swapped=()):
     """A model that answers class k for a face of grey level 36 k, with k and k + 1 `swapped`."""
     face = keras.Input((48, 48, 1))
     logits = keras.layers.Dense(7, name="logits")
-    model = keras.Model(face, keras.layers.Softmax()(logits(keras.layers.GlobalAveragePooling2D()(face))))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1.0)(face))
+    model = keras.Model(face, keras.layers.Softmax()(logits(x)))
     levels, order = 36.0 * np.arange(7), list(range(7))
     for k in swapped:
         order[k], order[k + 1] = k + 1, k

@@ -1,6 +1,7 @@
 """plot_confusion.py: a planted confusion comes out the right way round; figures and CSVs end to end."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -107,7 +108,12 @@ def test_identical_faces_are_drawn_once():
     assert table["row"].tolist() == [0, 2] and sum(len(ax.images) for ax in figure.axes) == 2
 
 
-def test_file_names_say_model_data_and_settings():
+def test_file_names_say_model_data_and_settings(workspace):
+    Path("x").mkdir()
+    for path in ("models/a.h5", "models/b.h5", "x/test.csv.gz", "x/test_public_labels.csv", "fer2013.csv",
+                 "votes.csv"):
+        Path(path).touch()
+
     def name(*arguments):
         args = plot_confusion.parse_args(["--model", "models/a.h5", *arguments])
         paths = plot_confusion.output_paths(args, [path for path in (args.model, args.compare) if path])

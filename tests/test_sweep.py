@@ -204,7 +204,7 @@ def test_without_a_finished_trial_nothing_is_confirmed(quick, monkeypatch, capsy
     (["--dropout", "0.3"], "--dropout is what each trial decides"),
     (["--no-augment"], "--augment is what each trial decides"),
     (["--resume"], "--resume is what each trial decides"),
-    (["--data", "augment"], "cannot read augment: No such file"),
+    (["--data", "augment"], "augment does not exist"),
     (["--storage", "nonsense"], "cannot use nonsense as storage"),
     (["--storage", "oracle9://x"], "cannot use oracle9://x as storage"),
     (["--validation", "0"], "needs faces to validate on"),
