@@ -7,8 +7,8 @@
 Writes figures/MODEL_confusion_DATA.png (confusion matrices, rows are true classes), and with its name in
 front: _reliability.png (how far confidence can be trusted), _gallery.png (the most confident mistakes of the
 most-confused pairs), with --compare _comparison.png; a CSV beside each, _classes.csv and everything as .json.
-Brackets are 95 % intervals: Wilson's of proportions, the bootstrap's (2,000 resamples) of F1, calibration
-error and differences.
+Brackets are 95 % intervals: Wilson's of proportions, the bootstrap's (2,000 resamples) of F1 and of
+differences.
 """
 
 import textwrap
@@ -205,7 +205,7 @@ def draw_comparison(probabilities, labels):
     shares, samples = [], []
     for output in probabilities:
         shares.append(metrics.scores(metrics.confusion(labels, output.argmax(axis=1)))["share"])
-        samples.append(metrics.scores(metrics.bootstrap(output, labels)[0])["share"])
+        samples.append(metrics.scores(metrics.bootstrap(output, labels))["share"])
     difference = metrics.with_interval(shares[1] - shares[0], metrics.interval(samples[1] - samples[0]))
     table = cell_table("difference", difference)
     limit = max(table["difference"].abs().max(), 0.01)

@@ -238,20 +238,26 @@ def best_options(study, options):
 
 
 def confirm(study, options, best, seeds):
-    """Train the network's own values and the best trial's with so many other seeds: a dict of accuracies and
-    of their mean difference with its interval. The study remembers them."""
+    """Train the network's own values and the best trial's with so many other seeds: a dict of accuracies (0
+    where a run diverged) and of their mean difference with its interval. The study remembers them."""
+    from training.callbacks import DivergedError
     from utils.metrics import interval_of_mean
+
+    def accuracy(tried, seed):
+        try:
+            return train(dataclasses.replace(tried, seed=seed))
+        except DivergedError:
+            return 0.0
 
     pairs = []
     for number in range(1, seeds + 1):
         seed = (options.seed + number) % (cli.LARGEST_INT + 1)
         key = f"seed {seed}: {train_command(best, '')}"
         if key not in study.user_attrs:
-            study.set_user_attr(key, [train(dataclasses.replace(tried, seed=seed))
-                                      for tried in (options, best)])
+            study.set_user_attr(key, [accuracy(tried, seed) for tried in (options, best)])
         pairs.append(study.user_attrs[key])
         print("seed {}: {:.2f} % with the network's own values, {:.2f} % with the best".format(
-            seed, *(100 * accuracy for accuracy in pairs[-1])), flush=True)
+            seed, *(100 * share for share in pairs[-1])), flush=True)
     own, accuracies = zip(*pairs)
     return {"seeds": seeds, "own": own, "best": accuracies,
             "difference": interval_of_mean([after - before for before, after in pairs])}

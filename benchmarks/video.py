@@ -7,8 +7,8 @@ The clip, 30 frames/s, is a portrait that matplotlib ships moving over a photogr
 Beside the time that passes it states the processor time of all threads, which tells more on a busy machine.
 Reading, detecting, following, predicting, drawing and writing count; starting Keras does not.
 
-Measured with --frames 332 on one AMD EPYC, 2 cores, shared with programs that wanted five: 20.5 frames/s, 53
-ms of processor time per frame. On quiet cores the detector takes half of what it takes beside others.
+Measured with --frames 332 on two quiet cores of an AMD EPYC: 35.0 frames/s, 52 ms of processor time per
+frame; beside programs that wanted five cores 20.5 frames/s.
 """
 
 import contextlib

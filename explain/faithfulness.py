@@ -63,7 +63,8 @@ def random_kept(model, images, targets, share, fill="mean", seed=0, draws=50):
 
 def curves(model, images, targets, values, fill="blurred", seed=0):
     """Probability of the target as the most salient pixels go (deletion, good if low) or come (insertion,
-    good if high; Petsiuk et al. 2018): two float32 (n, STEPS + 1), at shares 0 to 1 of the area."""
+    good if high; Petsiuk et al. 2018, who fill with grey for deletion where this blurs, too): two float32
+    (n, STEPS + 1), at shares 0 to 1 of the area."""
     images, fills = np.asarray(images, np.float32), attribution.filled(images, fill)
     rank, counts = ranks(values, seed), np.round(np.linspace(0, 1, STEPS + 1) * values[0].size)
     deletion, insertion = np.empty((2, len(images), STEPS + 1), np.float32)

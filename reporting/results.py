@@ -90,7 +90,8 @@ def confusion_results(summary, data):
     if sad_as:
         sad_as.setdefault("fear", [0.0, *metrics.wilson(0, int(counts.loc["sad"].sum()))])
     return {
-        **{key: summary[key] for key in ("rows", "accuracy", "macro_f1", "ece", "recall", "counts")},
+        **{key: summary[key] for key in ("rows", "accuracy", "macro_f1", "recall", "counts")},
+        "ece": summary["ece"][0],
         **{key: {"class": name, "recall": summary["recall"][name]} for key, name in classes.items()},
         "sad_as": sad_as, "sad_taken_for": sad_taken_for,
         "errors": errors, "wrong_predictions": wrong.to_dict(),

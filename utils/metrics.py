@@ -86,17 +86,12 @@ def wilson(successes, n):
 
 
 def bootstrap(probabilities, labels, replicates=REPLICATES):
-    """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7) and ECE (replicates,), of the
-    same rows for the same number of faces, so that two models' replicates can be subtracted."""
+    """Resample faces with replacement (Efron 1979): counts (replicates, 7, 7), of the same rows for the same
+    number of faces, so that two models' replicates can be subtracted."""
     rng, n, k = np.random.default_rng(0), len(labels), len(CLASSES)
     cells = labels * k + probabilities.argmax(axis=1)
-    bins, gaps = calibration(probabilities, labels)
-    counts, errors = np.empty((replicates, k, k), np.int64), np.empty(replicates)
-    for i in range(replicates):
-        rows = rng.integers(n, size=n)
-        counts[i] = np.bincount(cells[rows], minlength=k * k).reshape(k, k)
-        errors[i] = ece(bins[rows], gaps[rows])
-    return counts, errors
+    counts = [np.bincount(cells[rng.integers(n, size=n)], minlength=k * k) for _ in range(replicates)]
+    return np.reshape(counts, (replicates, k, k))
 
 
 def interval(samples):
@@ -132,16 +127,14 @@ def mcnemar(first, second):
 def estimates(probabilities, labels):
     """All of `scores`, and ece, of probabilities (n, 7) and labels, int (n,), with 95 % intervals: a dict for
     JSON of [value, low, high] or nested lists of such, None where undefined. Intervals are Wilson's for the
-    proportions and the bootstrap's for F1 and ece. Raises UserError when there is no face."""
+    proportions and the bootstrap's for F1; ece has none, because a resample's is biased upwards. Raises
+    UserError when there is no face."""
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
     counts = confusion(labels, probabilities.argmax(axis=1))
-    resampled, errors = bootstrap(probabilities, labels)
-    values, samples = scores(counts), scores(resampled)
+    values, samples = scores(counts), scores(bootstrap(probabilities, labels))
     values["ece"] = ece(*calibration(probabilities, labels))
-    # A resample's ECE is biased upwards: move the interval to have the estimate as its centre of mass
-    samples["ece"] = np.maximum(errors - errors.mean() + values["ece"], 0)
-    intervals = {key: interval(samples[key]) for key in ("macro_f1", "f1", "ece")}
+    intervals = {key: interval(samples[key]) for key in ("macro_f1", "f1")} | {"ece": (np.nan, np.nan)}
     hits, true, predicted = np.diagonal(counts), counts.sum(axis=1), counts.sum(axis=0)
     intervals |= {"accuracy": wilson(hits.sum(), len(labels)), "precision": wilson(hits, predicted),
                   "recall": wilson(hits, true), "share": wilson(counts, true[:, None])}
