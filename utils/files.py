@@ -76,7 +76,11 @@ def replacing(path):
         if path.exists():
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
-    except OSError as error:
+    except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # of a library that Ctrl-C met in a write
+            raise error.__context__ from None
+        if not isinstance(error, OSError):
+            raise
         reason = error.strerror or str(error).partition("\n")[0]
         raise UserError(f"cannot write {path}: {reason}; free some space, or choose another "
                         "--out-folder") from error
