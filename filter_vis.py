@@ -234,8 +234,9 @@ def show_maximized(study, layer, order, responses, eta, shown):
         share = f"  η² {eta[c]:.2f}" if is_labelled else ""
         captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}{share}")
     what = {"channel": "mean of its map", "neuron": "its middle unit"}[args.objective]
+    explained = "; η²: share of its variance that the classes explain" * is_labelled
     key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the "
-           f"{study.goal} of the data{'; η²: share of its variance that the classes explain' * is_labelled}")
+           f"{study.goal} of the data{explained}")
     return write_sheets(
         study, f"filters_{layer}", table,
         f"{study.name}, {layer}: images of each filter's {study.goal} ({what})", shown, images, captions,

@@ -60,7 +60,11 @@ def test_a_picture_in_a_folder_of_inputs_stays():
     Path("folder/photo_me.png").write_bytes(b"\x89PNG")
     parsed("--data", "folder")
     assert_refused(Path("folder/photo_me.png"), "this command reads it")
+    assert_refused(Path("folder/train/happy/new.png"), "this command reads it")
     files.write_table("folder/predictions.csv", PREDICTIONS)
+    parsed("--data", ".")  # in which one works: its pictures are inputs, those of folders below are not
+    assert_refused(Path("new.png"), "this command reads it")
+    files.check_outputs([Path("results/new.png"), Path("folder/new.png")])
 
 
 @pytest.mark.parametrize("out", ["", ".", "/", "folder"])

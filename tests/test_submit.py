@@ -15,7 +15,8 @@ from tests.conftest import write_csv
 from tests.small_models import random_model
 from utils import cli, files
 
-BAR = "\n  0%|          | 0.00/29.0 [00:00<?, ?B/s]\n100%|██████████| 29.0/29.0 [00:00<00:00, 2.56kB/s]\n"
+BAR = ("\n  0%|          | 0.00/29.0 [00:00<?, ?B/s]\n"
+       "100%|██████████| 29.0/29.0 [00:00<00:00, 2.56kB/s]\n")
 RULES = ("403 Client Error\n\nYou don't have access to this resource.\nYou may need to accept its rules at\n"
          "  https://www.kaggle.com/competitions/<competition>/rules\n")
 TRACEBACK = 'Traceback (most recent call last):\n  File "a.py", line 1, in <module>\nProxyError: no network\n'
@@ -99,7 +100,8 @@ def test_a_competition_is_named_by_its_slug_or_by_a_page_of_it(text):
     assert predict.parse_args(["--submit", text, "--message", "m"]).submit == "faces-2013"
 
 
-@pytest.mark.parametrize("text", ["https://example.org/faces-2013", "a/b", "--rules", "https://www.kaggle.com/"])
+@pytest.mark.parametrize("text", [
+    "https://example.org/faces-2013", "a/b", "--rules", "https://www.kaggle.com/"])
 def test_what_is_no_competition_is_refused(text):
     with pytest.raises(cli.UserError, match="is no competition; expected its name"):
         predict.parse_args([f"--submit={text}", "--message", "m"])

@@ -189,6 +189,8 @@ def training_options(args, recipes):
     if options.validation_labels and not os.path.exists(options.validation):
         raise UserError("--validation-labels has no effect without a file of faces for --validation; "
                         f"{options.validation} is none")
-    if options.network == "compact" and (options.extra_conv or options.l2 or options.dropconnect):
-        raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, not to compact")
+    is_modern = recipes is CNNS and options.network != "report"
+    if is_modern and (options.extra_conv or options.l2 or options.dropconnect):
+        raise UserError("--extra-conv, --l2 and --dropconnect belong to --network report, "
+                        f"not to {options.network}")
     return options

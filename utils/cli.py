@@ -22,15 +22,6 @@ LARGEST_INT = 2 ** 31 - 1  # half of what NumPy and Keras take as a seed: seeds 
 USAGES = ("Training", "PublicTest", "PrivateTest")  # of the rows in fer2013.csv
 OUTPUT_OPTIONS = ("out", "out_folder")  # all other options that take a path name inputs
 
-# Whatever a notebook or keras.json of the user says
-os.environ["MPLBACKEND"] = "Agg"
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):  # would shorten a run behind its card's back
-    os.environ.pop(name, None)
-while os.open(os.devnull, os.O_RDWR) <= 2:  # a closed stream (2>&-), whose number another file would get
-    continue
-sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
-
 
 # ---- options -----------------------------------------------------------------------------------------------
 
@@ -167,10 +158,15 @@ class Terminated(KeyboardInterrupt):
         raise cls
 
 
-def run(main):
-    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143,
-    after what the notes of the KeyboardInterrupt say on how to continue."""
-    script = os.path.basename(sys.argv[0])
+def prepare_process():
+    """Set up streams and environment for a script, whatever a notebook or keras.json of the user says."""
+    while os.open(os.devnull, os.O_RDWR) <= 2:  # a closed stream (2>&-), whose number another file would get
+        continue
+    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
+    os.environ["MPLBACKEND"] = "Agg"
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
+        os.environ.pop(name, None)  # it would shorten a run behind its card's back
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # or TensorFlow prints a screenful when it is imported
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # TensorFlow uses oneDNN by itself only from AVX-512 VNNI on; with AVX2 it is slower without (benchmarks/)
@@ -178,6 +174,13 @@ def run(main):
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+def run(main):
+    """Call `main()` as a program. UserError: one line, exit status 2; Ctrl-C: one line, 130; SIGTERM: 143,
+    after what the notes of the KeyboardInterrupt say on how to continue."""
+    script = os.path.basename(sys.argv[0])
+    prepare_process()
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, Terminated.handler)
     try:
@@ -198,7 +201,7 @@ def run(main):
 
 def start_keras():
     """Import Keras and its backend, with the settings that a keras.json may change at their defaults."""
-    backend = os.environ["KERAS_BACKEND"]
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if backend not in ("tensorflow", "jax"):
         raise UserError(f"KERAS_BACKEND is {backend}; expected tensorflow or jax")
     try:

@@ -45,11 +45,16 @@ def check_outputs(paths):
 
 
 def is_input(path):
-    """Whether the command reads the file `path` under any name, or pictures beside a picture `path`."""
+    """Whether the command reads the file `path` under any name, or pictures beside a picture `path`: in an
+    input folder or below it, but below one that holds the current folder only if that is the same."""
     sources = list(filter(os.path.exists, inputs))
-    is_picture = path.suffix.lower() in (".png", ".jpg", ".jpeg") and not is_in(path, [FIGURES])
-    return any(path.exists() and path.samefile(source) for source in sources) or (
-        is_picture and is_in(path, [source for source in sources if source.is_dir()]))
+    if any(path.exists() and path.samefile(source) for source in sources):
+        return True
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg") or is_in(path, [FIGURES]):
+        return False
+    folders = [os.path.realpath(source) for source in sources if source.is_dir()]
+    elsewhere = [folder for folder in folders if not is_in(Path.cwd(), [folder])]
+    return os.path.realpath(path.parent) in folders or is_in(path, elsewhere)
 
 
 def is_in(path, folders):
