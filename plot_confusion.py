@@ -146,10 +146,10 @@ def confused_pairs(cells):
 
 
 def whole_percent(share, sign=""):
-    """A share 0-1 in whole per cent, below a half with one decimal, so that 0 of 900 is not 0 to 0: "0.4"."""
+    """A share 0-1 in whole per cent, up to a half with one decimal, so that 2 of 400 are not 0: "0.5"."""
     if abs(share) < 0.0005:
         return "0"  # neither -0 nor +0
-    return f"{100 * share:{sign}.{1 if abs(share) < 0.005 else 0}f}"
+    return f"{100 * share:{sign}.{1 if abs(share) <= 0.005 else 0}f}"
 
 
 # ---- figures, each with the table of what it shows and a conclusion ---------------------------------------

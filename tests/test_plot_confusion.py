@@ -163,3 +163,8 @@ def test_mistakes_are_one_line(call, capsys):
     (call.folder / "f.csv").symlink_to("m_confusion_f.csv")
     options = ("--model", model, "--data", "f.csv", "--out-folder", call.folder)
     assert "this command reads it" in call.error(capsys, "plot_confusion", *options)
+
+
+@pytest.mark.parametrize(("share", "text"), [(0, "0"), (2 / 400, "0.5"), (0.004, "0.4"), (0.006, "1")])
+def test_a_share_that_is_not_zero_is_not_written_as_zero(share, text):
+    assert plot_confusion.whole_percent(share) == text

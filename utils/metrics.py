@@ -152,7 +152,7 @@ def measure(probabilities, labels):
 def with_interval(value, ends):
     """[value, low, high], rounded for JSON, or a nested list of such for arrays (...); None for nan."""
     numbers = np.stack([value, *ends], axis=-1)
-    return np.where(np.isnan(numbers), None, numbers.round(5)).tolist()
+    return np.where(np.isnan(numbers), None, numbers.round(8)).tolist()
 
 
 def percent(value, form=".1f"):
