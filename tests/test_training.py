@@ -17,7 +17,7 @@ from scipy.special import log_softmax, softmax
 import train_cnn
 import train_dnn
 from tests.conftest import JAX, sandbox, write_csv
-from training import callbacks, figures, networks, recipes
+from training import callbacks, figures, muon, networks, recipes
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, averaged_weights, make_optimizer, recompute_batch_norm
 from training.recipes import Recipe
@@ -103,6 +103,33 @@ def test_a_stopped_run_resumed_is_identical_to_an_uninterrupted_one(workspace, e
         earlier / "whole_history.csv", "models/stopped_history.csv")]
     assert len(histories[0]) == 3 and histories[0].equals(histories[1])
     assert not (workspace / "models" / "stopped.checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize("epoch", [2, 4])
+def test_early_stopping_and_a_falling_rate_go_on_where_they_were(workspace, monkeypatch, epoch):
+    accuracies = [0.3, 0.5, 0.4, 0.5, 0.1, 0.1]  # the best is the second, so two more epochs
+    monkeypatch.setattr(callbacks, "evaluate", lambda network, faces: (1.0, accuracies.pop(0)))
+    run = [*DNN, "--epochs", "6", "--precision", "float32", "--early-stopping", "2", "--reduce-lr", "1"]
+    train_dnn.main([*run, "--name", "whole"])
+    accuracies[:] = [0.3, 0.5, 0.4, 0.5, 0.1, 0.1]
+    train_until(epoch, [*run, "--name", "stopped"])
+    train_dnn.main([*run, "--name", "stopped", "--resume"])
+    whole, stopped = (pd.read_csv(f"models/{name}_history.csv") for name in ("whole", "stopped"))
+    # The loss never falls, so after the second epoch, the first without a better one, each has a tenth
+    np.testing.assert_allclose(whole["learning_rate"], [1e-3, 1e-3, 1e-4, 1e-5], rtol=1e-6)
+    pd.testing.assert_frame_equal(whole.drop(columns="seconds"), stopped.drop(columns="seconds"))
+    assert_same_weights("models/whole.h5", "models/stopped.h5")
+
+
+def test_class_weights_are_inverse_frequencies(workspace, monkeypatch):
+    images, _ = sample_faces(20)
+    write_csv("faces.csv", images, label=[0] * 12 + [3] * 6 + [6] * 2)
+    seen = []
+    monkeypatch.setattr(TrainingModel, "fit", lambda *args, **kwargs: seen.append(kwargs["class_weight"]))
+    for argv in (["--class-weights"], []):
+        options, _ = train_dnn.parse_options(["--data", "faces.csv", "--validation", "0", *argv])
+        Run(options, networks.report_dnn).fit()
+    assert seen == [{0: 20 / 36, 3: 20 / 18, 6: 20 / 6}, None]
 
 
 def test_resume_compares_what_the_files_hold_not_how_they_are_called(workspace):
@@ -228,8 +255,9 @@ def test_weights_that_are_not_finite_after_a_finite_loss_leave_the_last_good_one
 
 COMBINATIONS = [  # together they give every option of train_cnn.py a value; see the test below
     "--optimizer adam --learning-rate 0.001 --l2 0.001 --dropconnect 0.3 --extra-conv 1 --dropout "
-    "0.1 --oversample --limit 24 --seed 3 --validation 0.3",
-    "--network compact --optimizer sgd --mix-until 0.5 --schedule cosine --warmup 0.3 --weight-decay 0.01 "
+    "0.1 --oversample --limit 24 --seed 3 --validation 0.3 --reduce-lr 2",
+    "--optimizer sgd --class-weights --early-stopping 3 --tensorboard logs",
+    "--network compact --optimizer muon --mix-until 0.5 --schedule cosine --warmup 0.3 --weight-decay 0.01 "
     "--ema 0.5 --augment --rotation 5 --scale 0.1 --shift 2 --light 0.1 --erase 0.5 --mix 1 "
     "--label-smoothing 0.1 --keep last --half",
     "--mix 1 --mix-until 0.5 --distill teacher.h5 --distill-weight 0.5 --temperature 3 --start-from "
@@ -544,3 +572,46 @@ def test_batches_visit_every_face_once_an_epoch_in_an_order_of_their_own_in_whic
     np.testing.assert_array_equal(orders[0], orders[2])
     assert (orders[0] != orders[1]).any()
     assert (given[0][0]["transforms"] != given[1][0]["transforms"]).any()
+
+
+def newton_schulz(matrix):
+    """The step of Muon as its authors write it, on the whole matrix, in float64."""
+    x = matrix / np.linalg.norm(matrix)
+    x = x.T if x.shape[0] > x.shape[1] else x
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
+
+
+@pytest.mark.parametrize("shape", [(72, 16), (18, 40), (16, 16)])
+def test_the_step_of_muon_is_nearly_orthogonal(shape):
+    rng = np.random.default_rng(0)
+    matrix = (rng.normal(size=shape) * np.geomspace(1, 0.1, shape[1])).astype("float32")
+    step = keras.ops.convert_to_numpy(muon.orthogonal(keras.ops.convert_to_tensor(matrix)))
+    np.testing.assert_allclose(step, newton_schulz(matrix.astype(float)), atol=1e-4)
+    u, _, v = np.linalg.svd(matrix, full_matrices=False)
+    assert np.sum(step * (u @ v)) / np.linalg.norm(step) / np.sqrt(min(shape)) > 0.97
+
+
+def test_muon_against_numpy_and_sgd():
+    """Three steps: convolutions as Muon's authors have it; what has one input channel or is no convolution as
+    Keras' SGD."""
+    rng = np.random.default_rng(1)
+    shapes = [(3, 3, 4, 8), (3, 3, 1, 8), (12, 7), (7,)]
+    start = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    ours, sgd = ([keras.Variable(array) for array in start] for _ in range(2))
+    optimizer = make_optimizer(Recipe(optimizer="muon", learning_rate=0.05), 3)
+    reference = keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True)
+    optimizer.build(ours)
+    kernel, momentum = start[0].reshape(36, 8).astype(float), np.zeros((36, 8))
+    for _ in range(3):
+        gradients = [rng.normal(size=shape).astype("float32") for shape in shapes]
+        optimizer.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients], ours)
+        reference.apply([keras.ops.convert_to_tensor(gradient) for gradient in gradients], sgd)
+        gradient = gradients[0].reshape(36, 8)
+        momentum = 0.9 * momentum + gradient
+        kernel -= 0.3 * 0.05 * np.sqrt(36 / 8) * newton_schulz(gradient + 0.9 * momentum)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(ours[0]).reshape(36, 8), kernel, atol=1e-5)
+    for one, other in zip(ours[1:], sgd[1:]):
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (one, other)), atol=1e-6)

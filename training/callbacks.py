@@ -1,6 +1,7 @@
 """Keras callbacks: evaluate averaged weights, stop what is not finite, let runs resume."""
 
 import hashlib
+import importlib.util
 import json
 import math
 import time
@@ -66,9 +67,46 @@ class EvaluateAverages(keras.callbacks.Callback):
         if self.best is None or self.keep == "last" or not val_accuracy <= self.best["val_accuracy"]:
             self.best = {"epoch": epoch + 1, "val_accuracy": val_accuracy, "weights": weights}
 
+    def is_over(self, patience):
+        """Whether the accuracy has not risen for `patience` epochs (None: any number)."""
+        accuracies = [row["val_accuracy"] for row in self.history]
+        return bool(patience and accuracies) and len(accuracies) - 1 - int(np.argmax(accuracies)) >= patience
+
     def stop(self, reason):
-        raise DivergedError(f"in epoch {len(self.history) + 1} {reason} (loss before: {self.last_loss:.3g}): "
-                       "the run diverged")
+        raise DivergedError(f"in epoch {len(self.history) + 1} {reason} (loss before: "
+                            f"{self.last_loss:.3g}): the run diverged")
+
+
+def from_keras(options, history):
+    """Keras' own callbacks that the options ask for; `history`: the epochs of a run that is resumed."""
+    chosen = []
+    if options.early_stopping:
+        chosen.append(keras.callbacks.EarlyStopping(
+            "val_accuracy", patience=options.early_stopping, mode="max"))
+    if options.reduce_lr:
+        chosen.append(keras.callbacks.ReduceLROnPlateau("val_loss", patience=options.reduce_lr, mode="min"))
+    chosen.append(Replay(chosen[:], history, options))
+    if options.tensorboard:
+        if keras.backend.backend() != "tensorflow" or not importlib.util.find_spec("tensorboard"):
+            raise UserError("--tensorboard needs KERAS_BACKEND=tensorflow and TensorBoard: "
+                            "python -m pip install tensorboard")
+        chosen.append(keras.callbacks.TensorBoard(str(options.tensorboard), write_graph=False))
+    return chosen
+
+
+class Replay(keras.callbacks.Callback):
+    """Show the epochs of a resumed run to Keras' callbacks, so that they count on from where they were."""
+
+    def __init__(self, others, history, options):
+        super().__init__()
+        self.others, self.epochs, self.options = others, history[:], options
+
+    def on_train_begin(self, logs=None):
+        if self.options.reduce_lr:  # the callback lowers it again
+            self.model.optimizer.learning_rate = self.options.learning_rate
+        for row in self.epochs:
+            for callback in self.others:
+                callback.on_epoch_end(row["epoch"] - 1, dict(row))
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from training import augmentation, devices
+from training.muon import Muon
 from utils import machine
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
@@ -84,10 +85,11 @@ def make_optimizer(recipe, steps, scale_loss=False):
             0.0, max(steps - warmup, 1), warmup_target=recipe.learning_rate, warmup_steps=warmup)
     common = {"learning_rate": rate, "weight_decay": recipe.weight_decay or None,
               "use_ema": recipe.ema > 0, "ema_momentum": recipe.ema or 0.99}
-    if recipe.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(momentum=0.9, nesterov=True, **common)
-    else:
+    if recipe.optimizer == "adam":
         optimizer = keras.optimizers.Adam(**common)
+    else:
+        kind = {"sgd": keras.optimizers.SGD, "muon": Muon}[recipe.optimizer]
+        optimizer = kind(momentum=0.9, nesterov=True, **common)
     if recipe.weight_decay:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if scale_loss:

@@ -51,6 +51,7 @@ class TrainingOptions(Recipe):
     precision: str = "auto"
     half: bool = False
     resume: bool = False
+    tensorboard: Path | None = None
     start_from: Path | None = None
     distill: tuple[Path, ...] = ()
     dropout: float | None = None
@@ -58,13 +59,16 @@ class TrainingOptions(Recipe):
     dropconnect: float = 0.0
     extra_conv: int = 0
     oversample: bool = False
+    class_weights: bool = False
+    early_stopping: int | None = None
+    reduce_lr: int | None = None
     out_folder: Path | None = None
 
     def as_json(self):
         """What decides the result, as JSON-ready values, for the model card."""
         values = {option: str(value) if isinstance(value, Path) else value
                   for option, value in sorted(vars(self).items())
-                  if option not in ("data", "name", "resume", "out_folder")}
+                  if option not in ("data", "name", "resume", "tensorboard", "out_folder")}
         return values | {"distill": [*map(str, self.distill)]}
 
     def arguments(self, recipes):
@@ -97,21 +101,29 @@ REQUIRES = {  # what an option has no effect without
 def add_arguments(parser, recipes, name):
     """The options of train_cnn.py and train_dnn.py; recipes: CNNS or DNNS; name: default of --name."""
     share = number(float, 0, 1)
+    faces = parser.add_argument_group("faces").add_argument
+    faces("--data", type=cli.data_path,
+          help="CSV or image folder to train on (default: data/*.csv, else the built-in sample)")
+    faces("--labels-from", type=Path, metavar="fer2013new.csv",
+          help="learn the votes of FER+ for these faces in place of the labels of --data")
+    faces("--validation", type=validation, default="0.1", metavar="SHARE|FOLD/K|PublicTest|FILE",
+          help="share of the training data, or one of K equal folds of it (1/5), stratified, identical "
+               "images on one side; or the rows of that Usage; or a labelled file")
+    faces("--validation-labels", type=Path, help="id,label CSV for a validation FILE without labels")
+    faces("--limit", type=number(int, 1), help="use only a random sample of LIMIT faces, to try things out")
+    faces("--oversample", action=argparse.BooleanOptionalAction, default=False,
+          help="augmented copies, new in each epoch, until each class of the training part has as many "
+               "images as the largest")
+    faces("--class-weights", action=argparse.BooleanOptionalAction, default=False,
+          help="weigh the loss of each face by the inverse frequency of its class")
+
     run = parser.add_argument_group("run").add_argument
     run("--network", choices=tuple(recipes), default=next(iter(recipes)),
         help="which network; it brings its own recipe")
-    run("--data", type=cli.data_path,
-        help="CSV or image folder to train on (default: data/*.csv, else the built-in sample)")
-    run("--labels-from", type=Path, metavar="fer2013new.csv",
-        help="learn the votes of FER+ for these faces in place of the labels of --data")
     run("--name", default=name, help="models/NAME.h5 and so on")
-    run("--validation", type=validation, default="0.1", metavar="SHARE|FOLD/K|PublicTest|FILE",
-        help="share of the training data, or one of K equal folds of it (1/5), stratified, identical images "
-             "on one side; or the rows of that Usage; or a labelled file")
-    run("--validation-labels", type=Path, help="id,label CSV for a validation FILE without labels")
+    cli.add_out_folder(parser)
     run("--seed", type=number(int, 0), default=0,
         help="seed of split, initial weights, order and augmentation")
-    run("--limit", type=number(int, 1), help="use only a random sample of LIMIT faces, to try things out")
     run("--precision", choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"), default="auto",
         help="auto: bfloat16 where processor or accelerator multiply it natively, float16 on older GPUs")
     run("--half", action=argparse.BooleanOptionalAction, default=False,
@@ -119,30 +131,36 @@ def add_arguments(parser, recipes, name):
     run("--resume", action="store_true", help="continue models/NAME from its last finished epoch")
     run("--start-from", type=Path, metavar="MODEL.h5",
         help="begin with the weights of this model: a second cycle, or fine-tuning")
-    cli.add_out_folder(parser)
+    run("--tensorboard", type=Path, metavar="FOLDER", help="also write logs for TensorBoard")
 
     recipe = parser.add_argument_group(
         "recipe", "what is not given follows the network's own recipe (training/recipes.py)").add_argument
     recipe("--epochs", type=number(int, 1), help="passes over the training faces")
     recipe("--batch-size", type=number(int, 1), help="faces per step")
-    recipe("--optimizer", choices=("adam", "sgd"), help="sgd: Nesterov momentum 0.9")
+    recipe("--optimizer", choices=("adam", "sgd", "muon"),
+           help="sgd: Nesterov momentum 0.9; muon: the same, orthogonal steps on convolutions")
     recipe("--learning-rate", type=number(float, 0, open_low=True), help="the peak of the schedule")
     recipe("--schedule", choices=("constant", "cosine"), help="cosine: after the warm-up down to 0")
     recipe("--warmup", type=share, help="share of a cosine schedule in which the rate rises from 0")
-    recipe("--weight-decay", type=number(float, 0),
-           help="decoupled, on kernels only, times the learning rate")
-    recipe("--label-smoothing", type=share, help="share of each label spread evenly over all classes")
     recipe("--ema", type=number(float, 0, 0.99999), help="decay per step of the averaged weights; 0: none")
     recipe("--keep", choices=("best", "last"),
            help="the epoch that is saved: best validation accuracy, or last")
-    recipe("--dropout", type=number(float, 0, 0.95), help="rate of every dropout layer")
-    recipe("--l2", type=number(float, 0), default=0.0, help="L2 penalty on every kernel")
-    recipe("--dropconnect", type=number(float, 0, 0.95), default=0.0, help="share of dense weights dropped")
-    recipe("--oversample", action=argparse.BooleanOptionalAction, default=False,
-           help="augmented copies, new in each epoch, until each class of the training part has as many "
-                "images as the largest")
+    recipe("--early-stopping", type=number(int, 1), metavar="N",
+           help="stop after N epochs without a better validation accuracy")
+    recipe("--reduce-lr", type=number(int, 1), metavar="N",
+           help="divide a constant learning rate by 10 after N epochs without a better validation loss")
 
-    augmentation = parser.add_argument_group("augmentation and distillation").add_argument
+    regularization = parser.add_argument_group("regularization").add_argument
+    regularization("--weight-decay", type=number(float, 0),
+                   help="decoupled, on kernels only, times the learning rate")
+    regularization("--label-smoothing", type=share,
+                   help="share of each label spread evenly over all classes")
+    regularization("--dropout", type=number(float, 0, 0.95), help="rate of every dropout layer")
+    regularization("--l2", type=number(float, 0), default=0.0, help="L2 penalty on every kernel")
+    regularization("--dropconnect", type=number(float, 0, 0.95), default=0.0,
+                   help="share of dense weights dropped")
+
+    augmentation = parser.add_argument_group("augmentation").add_argument
     augmentation("--augment", action=argparse.BooleanOptionalAction,
                  help="random transforms, new in each epoch")
     augmentation("--rotation", type=number(float, 0, 180), help="largest angle in degrees, either way")
@@ -153,10 +171,12 @@ def add_arguments(parser, recipes, name):
     augmentation("--erase", type=share, help="probability of random erasing")
     augmentation("--mix", type=share, help="probability that a batch is mixed by mixup or CutMix")
     augmentation("--mix-until", type=share, help="share of the epochs after which no batch is mixed")
-    augmentation("--distill", type=Path, nargs="+", metavar="TEACHER.h5",
+
+    distillation = parser.add_argument_group("distillation").add_argument
+    distillation("--distill", type=Path, nargs="+", metavar="TEACHER.h5",
                  help="learn also from the outputs of these models, one teacher per step, in turn")
-    augmentation("--distill-weight", type=share, help="share of the loss that follows the teachers")
-    augmentation("--temperature", type=number(float, 0, open_low=True),
+    distillation("--distill-weight", type=share, help="share of the loss that follows the teachers")
+    distillation("--temperature", type=number(float, 0, open_low=True),
                  help="softmax temperature of teachers and student")
 
 
@@ -186,6 +206,10 @@ def training_options(args, recipes):
             raise UserError(f"--{option.replace('_', '-')} has no effect without --{needed}; give both")
     if options.schedule == "constant" and given.get("warmup"):
         raise UserError("--warmup has no effect with --schedule constant; choose --schedule cosine")
+    if options.schedule == "cosine" and options.reduce_lr:
+        raise UserError("--reduce-lr has no effect with --schedule cosine; choose --schedule constant")
+    if options.validation == "0" and (options.early_stopping or options.reduce_lr):
+        raise UserError("--early-stopping and --reduce-lr need validation faces; --validation is 0")
     if options.validation_labels and not os.path.exists(options.validation):
         raise UserError("--validation-labels has no effect without a file of faces for --validation; "
                         f"{options.validation} is none")

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import pandas as pd
+from sklearn.utils.class_weight import compute_class_weight
 
 from training import callbacks, devices, figures
 from training.batches import Batches, rows_to_copy
@@ -97,8 +99,15 @@ class Run:
 
     def fit(self, extra_callbacks=(), epochs_done=0, verbose=0):
         """Keras' own fit(), from the epoch after `epochs_done`; what happens after each is a callback."""
-        self.model.fit(self.batches.for_fit(), epochs=self.options.epochs, initial_epoch=epochs_done,
-                       verbose=verbose, shuffle=False, callbacks=[self.evaluation, *extra_callbacks])
+        weights = None
+        if self.options.class_weights:
+            codes = self.batches.labels.argmax(axis=1)
+            present = np.unique(codes)
+            weights = dict(zip(present, compute_class_weight("balanced", classes=present, y=codes)))
+        chosen = callbacks.from_keras(self.options, self.evaluation.history)
+        self.model.fit(
+            self.batches.for_fit(), epochs=self.options.epochs, initial_epoch=epochs_done, verbose=verbose,
+            shuffle=False, class_weight=weights, callbacks=[self.evaluation, *chosen, *extra_callbacks])
 
     def fit_with_checkpoints(self):
         """The same with Keras' progress lines and a checkpoint after each epoch, for --resume."""
@@ -115,7 +124,7 @@ class Run:
               f"{len(self.faces):,} faces to train{oversampled}, {len(self.validation):,} to validate"
               f"{resuming}")
         try:
-            if done < self.options.epochs:
+            if done < self.options.epochs and not self.evaluation.is_over(self.options.early_stopping):
                 self.fit([checkpoint], done, verbose=1 if sys.stdout.isatty() else 2)
         except KeyboardInterrupt as stop:
             stop.add_note(checkpoint.how_to_continue)

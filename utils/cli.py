@@ -20,7 +20,7 @@ from utils.errors import UserError
 
 LARGEST_INT = 2 ** 31 - 1  # half of what NumPy and Keras take as a seed: seeds are added to
 USAGES = ("Training", "PublicTest", "PrivateTest")  # of the rows in fer2013.csv
-OUTPUT_OPTIONS = ("out", "out_folder")  # all other options that take a path name inputs
+OUTPUT_OPTIONS = ("out", "out_folder", "tensorboard")  # all other options that take a path name inputs
 
 
 # ---- options -----------------------------------------------------------------------------------------------
