@@ -52,7 +52,7 @@ SUBMISSION_TIMEOUT = 180  # seconds; the file has 60 kB, but the client retries 
 def parse_args(argv):
     parser = cli.Parser(__doc__)
     parser.add_argument("--model", type=Path, nargs="+", metavar="MODEL",
-                        help="several are averaged (default: models/cnn.h5, else the released one)")
+                        help="several are averaged (default: models/cnn.h5, else models/fer2013-compact.h5)")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--data", type=cli.data_path,
                         help="CSV or image folder of 48x48 faces (default: data/test.csv)")
@@ -100,7 +100,7 @@ def video_source(text):
 def main(argv=None):
     """Predict faces; returns the table that is written as CSV (pandas.DataFrame, one row per face)."""
     args = parse_args(argv)
-    paths = args.model or [models.default_model()]
+    paths = args.model or [models.default_model(models.RELEASED_BEST)]
     name = files.name_part("+".join(map(files.model_name, paths)))
     if args.video is not None:
         return predict_video(args, paths, name)

@@ -16,6 +16,7 @@ import scipy
 from keras import layers
 from keras.src.applications import mobilenet_v3
 
+import predict
 from tests.conftest import PROJECT
 from training import networks
 from utils import cli, evaluation, files, metrics, models, structure
@@ -543,6 +544,19 @@ def card(path, accuracy, rows, **more):
     files.write_json(path.with_suffix(".json"), {
         "name": path.stem, "metrics": {"validation_accuracy": accuracy},
         "split": {"data": "train.csv", "training_rows": rows}, **more})
+
+
+def test_predict_takes_the_best_released_model_and_names_its_views(workspace, capsys):
+    measured = ("none", "test.csv", 0.703), ("multi-scale", "test.csv", 0.719), ("flip", "other.csv", 0.9)
+    views = {tta: {"data": data, "tta": tta, "rows": 9, "accuracy": [accuracy, 0, 1]}
+             for tta, data, accuracy in measured}
+    card(workspace / "models" / "fer2013-compact", 0.703, 28709, evaluations=views)
+    path = workspace / "models" / "fer2013-compact.json"
+    path.write_text(path.read_text().replace('"training_rows"', '"validation": "test.csv", "training_rows"'))
+    with pytest.raises(UserError, match="cannot be loaded"):  # the stand-in for its file is empty
+        predict.main(["--data", "sample"])
+    assert "Using models/fer2013-compact.h5 (released; train_cnn.py would make models/cnn.h5): validation " \
+           "accuracy 70.3 % (71.9 % with --tta multi-scale)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("accuracy", "rows", "warns"), [

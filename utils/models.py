@@ -12,6 +12,7 @@ from utils.data import CLASSES
 from utils.files import MODELS, read_json, relative_path, replacing
 
 RELEASED_CNN = MODELS / "fer2013-report-cnn.h5"
+RELEASED_BEST = MODELS / "fer2013-compact.h5"
 OUTPUT_BYTES = 1 << 29  # of one layer's output for one batch in `predict`
 LARGEST_OUTPUT = 1 << 22  # values of one layer for one image; VGG16 at 224 px has 3.2 million
 
@@ -27,13 +28,13 @@ CARD = {  # types of what the scripts read from a model card, where it is there;
 }
 
 
-def default_model():
-    """The model that analysis scripts use without --model: the user's own CNN, else the released one."""
-    own = MODELS / "cnn.h5"
-    path = own if own.exists() else RELEASED_CNN
+def default_model(released_path=None):
+    """The model of scripts without --model: the user's own CNN, else a released one (the homework's)."""
+    own, released_path = MODELS / "cnn.h5", released_path or RELEASED_CNN
+    path = own if own.exists() else released_path
     if not path.exists():
         raise UserError(f"no model at {relative_path(own)}; run train_cnn.py first or name one with --model")
-    mine, released = (read_card(each) or {} for each in (path, RELEASED_CNN))
+    mine, released = (read_card(each) or {} for each in (path, released_path))
     note = "" if path == own else " (released; train_cnn.py would make models/cnn.h5)"
     print(f"Using {relative_path(path)}{note}: {describe(mine)}")
     accuracy, known = (card.get("metrics", {}).get("validation_accuracy") for card in (mine, released))
@@ -42,7 +43,7 @@ def default_model():
             "training faces are fewer" if None not in (rows, known_rows) and rows < known_rows / 2 else "")
     if less:
         print(f"Warning: its {less} than the released model's ({describe(released)}); "
-              f"to use that one: --model {relative_path(RELEASED_CNN)}")
+              f"to use that one: --model {relative_path(released_path)}")
     return path
 
 
@@ -50,6 +51,11 @@ def describe(card):
     """A model's accuracy, training faces and date, from its card (dict), in one phrase."""
     accuracy, split = card.get("metrics", {}).get("validation_accuracy"), card.get("split", {})
     parts = ["validation accuracy " + ("unknown" if accuracy is None else f"{100 * accuracy:.1f} %")]
+    views = {each["tta"]: each["accuracy"][0] for each in card.get("evaluations", {}).values()
+             if each["data"] == split.get("validation")}
+    best = max(views, key=views.get, default="none")
+    if best != "none":
+        parts[0] += f" ({100 * views[best]:.1f} % with --tta {best})"
     if "training_rows" in split:
         parts.append(f"trained on {split['training_rows']:,} faces of {split.get('data', 'unknown data')}")
     return ", ".join(parts) + (f" on {card['date']}" if "date" in card else "")
