@@ -192,7 +192,7 @@ def choose_faces(args, model):
 def explain_faces(args, name, model, subjects, maps, captions):
     """How much of the probability the most salient area keeps: a table, one row per face and method, and
     figures, one per photo or page; by the ending of their names."""
-    from explain import attribution, faithfulness
+    from explain import attribution, faithfulness, regions
 
     def keep(method, share):
         """Faces with nothing but what a map ranks first, the target's probability, the area kept."""
@@ -209,8 +209,9 @@ def explain_faces(args, name, model, subjects, maps, captions):
         tables.append(captions.join(subjects.table).assign(
             method=method, area_kept=area, p_kept=p, p_kept_random=random, p_kept_random_sd=spread,
             p_kept_edges=keep("edges", area)[1], map_max=maps[method].max((1, 2)),
-            blank=attribution.is_blank(maps[method])))
+            blank=attribution.is_blank(maps[method]), **regions.shares(maps[method]).add_prefix("on_")))
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
+    table.attrs["regions"] = regions.mean(table)
 
     print(f"p: probability of the target, of the whole face and with the top {args.area:g} % of the map kept "
           f"where it is above\nzero, the rest {args.fill}; random (mean of 50 draws), edges: with as much "
@@ -396,6 +397,7 @@ def draw_evidence(title, table, curves, control):
 
 def average_maps(args, name, source, model, subjects, maps):
     """The mean map of each true class, and of its rightly and wrongly classified faces: a figure, a table."""
+    from explain import regions
     from utils.figures import WIDTH, add_conclusion, plt
 
     (method, values), = maps.items()
@@ -411,15 +413,18 @@ def average_maps(args, name, source, model, subjects, maps):
         members = groups[group] & (true == each)
         average = values[members].mean(0) if members.any() else np.zeros_like(values[0])
         averages[each, group] = average
-        thirds = [float(part.sum() / max(average.sum(), 1e-30)) for part in np.array_split(average, 3)]
-        rows.append([each, group, members.sum(), *thirds])
-    table = pd.DataFrame(rows, columns=["class", "faces", "n", "upper_third", "middle_third", "lower_third"])
+        rows.append([each, group, members.sum()])
+    table = pd.DataFrame(rows, columns=["class", "faces", "n"])
+    table = table.join(regions.shares(np.array([*averages.values()])).add_prefix("on_"))
+    table.attrs["regions"] = regions.mean(regions.shares(values).add_prefix("on_"))
 
     if not visible.all():
         print(f"Blank maps, left out: {(~visible).sum()} of {len(visible)}")
-    print(f"Share of the saliency in each third of the image, {len(visible):,} faces of {source}")
-    text = table[table.n > 0].rename(columns=lambda column: column.replace("_third", " %"))
-    cli.print_table(text.assign(**(100 * text.filter(like="%")).map("{:.0f}".format)))
+    print(f"Saliency on each part of the face (%), {len(visible):,} faces of {source}")
+    text = table[table.faces == "all"].set_index("class").filter(like="on_")
+    text.columns = regions.REGIONS
+    text.loc["share of the area"] = regions.areas()
+    cli.print_table((100 * text).map("{:.0f}".format).reset_index())
 
     largest = np.percentile([*averages.values()], 99.5) or 1.0
     figure, axes = plt.subplots(4, len(classes), layout="constrained", squeeze=False, subplot_kw=IMAGE_ONLY,
@@ -433,9 +438,7 @@ def average_maps(args, name, source, model, subjects, maps):
     figure.colorbar(image, ax=axes[1:], extend="max", label="saliency, times the map's mean", aspect=30)
     figure.suptitle(f"Where {name} looks\n{method}, target: {args.target}\n"
                     f"mean of each true class, {len(visible):,} faces of {source}", fontsize=10)
-    middle = 100 * table.middle_third[(table.faces == "all") & (table.n > 0)]
-    add_conclusion(figure, f"The middle third of the image holds {middle.min():.0f} to {middle.max():.0f} % "
-                           "of the saliency of a class.")
+    add_conclusion(figure, regions.describe(table.attrs["regions"], "On average a map"))
     return {".png": figure, ".csv": table[table.n > 0]}
 
 

@@ -1,6 +1,7 @@
 """Explaining a trained classifier: where it looks, whether that can be trusted, and what excites it.
 
 attribution              saliency maps: a new method goes here
+regions                  how much of a map lies on eyes, mouth and other parts of the face
 faithfulness             evidence for a map: deletion, insertion, randomisation
 subjects                 the faces to explain, and whose logit
 receptive_field          which pixels a unit of a feature map sees

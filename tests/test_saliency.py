@@ -176,7 +176,7 @@ def test_a_binary_classifier_explains_both_its_classes(call, capsys):
 def test_mean_maps(call):
     table = call("saliency", *TINY, "--mean-maps")
     assert table.n[table.faces == "all"].sum() == 3500
-    np.testing.assert_allclose(table.filter(like="third").sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(table.filter(like="on_").sum(axis=1), 1, rtol=1e-6)
     assert "tiny_saliency_mean_gradient_sample.png" in call.files()
 
 
