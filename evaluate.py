@@ -61,7 +61,7 @@ def main(argv=None):
         if not new.any():
             raise UserError(f"every face of {faces.source} occurs in {args.without_duplicates_of}; "
                             "choose other data")
-    print(f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
+    print(figures.faces_name(faces, args.tta)
           + (f"; {new.sum():,} of them not in {args.without_duplicates_of}" if new is not None else ""))
 
     # ---- Measure
@@ -85,21 +85,21 @@ def main(argv=None):
 
     # ---- Print
     flat = pd.json_normalize(results, sep="_")
-    shown = pd.DataFrame({"model": names, "ms/image": flat["ms_per_image_64"].map("{:.2f}".format),
-                          "accuracy %": flat["accuracy"].map(metrics.percent)})
+    shown = pd.DataFrame({"model": names, "accuracy %": flat["accuracy"].map(metrics.percent)})
     if new is not None:
         shown["no duplicates %"] = flat["without_duplicates_accuracy"].map(metrics.percent)
     shown["macro-F1 %"] = flat["macro_f1"].map(metrics.percent)
-    shown["ECE %"] = flat["ece"].str[0].map(metrics.percent)
+    shown["ms/image"] = flat["ms_per_image_64"].map("{:.2f}".format)
     cli.print_table(shown)
     print("\nRecall % of each class")
-    recall = [[name, *flat[f"recall_{name}"].map(metrics.percent)] for name in data.CLASSES]
-    cli.print_table(pd.DataFrame(recall, columns=["class", *names]))
+    recall = {name: flat[f"recall_{name}"].str[0].map(metrics.percent) for name in data.CLASSES}
+    cli.print_table(pd.DataFrame({"model": names, **recall}))
 
     # ---- Write
     figure_path, table_path, summary_path = outputs
-    figure = draw(results, f"{len(faces):,} faces of {faces.source}", args.tta)
-    figures.add_conclusion(figure, conclude(names, probabilities, faces.labels))
+    titles = [*map(figures.network_name, paths), *names[len(paths):]]
+    figure = draw(results, titles, figures.faces_name(faces, args.tta), args.tta)
+    figures.add_conclusion(figure, conclude(titles, probabilities, faces.labels))
     figures.save_figure(figure, figure_path)
     table = flat.assign(data=faces.source, tta=args.tta)[
         ["model", "data", "tta", "rows", "parameters", "multiply_adds", "ms_per_image_1", "ms_per_image_64"]]
@@ -132,22 +132,21 @@ def forward_times(networks, images):
     return [{size: round(float(np.median(ms)), 4) for size, ms in row.items()} for row in times]
 
 
-def draw(results, source, tta):
+def draw(results, titles, source, tta):
     """Accuracy with 95 % interval against the time of an image at the larger batch and against parameters."""
     from utils.evaluation import VIEWS
-    from utils.figures import COLORS, WIDTH, plt
+    from utils.figures import NETWORK_COLORS, WIDTH, plt
 
-    costs = {f"ms per image, batch 64, tta {tta}":
-             [result["ms_per_image"]["64"] * VIEWS[tta] for result in results],
+    costs = {"ms per image": [result["ms_per_image"]["64"] * VIEWS[tta] for result in results],
              "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
     height = 3.2 + 0.18 * (len(results) // 2)  # of which the legend takes more with each model
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
     for ax, (label, cost) in zip(axes, costs.items()):
-        for i, (x, result) in enumerate(zip(cost, results)):
+        for i, (x, result, title) in enumerate(zip(cost, results, titles)):
             value, low, high = (100 * number for number in result["accuracy"])
-            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // len(COLORS) % 5]
-            ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, color=f"C{i}", capsize=3,
-                        markersize=5, label=f"{result['model']}: {value:.1f} %")
+            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // len(NETWORK_COLORS) % 5]
+            ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, capsize=3, markersize=5,
+                        color=NETWORK_COLORS[i % len(NETWORK_COLORS)], label=f"{title}: {value:.1f} %")
         ax.set(xlabel=label, xlim=(0, 1.25 * max(cost)), axisbelow=True)
         if max(cost) > 5 * min(cost):
             ax.set(xscale="log", xlim=(min(cost) / 1.6, max(cost) * 1.6))
@@ -157,13 +156,13 @@ def draw(results, source, tta):
     axes[0].set_ylabel("accuracy (%), 95 % interval")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 2))
-    figure.suptitle(f"Accuracy against cost: {source}", fontsize=10)
+    figure.suptitle(f"Accuracy against cost\n{source}", fontsize=10)
     return figure
 
 
 def conclude(names, probabilities, labels):
     """The most accurate model, and whether it beats the second by McNemar's test on the same faces."""
-    from utils.metrics import mcnemar, wilson
+    from utils.metrics import mcnemar, p_text, wilson
 
     right = [output.argmax(axis=1) == labels for output in probabilities]
     best, *others = sorted(range(len(names)), key=lambda i: -right[i].sum())
@@ -175,8 +174,8 @@ def conclude(names, probabilities, labels):
     test = mcnemar(right[best], right[others[0]])
     relation = "better than" if test["p"] < 0.05 else "not shown to be better than"
     return (f"Most accurate: {text} It is {relation} the next one, {names[others[0]]} (McNemar's exact test, "
-            f"{test['only_first_right']:,} against {test['only_second_right']:,} faces, p = {test['p']:.2g}"
-            ").")
+            f"{test['only_first_right']:,} against {test['only_second_right']:,} faces, "
+            f"{p_text(test['p'])}).")
 
 
 if __name__ == "__main__":

@@ -45,17 +45,17 @@ def main(argv=None):
     files.check_outputs(outputs.values())
     cli.start_keras()
     from utils import evaluation, metrics
-    from utils.figures import add_conclusion, save_figure
+    from utils.figures import add_conclusion, faces_name, network_name, save_figure
 
     # ---- Predictions
-    networks = evaluation.load_networks(paths)
+    networks, titles = evaluation.load_networks(paths), list(map(network_name, paths))
     faces = evaluation.faces_to_evaluate(paths, args.data, args.labels, args.usage, args.training_data)
     labels = faces.labels
     probabilities = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
     names = [path.stem for path in paths]
     for name, output in zip(names, probabilities):
         evaluation.warn_about_predictions(name, output, labels)
-    source = f"{len(faces):,} faces of {faces.source}, tta {args.tta}"
+    source = faces_name(faces, args.tta)
 
     # ---- Scores: of all faces, of each class, of each cell of the confusion matrix
     estimates = metrics.estimates(probabilities[0], labels)
@@ -72,33 +72,32 @@ def main(argv=None):
 
     # ---- Print
     accuracy, macro_f1, ece = (metrics.percent(summary[key]) for key in ("accuracy", "macro_f1", "ece"))
-    print(f"{names[0]}: {source}\naccuracy {accuracy} %, macro-F1 {macro_f1} %, calibration error {ece} %\n")
+    print(f"{names[0]}, {source}\naccuracy {accuracy} %, macro-F1 {macro_f1} %, calibration error {ece} %\n")
     printed = classes.assign(**{key: classes[key].map(metrics.percent) for key in SCORES})
     cli.print_table(printed.rename(columns=SCORES))
     print("\n" + "\n".join([pair["text"] for pair in pairs[:10]] or [NO_PAIR]))
 
     # ---- Figures, each with the table that it is drawn from
-    title = f"{names[0]}: accuracy {accuracy} %\n{source}"
+    title = f"Accuracy of {titles[0]}: {accuracy} %\n{source}"
     number = "row, counted from 0" if faces.ids is None else "id in the file"
-    caption = f"Mistakes: probability of the wrong class, and image ({number})" if pairs else NO_PAIR
+    caption = f"probability of the wrong class, and image ({number})" if pairs else NO_PAIR
     drawn = {"": (title, *draw_matrices(cells, pairs, summary["recall"])),
              "_reliability": (title, *draw_reliability(probabilities[0], labels, ece)),
-             "_gallery": (f"{names[0]}, {source}\n{caption}",
+             "_gallery": (f"Mistakes of {titles[0]}\n{source}\n{caption}",
                           *draw_gallery(probabilities[0], faces, pairs[:6]))}
     if args.compare:
-        first, second = names
+        first, second = titles
         a, b = (output.argmax(axis=1) == labels for output in probabilities)
         test = metrics.mcnemar(a, b)
-        text = (f"{second} is right on {100 * b.mean():.1f} % and {first} on {100 * a.mean():.1f} %; "
-                f"{test['only_first_right']:,} faces only {first} gets right, {test['only_second_right']:,} "
-                f"only {second}: {'' if test['p'] < 0.05 else 'no '}more than chance explains "
-                f"(McNemar's exact test, p = {test['p']:.2g}).")
+        text = (f"A, {first}, is right on {100 * a.mean():.1f} % of the faces and B, {second}, on "
+                f"{100 * b.mean():.1f} %; {test['only_first_right']:,} faces only A gets right and "
+                f"{test['only_second_right']:,} only B: {'' if test['p'] < 0.05 else 'no '}more than chance "
+                f"explains (McNemar's exact test, {metrics.p_text(test['p'])}).")
         print("\n" + textwrap.fill(text, 100))
         summary["comparison"] = {"models": names, "accuracy": [a.mean().item(), b.mean().item()], **test,
                                  "text": text}
-        title = (f"{second} minus {first}\n{source}\n"
-                 "difference in percentage points of the true class, 95 % interval below")
-        drawn["_comparison"] = (title, *draw_comparison(probabilities, labels), text)
+        drawn["_comparison"] = (f"A: {first}\nB: {second}\n{source}",
+                                *draw_comparison(probabilities, labels), text)
     for part, (title, figure, table, conclusion) in drawn.items():
         lines = [textwrap.fill(line, 80) for line in title.splitlines()]  # a long path would make it wider
         figure.suptitle("\n".join(lines), fontsize=10)
@@ -198,7 +197,8 @@ def cell_texts(table, sign="", to="–"):
 
 
 def draw_comparison(probabilities, labels):
-    """Second model minus first in points of each true class; both are resampled on the same faces."""
+    """The two models' matrices, and below the second minus the first in points of each true class; both are
+    resampled on the same faces."""
     from utils import metrics
     from utils.figures import WIDTH, plt
 
@@ -209,8 +209,16 @@ def draw_comparison(probabilities, labels):
     difference = metrics.with_interval(shares[1] - shares[0], metrics.interval(samples[1] - samples[0]))
     table = cell_table("difference", difference)
     limit = max(table["difference"].abs().max(), 0.01)
-    figure, ax = plt.subplots(figsize=(WIDTH, 5.2), layout="constrained")
-    draw_matrix(ax, table["difference"], cell_texts(table, "+", " to "), "", "PuOr", (-limit, limit))
+    figure = plt.figure(figsize=(WIDTH, 8.6), layout="constrained")
+    axes = figure.subplot_mosaic("AB;CC", height_ratios=(3, 4.4))
+    for name, share in zip("AB", shares):
+        texts = ["-" if np.isnan(value) else whole_percent(value) for value in share.flat]
+        draw_matrix(axes[name], share, texts, f"{name}: % of the true class", limits=(0, 1))
+    axes["B"].set_ylabel("")
+    image = draw_matrix(axes["C"], table["difference"], cell_texts(table, "+", " to "),
+                        "B minus A: percentage points, 95 % interval below", "PuOr", (-limit, limit))
+    figure.colorbar(image, ax=axes["C"], label="orange: A says so more often; purple: B",
+                    format=lambda value, _: whole_percent(value, "+").replace("-", "\N{MINUS SIGN}"))
     return figure, table
 
 
@@ -219,16 +227,17 @@ def draw_reliability(probabilities, labels, ece):
     from sklearn.calibration import CalibrationDisplay
 
     from utils import metrics
-    from utils.figures import COLORS, WIDTH, plt
+    from utils.figures import COLORS, FACE_COLORS, WIDTH, plt
 
     table = metrics.reliability(probabilities, labels)
     figure, (ax, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
     CalibrationDisplay(table["accuracy"], table["confidence"], probabilities.max(axis=1)).plot(
-        ax=ax, name="model, 95 % interval", color=COLORS["blue"], marker="o", markersize=4, linestyle="none")
+        ax=ax, name="model, 95 % interval", color=FACE_COLORS["validation"], marker="o", markersize=4, linestyle="none")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, the intervals would cross it
-    ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"])
-    below.bar((table["from"] + table["to"]) / 2, table["faces"], 0.92 / metrics.BINS, color=COLORS["sky"])
+    ax.vlines(table["confidence"], table["low"], table["high"], color=FACE_COLORS["validation"])
+    below.bar(table["from"], table["faces"], table["to"] - table["from"], align="edge", color=COLORS["sky"],
+              edgecolor="white")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="", ylabel="accuracy (%)")
     below.set(xlabel="confidence: the largest probability (%)", ylabel="faces")
     for axis in (ax.xaxis, ax.yaxis):
@@ -242,7 +251,8 @@ def draw_reliability(probabilities, labels, ece):
                else "On average the model is neither too sure nor too unsure")
     return figure, table, (
         f"{verdict}: mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to "
-        f"{high:+.1f}. Expected calibration error: {ece} %.")
+        f"{high:+.1f}. Expected calibration error: {ece} %. Each point is the mean of at least "
+        f"{metrics.LEAST} faces.")
 
 
 def draw_gallery(probabilities, faces, pairs):

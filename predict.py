@@ -33,6 +33,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from hashlib import sha256
 from pathlib import Path
 
@@ -177,20 +178,19 @@ def predict_photos(args, paths, name):
     files.check_outputs([out, *figures.values()])
     cli.start_keras()
     from utils import evaluation
-    from utils.figures import save_figure
+    from utils.figures import network_name, save_figure
 
-    networks = evaluation.load_networks(paths)
+    networks, by = evaluation.load_networks(paths), " and ".join(map(network_name, paths))
     table, faces = photos.load_faces(found, args.cropped, args.max_faces)
     table["model"] = name
     add_predictions(table, evaluation.probabilities(networks, faces, args.tta))
     cli.print_table(pd.DataFrame({
-        "photo": table["image"], "face": table["face"], "pixels": table["width"],
-        "tilt": table["tilt"].map("{:.0f}°".format),
-        "score": table["score"].map("{:.2f}".format).replace("nan", "-"), "class": table["class"],
-        "probability": table[list(data.CLASSES)].max(axis=1).map("{:.2f}".format)}))
+        "photo": table["image"], "face": table["face"], "class": table["class"],
+        "probability": table[list(data.CLASSES)].max(axis=1).map("{:.2f}".format),
+        "score": table["score"].map("{:.2f}".format).replace("nan", "-")}))
     written = [out]
     for photo, rows in cli.track(list(table.groupby("image", sort=False)), "drawing"):
-        title = f"{os.path.basename(photo)}: expressions by {name}{', faces taken whole' * args.cropped}"
+        title = f"{os.path.basename(photo)}: expressions by {by}{', faces taken whole' * args.cropped}"
         figure = draw_photo(photos.read_photo(photo), rows, faces[rows.index], title)
         written.append(save_figure(figure, figures[photo]))
     files.write_table(out, table)
@@ -215,7 +215,7 @@ def draw_photo(photo, table, faces, title):
     down = -(-min(len(faces), FACES_DRAWN) // 3)
     heights = [min(WIDTH * photo.shape[0] / photo.shape[1], 4.2), 1.35 * down]
     figure = plt.figure(figsize=(WIDTH, 0.4 + sum(heights)), layout="constrained")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(textwrap.fill(title, 90), fontsize=9)
     above, below = figure.subfigures(2, 1, height_ratios=heights)
     reading.draw_boxes(above.subplots(), photo, table)
     axes = below.subplots(down, 6, squeeze=False, width_ratios=[1, 1.5] * 3,

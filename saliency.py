@@ -29,7 +29,8 @@ from utils.cli import UserError
 
 PHOTO_FACES = 8  # of a photo
 PHOTO_HEIGHT = 2.6  # inches of the photo above its faces
-FAMILY_COLORS = {"gradient": "blue", "guided": "purple", "class activation": "red", "perturbation": "green",
+FEW = 20  # faces, of fewer a mean map is drawn pale
+FAMILY_COLORS = {"gradient": "sky", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
 CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
 IMAGE_ONLY = {"xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1}  # of axes
@@ -42,7 +43,7 @@ def main(argv=None):
     from explain import attribution
     from explain.subjects import choose_targets
     from utils import evaluation, structure
-    from utils.figures import write_results
+    from utils.figures import faces_name, network_name, write_results
 
     # ---- The network, and the methods that suit it
     path = args.model or models.default_model()
@@ -70,10 +71,11 @@ def main(argv=None):
     controls = [] if args.mean_maps else attribution.CONTROLS
     maps = attribution.attribute_all(model, subjects.grey, subjects.targets, [*methods, *controls], **options)
     maps = {method: attribution.strength(values, method) for method, values in maps.items()}
+    name = network_name(path)
     if args.evaluate:
-        results = evaluate_methods(args, name, faces.source, model, subjects, maps, options)
+        results = evaluate_methods(args, name, faces_name(faces), model, subjects, maps, options)
     elif args.mean_maps:
-        results = average_maps(args, name, faces.source, model, subjects, maps)
+        results = average_maps(args, name, faces_name(faces), model, subjects, maps)
     else:
         results = explain_faces(args, name, model, subjects, maps, captions)
     results = {args.out_folder / f"{stem}{ending}": result for ending, result in results.items()}
@@ -114,6 +116,7 @@ def parse_args(argv):
     option("--samples", type=cli.number(int, 1), default=32,
            help="noisy copies for smoothgrad, squaregrad and vargrad")
     option("--seed", type=cli.number(int, 0), default=0, help="seed of noise, masks, controls and intervals")
+    option("--colormap", default="inferno", metavar="NAME", help="a colour map of matplotlib, such as jet")
     cli.add_out_folder(parser)
     args = parser.parse_args(argv)
     if not args.images and (args.cropped or args.max_faces):
@@ -122,7 +125,14 @@ def parse_args(argv):
         raise UserError("--images takes its faces from photos; leave out --data")
     if (args.labels or args.usage or args.training_data) and not (args.evaluate or args.mean_maps):
         raise UserError("--labels, --usage and --training-data belong to --evaluate and --mean-maps")
-    return args, parser.changed(args, "target", "area", "fill", "layer", "baseline", "samples", "seed")
+    if args.colormap != parser.get_default("colormap"):
+        from matplotlib import colormaps
+
+        if args.colormap not in colormaps:
+            raise UserError(f"--colormap: matplotlib has no {args.colormap!r}"
+                            + cli.near(args.colormap, colormaps))
+    return args, parser.changed(args, "target", "area", "fill", "layer", "baseline", "samples", "seed",
+                                "colormap")
 
 
 # ---- methods and faces -------------------------------------------------------------------------------------
@@ -213,12 +223,11 @@ def explain_faces(args, name, model, subjects, maps, captions):
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
     table.attrs["regions"] = regions.mean(table)
 
-    print(f"p: probability of the target, of the whole face and with the top {args.area:g} % of the map kept "
-          f"where it is above\nzero, the rest {args.fill}; random (mean of 50 draws), edges: with as much "
-          "area of these kept")
-    numbers = ["p_whole", "p_kept", "p_kept_random", "p_kept_edges", "area_kept"]
-    text = table[["image", "true", "predicted", "method"]].assign(**table[numbers].map("{:.3f}".format))
-    cli.print_table(text.rename(columns=lambda column: column.removeprefix("p_kept_")))
+    print(f"Probability of the class, given the whole face, only the top {args.area:g} % of its map, as many "
+          "random\npixels (mean of 50 draws), and as many on the strongest edges")
+    columns = ["image", "target", "method", "p_whole", "p_kept", "p_kept_random", "p_kept_edges"]
+    text = table[columns].set_axis(["image", "class", "method", "whole", "map", "random", "edges"], axis=1)
+    cli.print_table(text.map(lambda value: value if isinstance(value, str) else f"{value:.2f}"))
 
     if args.images:
         from photos.reading import figure_path
@@ -227,12 +236,25 @@ def explain_faces(args, name, model, subjects, maps, captions):
                   for photo, faces in captions.groupby("photo", sort=False)}
     else:
         # A page of A4 holds six lines: of two faces by one method, or of a face and the maps of four methods
-        faces_on_a_page = 12 if len(masked) == 1 else max(1, 6 // -(-(1 + len(masked)) // 5))
-        pages = np.array_split(captions.index, -(-len(captions) // faces_on_a_page))
+        pages = split_pages(subjects.table.true if args.per_class else pd.Series(captions.index),
+                            12 if len(masked) == 1 else max(1, 6 // -(-(1 + len(masked)) // 5)))
         sheets = {f"_page-{number}.png" if len(pages) > 1 else ".png": page
                   for number, page in enumerate(pages, start=1)}
-    return {ending: draw_sheet(args, name, subjects.grey, maps, masked, table.loc[faces])
-            for ending, faces in sheets.items()} | {".csv": table}
+    figures = {ending: draw_sheet(args, name, subjects.grey, maps, masked, table.loc[faces])
+               for ending, faces in sheets.items()}
+    for ending, figure in figures.items() if args.images else [*figures.items()][-1:]:
+        conclude_sheet(figure, table.loc[sheets[ending]] if args.images else table)
+    return figures | {".csv": table}
+
+
+def split_pages(groups, most):
+    """The numbers of the faces on each page, at most `most`; groups (a Series, a name per face) are not torn
+    apart unless they are larger."""
+    parts = [part for _, group in groups.groupby(groups, sort=False)
+             for part in np.array_split(group.index, -(-len(group) // most))]
+    count = -(-len(parts) // max(1, most // max(map(len, parts))))
+    pages = np.array_split(np.arange(len(parts)), count)
+    return [np.concatenate(parts[page[0]:page[-1] + 1]) for page in pages]
 
 
 def draw_face(ax, face, title, fontsize=7.5):
@@ -248,7 +270,7 @@ def draw_sheet(args, name, grey, maps, masked, table):
         face map masked face map masked         map  map map
     """
     from explain.attribution import METHODS
-    from utils.figures import WIDTH, add_conclusion, plt
+    from utils.figures import WIDTH, plt
 
     n, methods, photo = table.index.nunique(), len(masked), table.get("photo")
     columns, panels = (3 if n == 1 else 6), 3  # of the sheet, of a face
@@ -256,7 +278,7 @@ def draw_sheet(args, name, grey, maps, masked, table):
         columns = min(1 + methods, 5)
         panels = -(-(1 + methods) // columns) * columns
     lines = -(-n * panels // columns)
-    height = (WIDTH / columns + (0.6 if methods == 1 else 0.3)) * lines + 0.6
+    height = (WIDTH / (3.6 if n == methods == 1 else columns) + (0.7 if methods == 1 else 0.3)) * lines + 0.6
     figure = below = plt.figure(figsize=(WIDTH, height + PHOTO_HEIGHT * (photo is not None)),
                                 layout="constrained")
     title = f"Saliency of {name}"
@@ -272,7 +294,7 @@ def draw_sheet(args, name, grey, maps, masked, table):
         for ax, row in zip(others, rows.itertuples()):
             value = np.maximum(maps[row.method][i], 0)
             largest = np.percentile(value, 99.5) or value.max() or 1.0  # else one pixel hides the rest
-            image = ax.imshow(value, cmap="jet", vmin=0, vmax=largest)
+            image = ax.imshow(value, cmap=args.colormap, vmin=0, vmax=largest)
             ax.set_title(row.method, fontsize=7.5)
             ax.text(0.5, 0.5, "blank" * row.blank, color="white", ha="center", transform=ax.transAxes)
         draw_face(original, grey[i], row.image if photo is None else f"face {row.face}")
@@ -280,32 +302,43 @@ def draw_sheet(args, name, grey, maps, masked, table):
         if getattr(row, "score", np.nan) >= 0:  # of the detector
             text += f"\nscore {row.score:.2f}, tilt {row.tilt:.0f}°"
         original.set_xlabel(text, fontsize=7)
-        others[0].set_xlabel(f"for\n{row.target}", fontsize=7)
+        others[0].set_xlabel(f"explains\n{row.target}", fontsize=7)
         if methods == 1:
             draw_face(others[1], masked[row.method][i], f"{100 * row.area_kept:.0f} % kept")
-            others[1].set_xlabel(f"p {row.p_whole:.2f}, kept {row.p_kept:.2f}\n"
-                                 f"random {row.p_kept_random:.2f},\nedges {row.p_kept_edges:.2f}", fontsize=7)
+            texts = [f"probability {row.p_kept:.2f}", f"whole face {row.p_whole:.2f}",
+                     f"random pixels {row.p_kept_random:.2f}", f"edges {row.p_kept_edges:.2f}"]
+            others[1].set_xlabel("\n".join(texts), fontsize=7)
     figure.get_layout_engine().set(hspace=0.06, h_pad=0.08)
     if methods == n == 1:
-        below.colorbar(image, ax=others[0], extend="max", label=METHODS[row.method].unit)
+        below.colorbar(image, cax=others[0].inset_axes([1.05, 0, 0.07, 1]), extend="max",
+                       label=METHODS[row.method].unit)
     else:
-        below.colorbar(plt.cm.ScalarMappable(cmap="jet"), ax=axes, extend="max", location="bottom",
+        below.colorbar(plt.cm.ScalarMappable(cmap=args.colormap), ax=axes, extend="max", location="bottom",
                        shrink=0.6, aspect=40, label="relative to each map's 99.5th percentile")
     method = row.method if methods == 1 else f"{methods} methods"
-    figure.suptitle(f"{title}\n{method}, target: {args.target}", fontsize=10)
+    what = f"the {args.target} class" if args.target in ("predicted", "true") else args.target
+    figure.suptitle(f"{title}\n{method}, for {what}", fontsize=10)
+    return figure
+
+
+def conclude_sheet(figure, table):
+    """Write under a figure where the maps lie and what the network makes of the most salient pixels alone."""
+    from explain import regions
+    from utils.figures import add_conclusion
 
     controls = ["p_kept_random", "p_kept_edges"]
     means = table.groupby("method")[["p_kept", *controls, "p_kept_random_sd", "p_whole", "area_kept"]].mean()
-    best = means.p_kept.idxmax()
+    best, n = means.p_kept.idxmax(), table.index.nunique()
     kept, random, edges, spread, whole, area = means.loc[best]
     wins = (table.p_kept - table[controls].max(axis=1) >= 0.05).sum()
+    what = f"The {best} map" if n == 1 else f"On average of the {n} faces the {best} map"
+    what += f", of {len(means)} methods the one that keeps the probability highest," * (len(means) > 1)
     add_conclusion(figure, (
-        f"{'The' if n == 1 else 'On average the'} {100 * area:.0f} % of the area that {best} marks keep the "
-        f"probability at {kept:.2f} (whole face: {whole:.2f}); the same area of random pixels gives "
-        f"{random:.2f} (50 draws, standard deviation {spread:.2f}), of the strongest edges {edges:.2f}. "
-        "Maps that do better than both by 0.05 or more: "
-        f"{wins} of {len(table)}."))
-    return figure
+        f"{regions.describe(regions.mean(table[table.method == best]), what)} With nothing but its top "
+        f"{100 * area:.0f} % of the area the probability of the class {'rises' if kept > whole else 'falls'} "
+        f"from {whole:.2f} to {kept:.2f}; with as many random pixels it is {random:.2f} (50 draws, standard "
+        f"deviation {spread:.2f}), with as many on the strongest edges {edges:.2f}."
+        + f" Maps that beat both by 0.05 or more: {wins} of {len(table)}." * (len(table) > 1)))
 
 
 # ---- evidence ----------------------------------------------------------------------------------------------
@@ -318,13 +351,13 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
 
     n, few = len(subjects.grey), slice(24)  # the cascade makes every map again after every stage
     if n < 2:  # there is no interval
-        raise UserError(f"{source} has {n} faces; expected at least 2")
+        raise UserError(f"{source}: expected at least 2")
     scores, curves = faithfulness.evaluate(model, subjects.grey, subjects.codes, maps, args.seed)
     methods = [method for method in maps if method not in attribution.CONTROLS]
     cascade = faithfulness.cascade(model, subjects.grey[few], subjects.targets[few], methods, **options)
     table, control = faithfulness.verdicts(scores, cascade, args.seed)
 
-    print(f"{n} faces of {source}\nAreas under the curves: of deletion low is good, of insertion high; net: "
+    print(f"{source}\nAreas under the curves: of deletion low is good, of insertion high; net: "
           f"their difference\nabove that of {control}, the best control, bootstrap 95 % interval. Correlation"
           f" and SSIM:\nof maps of {len(subjects.grey[few])} faces before and after the upper half of the "
           f"layers is\nre-initialised; both above {faithfulness.FAILS:g} fails.")
@@ -337,7 +370,7 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
         "corr.": table.rank_correlation, "SSIM": table.ssim, "verdict": table.verdict}))
     for row in table[table.blank > 0].itertuples():
         print(f"{row.method}: {row.blank} of the maps are blank")
-    figure = draw_evidence(f"Which maps of {name} show what it uses?\n{n} faces, 95 % intervals", table,
+    figure = draw_evidence(f"Which maps of {name} show what it uses?\n{source}, 95 % intervals", table,
                            curves, control)
     return {".png": figure, ".csv": table, "_curves.csv": curves, "_randomisation.csv": cascade}
 
@@ -420,25 +453,31 @@ def average_maps(args, name, source, model, subjects, maps):
 
     if not visible.all():
         print(f"Blank maps, left out: {(~visible).sum()} of {len(visible)}")
-    print(f"Saliency on each part of the face (%), {len(visible):,} faces of {source}")
+    print(f"Saliency on each part of the face (%), {source}")
     text = table[table.faces == "all"].set_index("class").filter(like="on_")
     text.columns = regions.REGIONS
     text.loc["share of the area"] = regions.areas()
     cli.print_table((100 * text).map("{:.0f}".format).reset_index())
 
-    largest = np.percentile([*averages.values()], 99.5) or 1.0
+    largest = np.percentile([averages[each, "all"] for each in classes], 99.5) or 1.0
     figure, axes = plt.subplots(4, len(classes), layout="constrained", squeeze=False, subplot_kw=IMAGE_ONLY,
                                 figsize=(WIDTH, 1.1 + 4 * WIDTH / (len(classes) + 0.9)))
     for column, (each, rows) in zip(axes.T, table.groupby("class", sort=False)):
-        draw_face(column[0], subjects.grey[true == each].mean(0), each, 9)
-        column[0].set_xlabel("mean face", fontsize=7, labelpad=2)
+        column[0].imshow(subjects.grey[true == each].mean(0), cmap="gray")
+        column[0].set_title(each, fontsize=9)
         for ax, group, n in zip(column[1:], rows.faces, rows.n):
-            image = ax.imshow(averages[each, group], "inferno", vmin=0, vmax=largest)
-            ax.set_xlabel(f"{group}\nn = {n:,}", fontsize=7, labelpad=2)
-    figure.colorbar(image, ax=axes[1:], extend="max", label="saliency, times the map's mean", aspect=30)
-    figure.suptitle(f"Where {name} looks\n{method}, target: {args.target}\n"
-                    f"mean of each true class, {len(visible):,} faces of {source}", fontsize=10)
-    add_conclusion(figure, regions.describe(table.attrs["regions"], "On average a map"))
+            if n:
+                ax.imshow(averages[each, group], args.colormap, vmin=0, vmax=largest,
+                          alpha=0.3 if n < FEW else 1)
+        for ax, n in zip(column, [(true == each).sum(), *rows.n]):
+            ax.set_xlabel(f"n = {n:,}", fontsize=7, labelpad=2)
+    for ax, group in zip(axes[:, 0], ["mean face", *groups]):
+        ax.set_ylabel(group)
+    shades = plt.cm.ScalarMappable(plt.Normalize(0, largest), args.colormap)
+    figure.colorbar(shades, ax=axes, extend="max", label="saliency, times the map's mean", aspect=40)
+    figure.suptitle(f"Where {name} looks for each true class\n{method}, {source}", fontsize=10)
+    add_conclusion(figure, regions.describe(table.attrs["regions"], "On average a map")
+                   + f" Pale: fewer than {FEW} faces." * bool(((table.n > 0) & (table.n < FEW)).any()))
     return {".png": figure, ".csv": table[table.n > 0]}
 
 

@@ -57,10 +57,10 @@ def mean(table):
 
 
 def describe(shares, what="The map"):
-    """Where maps lie, a sentence about their mean `shares` ({region: 0-1}), or "" of blank maps."""
+    """Where maps lie, a sentence about their mean `shares` ({region: 0-1}, nan where all are blank)."""
     area = areas()
     if np.isnan(shares[REGIONS[0]]):
-        return ""
+        return "All maps are blank."
     *_, third, second, first = order = sorted(REGIONS, key=lambda name: shares[name] / area[name])
     first, second, third, last = (
         f"the {name} ({100 * shares[name]:.0f} % of it on {100 * area[name]:.0f} % of the area)"

@@ -43,4 +43,4 @@ def test_the_sentence_names_the_parts_by_density():
     text = regions.describe(shares)
     assert text.startswith("The map is densest on the eyes (50 % of it on 5 % of the area), the chin (5 % of")
     assert text.endswith("thinnest on the border (1 % of it on 37 % of the area).")
-    assert regions.describe(dict.fromkeys(regions.REGIONS, np.nan)) == ""
+    assert regions.describe(dict.fromkeys(regions.REGIONS, np.nan)) == "All maps are blank."

@@ -4,12 +4,12 @@ from collections import Counter
 
 import pandas as pd
 
+from utils import figures
 from utils.figures import COLORS, WIDTH, add_conclusion, plt, save_figure
 
 LAYER_COLORS = {
-    "Conv2D": "sky", "Dense": "orange", "MaxPooling2D": "green", "GlobalAveragePooling2D": "green",
-    "GlobalMaxPooling2D": "green", "BatchNormalization": "purple", "Add": "red", "Multiply": "red",
-    "Concatenate": "red",
+    "Conv2D": "sky", "Dense": "purple", "MaxPooling2D": "green", "GlobalAveragePooling2D": "green",
+    "GlobalMaxPooling2D": "green", "Add": "red", "Multiply": "red", "Concatenate": "red",
 }
 SHORT = {"Conv2D": "Conv", "MaxPooling2D": "MaxPool", "BatchNormalization": "BatchNorm",
          "GlobalAveragePooling2D": "GlobalAvgPool", "GlobalMaxPooling2D": "GlobalMaxPool"}
@@ -18,7 +18,7 @@ COLUMNS = {  # x, 0-1, and how many letters fit
 
 
 def draw_curves(histories, path, card=None):
-    """Accuracy and loss over the epochs, training dashed and validation solid, one colour per run.
+    """Accuracy and loss over the epochs, training dashed and validation solid, several runs by colour.
 
     histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved.
     Returns the path.
@@ -30,12 +30,13 @@ def draw_curves(histories, path, card=None):
         ax.set(xlabel="epoch", title=key.capitalize())
     if card is not None and card["metrics"]["validation_accuracy"] is not None:
         epoch, reached = card["saved_epoch"], 100 * card["metrics"]["validation_accuracy"]
-        axes[0].plot(epoch, reached, "o", color=COLORS["blue"], ms=6,
+        axes[0].plot(epoch, reached, "o", color=figures.FACE_COLORS["validation"], ms=6,
                      label=f"saved: epoch {epoch}, {reached:.1f} %")
     axes[0].set_ylabel("accuracy (%)")
     axes[1].set_ylabel("cross-entropy (nats)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(f"Training of {' and '.join(histories)}", fontsize=10)
+    names = [figures.network_name(f"{name}.h5", card) if card else name for name in histories]
+    figure.suptitle(f"Training of {' and '.join(names)}", fontsize=10)
     add_conclusion(figure, conclude_curves(histories))
     return save_figure(figure, path)
 
@@ -44,8 +45,8 @@ def plot_curves(ax, histories, key, labels):
     """Draw the accuracy (in %) or the loss of each run over its epochs, `key`, into `ax`; labels: of training
     and validation, in which `{}` is the run's name."""
     factor = 100 if key == "accuracy" else 1
-    for (name, history), color in zip(histories.items(), COLORS.values()):
-        colors = (color if len(histories) > 1 else COLORS["orange"], color)
+    for (name, history), color in zip(histories.items(), figures.NETWORK_COLORS):
+        colors = (color, color) if len(histories) > 1 else figures.FACE_COLORS.values()
         for column, style, color, label in zip((key, f"val_{key}"), ("--", "-"), colors, labels):
             ax.plot(history["epoch"], factor * history[column], style, color=color, label=label.format(name),
                     marker="o" if len(history) == 1 else None)

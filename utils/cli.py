@@ -37,6 +37,8 @@ class Parser(argparse.ArgumentParser):
         values = [value for option, value in vars(parsed).items() if option not in OUTPUT_OPTIONS]
         values = [path for value in values for path in (value if isinstance(value, list) else [value])]
         files.inputs[:] = [path for path in values if isinstance(path, Path)]
+        vector = getattr(parsed, "vector", None)
+        files.figure_suffixes[:] = [".png"] + [f".{vector}"] * bool(vector)
         for path in files.inputs:
             if path != Path("sample") and not os.path.exists(path):
                 missing = next(part for part in (*reversed(path.parents), path) if not os.path.exists(part))
@@ -106,9 +108,10 @@ def data_path(text):
 
 
 def add_out_folder(parser):
-    """The option --out-folder of the scripts that draw."""
+    """The options --out-folder and --vector of the scripts that draw."""
     parser.add_argument("--out-folder", type=Path, metavar="FOLDER", default=files.FIGURES,
                         help="where figures and tables are written (default: figures/)")
+    parser.add_argument("--vector", choices=("pdf", "svg"), help="write each figure also as PDF or SVG")
 
 
 def add_tta(parser):
@@ -243,7 +246,8 @@ def silent_stderr():
 
 
 def print_table(frame):
-    """Print a pandas DataFrame without its index: text left, numbers (also as strings) right."""
+    """Print a pandas DataFrame without its index, at most 100 columns wide: text left, in several lines where
+    it is too long; numbers (also as strings) right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -251,19 +255,21 @@ def print_table(frame):
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for position, name in enumerate(frame.columns):
         is_numeric = all(str(cell).strip("+-.,%x±() 0123456789e") == "" for cell in frame.iloc[:, position])
-        table.add_column(str(name), justify="right" if is_numeric else "left", no_wrap=True)
+        table.add_column(str(name), justify="right" if is_numeric else "left", no_wrap=is_numeric,
+                         overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(printable(str(cell)) for cell in row))
-    console = Console(file=io.StringIO(), width=1000, color_system=None, markup=False, highlight=False,
+    console = Console(file=io.StringIO(), width=100, color_system=None, markup=False, highlight=False,
                       emoji=False)
     console.print(table)
     print("\n".join(line.rstrip() for line in console.file.getvalue().splitlines()))
 
 
 def print_written(paths):
-    """Print the files that a script wrote, one path a line."""
-    for path in paths:
-        print(f"Wrote {printable(files.relative_path(path))}")
+    """Print the files that a script wrote, figures also as what --vector names, one path a line."""
+    for path in map(Path, paths):
+        for suffix in files.figure_suffixes if path.suffix == ".png" else [path.suffix]:
+            print(f"Wrote {printable(files.relative_path(path.with_suffix(suffix)))}")
 
 
 def printable(text):

@@ -1,5 +1,6 @@
 """One style for every figure."""
 
+import re
 import textwrap
 from pathlib import Path
 
@@ -8,10 +9,15 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from utils.files import replacing, write_table
+from utils import files, models
 
 COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7",
           "sky": "#56B4E9", "grey": "#666666"}  # Okabe and Ito: told apart with any colour vision
+FACE_COLORS = {"training": COLORS["orange"], "validation": COLORS["blue"]}
+NETWORK_COLORS = [COLORS[name] for name in ("green", "red", "purple", "sky", "grey")]  # of several
+NAMES = {("train_cnn", "report"): "the report's CNN", ("train_cnn", "compact"): "the compact CNN",
+         ("train_dnn", "report"): "the report's DNN", ("train_dnn", "matched"): "the matched DNN"}
+METADATA = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 DPI = 200
 WIDTH = 6.7  # inches of a figure; with the margin around it what a column of A4 or 700 px show at full size
 matplotlib.rcdefaults()  # whatever a matplotlibrc of the user says
@@ -21,25 +27,51 @@ plt.rcParams.update({
     "legend.fontsize": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6,
     "image.interpolation": "nearest", "axes.prop_cycle": plt.cycler(color=list(COLORS.values())),
+    "svg.hashsalt": "",  # equal figures are equal files
 })
 
 
+def network_name(path, card=None):
+    """What a model is, and its file: "the report's CNN (fer2013-report-cnn)"; without a card the file."""
+    card, stem = card or models.read_card(path) or {}, Path(path).stem
+    options, script = card.get("arguments", {}), re.findall(r"train_\w+", str(card.get("command")))[:1]
+    name = NAMES.get((*script, options.get("network")))
+    return f"{name}{', oversampled' * bool(options.get('oversample'))} ({stem})" if name else stem
+
+
+def faces_name(faces, tta="none"):
+    """Faces for a title, without folders: "2,873 faces of the validation split of train.csv"."""
+    before, split, place = faces.source.rpartition("the validation split of ")
+    place = Path(place).name.replace(".csv.gz", ".csv")
+    views = f", {tta} test-time augmentation" * (tta != "none")
+    return f"{len(faces):,} faces of {before}{split}{place}{views}"
+
+
 def add_conclusion(figure, text):
-    """Write what a figure shows, in plain words, under it."""
-    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    """Write what a figure shows, in plain words, under it, in lines as wide as the figure; numbers stay with
+    their units and intervals whole."""
+    whole = r" (?=%|points|=)|(?<= =) |(?<=,) (?=[^][]*\])|(?<=\d) (?=(to|of) [-+]?\d)|(?<=\d to|\d of) "
+    text = re.sub(whole, "\N{NO-BREAK SPACE}", text)
     if figure.legends:  # one below the axes stays there: savefig would move it to the new lower edge
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         for legend in figure.legends:
             legend.set_bbox_to_anchor((0, 0, 1, 1), figure.transSubfigure)
-    figure.text(0.01, -0.04 / figure.get_figheight(), textwrap.fill(text, int(13 * figure.get_figwidth())),
-                va="top", linespacing=1.25)
+    drawn = figure.text(0.01, -0.04 / figure.get_figheight(), text, va="top", linespacing=1.25)
+    letters = int(1.2 * len(text) * figure.bbox.width / drawn.get_window_extent().width)
+    while drawn.get_window_extent().width > 0.98 * figure.bbox.width:
+        letters -= 1
+        drawn.set_text(textwrap.fill(text, letters, break_on_hyphens=False))
 
 
 def save_figure(figure, path):
-    """Write `figure` as PNG, whole or not at all, without a date: equal figures are equal files."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, metadata={"Software": None})
+    """Write `figure` as PNG, and as what --vector names, whole or not at all, without a date: equal figures
+    are equal files. A hyphen before a number becomes a minus sign."""
+    for text in figure.findobj(plt.Text):
+        text.set_text(re.sub(r"(?<![\w.)\]])-(?=\.?\d)", "\N{MINUS SIGN}", text.get_text()))
+    for suffix in files.figure_suffixes:
+        with files.replacing(Path(path).with_suffix(suffix)) as temporary:
+            figure.savefig(temporary, metadata=METADATA[suffix])
     plt.close(figure)
     return Path(path)
 
@@ -49,7 +81,7 @@ def write_results(results):
     in attrs["figures"]."""
     for path, result in results.items():
         if path.suffix == ".csv":
-            write_table(path, result)
+            files.write_table(path, result)
         else:
             save_figure(result, path)
     table = next(result for path, result in results.items() if path.suffix == ".csv")

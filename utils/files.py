@@ -21,6 +21,7 @@ MODELS = PROJECT / "models"
 FIGURES = PROJECT / "figures"
 
 inputs = []  # paths that the command reads, which are never overwritten
+figure_suffixes = [".png"]  # of the files that each figure is written to
 
 
 def check_outputs(paths):
@@ -147,10 +148,13 @@ def locked(path, refusal, timeout=0):
 
 
 def name_part(*words):
-    """Words as part of a file name. What no file name should hold becomes a hyphen; a long text is cut, and a
-    checksum keeps it different from others."""
-    text = "_".join(re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words if word)
-    return text if len(text) <= 100 else f"{text[:90]}-{hashlib.sha1(text.encode()).hexdigest()[:8]}"
+    """Words as part of a file name. What no file name should hold becomes a hyphen; of a long text, beginning
+    and end stay, which tell most, and a checksum keeps it different from others."""
+    text = "_".join(filter(None, (re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words)))
+    if len(text) <= 100:
+        return text
+    start, end = re.match(r".{,48}(?=[-_])|.{40}", text)[0], re.search(r"(?<=[-_]).{,40}$|.{40}$", text)[0]
+    return f"{start}_and-more-{hashlib.sha1(text.encode()).hexdigest()[:4]}_{end}"
 
 
 def model_name(path):

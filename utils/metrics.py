@@ -11,6 +11,7 @@ from utils.cli import UserError
 from utils.data import CLASSES
 
 BINS = 15  # of confidence, as in Guo et al. 2017
+LEAST = 10  # faces of a bin that is drawn
 LEVEL = 0.95  # of all intervals
 REPLICATES = 2000
 
@@ -62,15 +63,22 @@ def ece(bins, gaps):
 
 
 def reliability(probabilities, labels):
-    """Accuracy at each confidence: a DataFrame, one row per bin of `calibration` that holds faces. Columns:
-    from, to (its ends), faces, confidence (mean), accuracy, and low, high of that; 0-1 except faces."""
+    """Accuracy at each confidence: a DataFrame, one row per bin of `calibration` that holds faces; one with
+    fewer than LEAST is merged with the next, the last with the one before. Columns: from, to (its ends),
+    faces, confidence (mean), accuracy, and low, high of that; 0-1 except faces."""
     bins, _ = calibration(probabilities, labels)
+    counts, merged, held = np.bincount(bins, minlength=BINS), np.zeros(BINS, int), 0
+    for i in range(1, BINS):
+        held += counts[i - 1]
+        is_new = held >= LEAST and counts[i:].sum() >= LEAST
+        merged[i], held = merged[i - 1] + is_new, 0 if is_new else held
     faces = pd.DataFrame({"from": bins / BINS, "to": (bins + 1) / BINS,
                           "confidence": probabilities.max(axis=1),
-                          "right": probabilities.argmax(axis=1) == labels}).groupby(["from", "to"])
-    table = faces.agg(faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean"))
+                          "right": probabilities.argmax(axis=1) == labels}).groupby(merged[bins])
+    table = faces.agg({"from": "min", "to": "max"}).join(faces.agg(
+        faces=("right", "size"), confidence=("confidence", "mean"), accuracy=("right", "mean")))
     table["low"], table["high"] = wilson(faces["right"].sum(), table["faces"])
-    return table.reset_index().round(5)
+    return table.round(5)
 
 
 def wilson(successes, n):
@@ -122,6 +130,11 @@ def mcnemar(first, second):
     a, b = int((first & ~second).sum()), int((second & ~first).sum())
     p = float(stats.binomtest(a, a + b).pvalue) if a + b else 1.0
     return {"difference": (a - b) / len(first), "only_first_right": a, "only_second_right": b, "p": p}
+
+
+def p_text(p):
+    """A p-value in words: "p = 0.031", "p < 0.001"."""
+    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
 def estimates(probabilities, labels):
