@@ -97,7 +97,7 @@ def main(argv=None):
 
     # ---- Write
     figure_path, table_path, summary_path = outputs
-    titles = [*map(figures.network_name, paths), *names[len(paths):]]
+    titles = [*map(models.title, paths), *names[len(paths):]]
     figure = draw(results, titles, figures.faces_name(faces, args.tta), args.tta)
     figures.add_conclusion(figure, conclude(titles, probabilities, faces.labels))
     figures.save_figure(figure, figure_path)
@@ -144,9 +144,9 @@ def draw(results, titles, source, tta):
     for ax, (label, cost) in zip(axes, costs.items()):
         for i, (x, result, title) in enumerate(zip(cost, results, titles)):
             value, low, high = (100 * number for number in result["accuracy"])
-            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // len(NETWORK_COLORS) % 5]
+            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // 5 % 5]
             ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, capsize=3, markersize=5,
-                        color=NETWORK_COLORS[i % len(NETWORK_COLORS)], label=f"{title}: {value:.1f} %")
+                        color=NETWORK_COLORS[i % 5], label=f"{title}: {value:.1f} %")
         ax.set(xlabel=label, xlim=(0, 1.25 * max(cost)), axisbelow=True)
         if max(cost) > 5 * min(cost):
             ax.set(xscale="log", xlim=(min(cost) / 1.6, max(cost) * 1.6))

@@ -45,10 +45,10 @@ def main(argv=None):
     files.check_outputs(outputs.values())
     cli.start_keras()
     from utils import evaluation, metrics
-    from utils.figures import add_conclusion, faces_name, network_name, save_figure
+    from utils.figures import add_conclusion, faces_name, save_figure
 
     # ---- Predictions
-    networks, titles = evaluation.load_networks(paths), list(map(network_name, paths))
+    networks, titles = evaluation.load_networks(paths), list(map(models.title, paths))
     faces = evaluation.faces_to_evaluate(paths, args.data, args.labels, args.usage, args.training_data)
     labels = faces.labels
     probabilities = [evaluation.probabilities([network], faces.images, args.tta) for network in networks]
@@ -78,22 +78,22 @@ def main(argv=None):
     print("\n" + "\n".join([pair["text"] for pair in pairs[:10]] or [NO_PAIR]))
 
     # ---- Figures, each with the table that it is drawn from
-    title = f"Accuracy of {titles[0]}: {accuracy} %\n{source}"
+    title = f"{titles[0]}: accuracy {accuracy} %\n{source}"
     number = "row, counted from 0" if faces.ids is None else "id in the file"
     caption = f"probability of the wrong class, and image ({number})" if pairs else NO_PAIR
     drawn = {"": (title, *draw_matrices(cells, pairs, summary["recall"])),
              "_reliability": (title, *draw_reliability(probabilities[0], labels, ece)),
-             "_gallery": (f"Mistakes of {titles[0]}\n{source}\n{caption}",
+             "_gallery": (f"{titles[0]}: mistakes\n{source}\n{caption}",
                           *draw_gallery(probabilities[0], faces, pairs[:6]))}
     if args.compare:
         first, second = titles
         a, b = (output.argmax(axis=1) == labels for output in probabilities)
         test = metrics.mcnemar(a, b)
-        text = (f"A, {first}, is right on {100 * a.mean():.1f} % of the faces and B, {second}, on "
-                f"{100 * b.mean():.1f} %; {test['only_first_right']:,} faces only A gets right and "
-                f"{test['only_second_right']:,} only B: {'' if test['p'] < 0.05 else 'no '}more than chance "
-                f"explains (McNemar's exact test, {metrics.p_text(test['p'])}).")
-        print("\n" + textwrap.fill(text, 100))
+        text = (f"A is right on {100 * a.mean():.1f} % of the faces and B on {100 * b.mean():.1f} %; "
+                f"{test['only_first_right']:,} only A gets right, {test['only_second_right']:,} only B: "
+                f"{'' if test['p'] < 0.05 else 'no '}more than chance explains (McNemar's exact test, "
+                f"{metrics.p_text(test['p'])}).")
+        print(f"\nA: {first}\nB: {second}\n" + textwrap.fill(text, 100))
         summary["comparison"] = {"models": names, "accuracy": [a.mean().item(), b.mean().item()], **test,
                                  "text": text}
         drawn["_comparison"] = (f"A: {first}\nB: {second}\n{source}",
@@ -227,15 +227,15 @@ def draw_reliability(probabilities, labels, ece):
     from sklearn.calibration import CalibrationDisplay
 
     from utils import metrics
-    from utils.figures import COLORS, FACE_COLORS, WIDTH, plt
+    from utils.figures import COLORS, VALIDATION, WIDTH, plt
 
     table = metrics.reliability(probabilities, labels)
     figure, (ax, below) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), height_ratios=(3.2, 1), sharex=True,
                                        layout="constrained")
     CalibrationDisplay(table["accuracy"], table["confidence"], probabilities.max(axis=1)).plot(
-        ax=ax, name="model, 95 % interval", color=FACE_COLORS["validation"], marker="o", markersize=4, linestyle="none")
+        ax=ax, name="model, 95 % interval", color=VALIDATION, marker="o", markersize=4, linestyle="none")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)  # inside, the intervals would cross it
-    ax.vlines(table["confidence"], table["low"], table["high"], color=FACE_COLORS["validation"])
+    ax.vlines(table["confidence"], table["low"], table["high"], color=VALIDATION)
     below.bar(table["from"], table["faces"], table["to"] - table["from"], align="edge", color=COLORS["sky"],
               edgecolor="white")
     ax.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="", ylabel="accuracy (%)")

@@ -178,9 +178,9 @@ def predict_photos(args, paths, name):
     files.check_outputs([out, *figures.values()])
     cli.start_keras()
     from utils import evaluation
-    from utils.figures import network_name, save_figure
+    from utils.figures import save_figure
 
-    networks, by = evaluation.load_networks(paths), " and ".join(map(network_name, paths))
+    networks = evaluation.load_networks(paths)
     table, faces = photos.load_faces(found, args.cropped, args.max_faces)
     table["model"] = name
     add_predictions(table, evaluation.probabilities(networks, faces, args.tta))
@@ -190,7 +190,8 @@ def predict_photos(args, paths, name):
         "score": table["score"].map("{:.2f}".format).replace("nan", "-")}))
     written = [out]
     for photo, rows in cli.track(list(table.groupby("image", sort=False)), "drawing"):
-        title = f"{os.path.basename(photo)}: expressions by {by}{', faces taken whole' * args.cropped}"
+        title = " and ".join(map(models.title, paths))
+        title += f": {os.path.basename(photo)}{', faces taken whole' * args.cropped}"
         figure = draw_photo(photos.read_photo(photo), rows, faces[rows.index], title)
         written.append(save_figure(figure, figures[photo]))
     files.write_table(out, table)

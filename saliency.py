@@ -43,7 +43,7 @@ def main(argv=None):
     from explain import attribution
     from explain.subjects import choose_targets
     from utils import evaluation, structure
-    from utils.figures import faces_name, network_name, write_results
+    from utils.figures import faces_name, write_results
 
     # ---- The network, and the methods that suit it
     path = args.model or models.default_model()
@@ -71,7 +71,7 @@ def main(argv=None):
     controls = [] if args.mean_maps else attribution.CONTROLS
     maps = attribution.attribute_all(model, subjects.grey, subjects.targets, [*methods, *controls], **options)
     maps = {method: attribution.strength(values, method) for method, values in maps.items()}
-    name = network_name(path)
+    name = models.title(path)
     if args.evaluate:
         results = evaluate_methods(args, name, faces_name(faces), model, subjects, maps, options)
     elif args.mean_maps:
@@ -221,7 +221,6 @@ def explain_faces(args, name, model, subjects, maps, captions):
             p_kept_edges=keep("edges", area)[1], map_max=maps[method].max((1, 2)),
             blank=attribution.is_blank(maps[method]), **regions.shares(maps[method]).add_prefix("on_")))
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
-    table.attrs["regions"] = regions.mean(table)
 
     print(f"Probability of the class, given the whole face, only the top {args.area:g} % of its map, as many "
           "random\npixels (mean of 50 draws), and as many on the strongest edges")
@@ -281,14 +280,14 @@ def draw_sheet(args, name, grey, maps, masked, table):
     height = (WIDTH / (3.6 if n == methods == 1 else columns) + (0.7 if methods == 1 else 0.3)) * lines + 0.6
     figure = below = plt.figure(figsize=(WIDTH, height + PHOTO_HEIGHT * (photo is not None)),
                                 layout="constrained")
-    title = f"Saliency of {name}"
+    title = f"{name}: saliency"
     if photo is not None:
         from photos import reading
 
         above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
         reading.draw_boxes(above.subplots(), reading.read_photo(photo.iloc[0]),
                            table[~table.index.duplicated()])
-        title += f": {os.path.basename(photo.iloc[0])}"
+        title += f" on {os.path.basename(photo.iloc[0])}"
     axes = below.subplots(lines, columns, squeeze=False, subplot_kw=IMAGE_ONLY)
     for (original, *others), (i, rows) in zip(axes.reshape(-1, panels), table.groupby(level=0)):
         for ax, row in zip(others, rows.itertuples()):
@@ -334,7 +333,7 @@ def conclude_sheet(figure, table):
     what = f"The {best} map" if n == 1 else f"On average of the {n} faces the {best} map"
     what += f", of {len(means)} methods the one that keeps the probability highest," * (len(means) > 1)
     add_conclusion(figure, (
-        f"{regions.describe(regions.mean(table[table.method == best]), what)} With nothing but its top "
+        f"{regions.describe(table[table.method == best], what)} With nothing but its top "
         f"{100 * area:.0f} % of the area the probability of the class {'rises' if kept > whole else 'falls'} "
         f"from {whole:.2f} to {kept:.2f}; with as many random pixels it is {random:.2f} (50 draws, standard "
         f"deviation {spread:.2f}), with as many on the strongest edges {edges:.2f}."
@@ -370,7 +369,7 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
         "corr.": table.rank_correlation, "SSIM": table.ssim, "verdict": table.verdict}))
     for row in table[table.blank > 0].itertuples():
         print(f"{row.method}: {row.blank} of the maps are blank")
-    figure = draw_evidence(f"Which maps of {name} show what it uses?\n{source}, 95 % intervals", table,
+    figure = draw_evidence(f"{name}: which maps show what it uses?\n{source}, 95 % intervals", table,
                            curves, control)
     return {".png": figure, ".csv": table, "_curves.csv": curves, "_randomisation.csv": cascade}
 
@@ -449,7 +448,6 @@ def average_maps(args, name, source, model, subjects, maps):
         rows.append([each, group, members.sum()])
     table = pd.DataFrame(rows, columns=["class", "faces", "n"])
     table = table.join(regions.shares(np.array([*averages.values()])).add_prefix("on_"))
-    table.attrs["regions"] = regions.mean(regions.shares(values).add_prefix("on_"))
 
     if not visible.all():
         print(f"Blank maps, left out: {(~visible).sum()} of {len(visible)}")
@@ -475,8 +473,8 @@ def average_maps(args, name, source, model, subjects, maps):
         ax.set_ylabel(group)
     shades = plt.cm.ScalarMappable(plt.Normalize(0, largest), args.colormap)
     figure.colorbar(shades, ax=axes, extend="max", label="saliency, times the map's mean", aspect=40)
-    figure.suptitle(f"Where {name} looks for each true class\n{method}, {source}", fontsize=10)
-    add_conclusion(figure, regions.describe(table.attrs["regions"], "On average a map")
+    figure.suptitle(f"{name}: where it looks for each true class\n{method}, {source}", fontsize=10)
+    add_conclusion(figure, regions.describe(regions.shares(values).add_prefix("on_"), "On average a map")
                    + f" Pale: fewer than {FEW} faces." * bool(((table.n > 0) & (table.n < FEW)).any()))
     return {".png": figure, ".csv": table[table.n > 0]}
 

@@ -51,18 +51,13 @@ def shares(maps):
     return pd.DataFrame(sums).div(np.where(total > 0, total, np.nan), axis=0)
 
 
-def mean(table):
-    """{region: mean share, 0-1} of a table with columns on_eyes and so on; nan where every map is blank."""
-    return {name: float(table[f"on_{name}"].mean()) for name in REGIONS}
-
-
-def describe(shares, what="The map"):
-    """Where maps lie, a sentence about their mean `shares` ({region: 0-1}, nan where all are blank)."""
-    area = areas()
-    if np.isnan(shares[REGIONS[0]]):
+def describe(table, what="The map"):
+    """Where maps lie on average, a sentence; table: a row per map, its `shares` in columns on_eyes, ..."""
+    area, share = areas(), {name: table[f"on_{name}"].mean() for name in REGIONS}
+    if np.isnan(share["eyes"]):
         return "All maps are blank."
-    *_, third, second, first = order = sorted(REGIONS, key=lambda name: shares[name] / area[name])
+    order = sorted(REGIONS, key=lambda name: -share[name] / area[name])
     first, second, third, last = (
-        f"the {name} ({100 * shares[name]:.0f} % of it on {100 * area[name]:.0f} % of the area)"
-        for name in (first, second, third, order[0]))
+        f"the {name} ({100 * share[name]:.0f} % of it on {100 * area[name]:.0f} % of the area)"
+        for name in (*order[:3], order[-1]))
     return f"{what} is densest on {first}, {second} and {third}, thinnest on {last}."

@@ -70,6 +70,25 @@ def test_a_table_is_aligned_and_shows_brackets_as_they_are(capsys):
     assert len(first) == len(second) == len(header) and first.endswith(" 1,234") and second.endswith("     7")
 
 
+def test_a_wide_table_is_folded_at_100_columns(capsys):
+    frame = pd.DataFrame({"photo": ["holiday/" * 12 + "me.jpg"], "class": ["happy"], "probability": ["0.81"]})
+    cli.print_table(frame)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100 and "happy" in lines[2] and lines[2].endswith("0.81")
+    assert "".join(line.split()[0] for line in lines[2:]) == frame["photo"][0]
+
+
+def test_long_file_names_say_their_beginning_and_end_and_differ():
+    models = ["fer2013-report-cnn", "fer2013-matched-dnn", "fer2013-compact", "fer2013-report-dnn"]
+    names = [files.name_part(*order, "accuracy", "test_public_labels") for order in (models, models[:2] * 2)]
+    assert len(set(names)) == 2 and max(map(len, names)) <= 100
+    for name in names:
+        assert name.startswith("fer2013-report-cnn_fer2013-matched-dnn")
+        assert name.endswith("_accuracy_test_public_labels")
+    assert len({files.name_part("x" * n) for n in range(101, 200)}) == 99
+    assert files.name_part("/", "a b", "") == "a-b"
+
+
 def test_progress_is_silent_without_a_terminal(capfd):
     assert list(cli.track([1, 2, 3], "counting")) == [1, 2, 3]
     assert capfd.readouterr().err == ""

@@ -220,6 +220,22 @@ def test_bins_of_confidence_are_those_of_scikit_learn():
 # ---- faces -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("counts", "expected"), [
+    ({3: 4, 4: 20, 8: 30}, [(3, 5, 24), (8, 9, 30)]),  # few faces go to the next bin
+    ({4: 20, 9: 6, 14: 3}, [(4, 15, 29)]),  # and the last ones to the one before
+    ({4: 20, 9: 6, 14: 4}, [(4, 5, 20), (9, 15, 10)]), ({2: 3}, [(2, 3, 3)])])
+def test_bins_of_few_faces_are_merged(counts, expected):
+    confidence = np.repeat([(number + 0.5) / metrics.BINS for number in counts], list(counts.values()))
+    p = np.column_stack([confidence, *[(1 - confidence) / 6] * 6])  # the first class is right now and then
+    labels = np.arange(len(p)) % 2
+    table = metrics.reliability(np.where(confidence[:, None] < 1 / 7, p[:, ::-1], p), labels)
+    bins = (table[["from", "to"]] * metrics.BINS).round().astype(int)
+    assert list(zip(bins["from"], bins["to"], table["faces"])) == expected
+    first = slice(0, expected[0][2])
+    assert table["confidence"][0] == pytest.approx(confidence[first].mean(), abs=1e-5)
+    assert table["accuracy"][0] == pytest.approx((labels[first] == 0).mean(), abs=1e-5)
+
+
 def written_csv(path, usage=True, n=60):
     usages = {"Usage": [data.USAGES[i % 3] for i in range(n)]} if usage else {}
     return write_csv(path, faces(n, seed=5), "pixels", emotion=np.arange(n) % 7, **usages)

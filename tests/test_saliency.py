@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from keras import layers
+from matplotlib import pyplot as plt
 from PIL import Image
 
 pytest.importorskip("tensorflow")
@@ -20,6 +21,7 @@ from tests.conftest import sandbox
 from tests.explained import add_model, add_unusual_models, output_names
 from utils import cli
 
+imshow = plt.Axes.imshow
 TINY = ("--model", "models/tiny.keras", "--data", "sample")
 
 
@@ -173,6 +175,34 @@ def test_a_binary_classifier_explains_both_its_classes(call, capsys):
     assert "has 7 classes and binary tells 2 apart" in error
 
 
+@pytest.mark.parametrize(("counts", "most", "expected"), [
+    ([2] * 7, 12, [8, 6]),  # four classes and three
+    ([1] * 7, 12, [7]), ([3, 3, 3], 4, [3, 3, 3]), ([5, 1], 2, [2, 2, 1, 1])])
+def test_pages_break_between_classes(counts, most, expected):
+    classes = pd.Series(np.repeat(list("abcdefg")[:len(counts)], counts))
+    pages = saliency.split_pages(classes, most)
+    assert [len(page) for page in pages] == expected and np.concatenate(pages).tolist() == [*classes.index]
+
+
+def test_several_pages_have_one_conclusion_at_the_end(call, monkeypatch):
+    from utils import figures
+
+    drawn = []
+    monkeypatch.setattr(figures, "add_conclusion", lambda figure, text: drawn.append((figure, text)))
+    table = call("saliency", *TINY, "--per-class", 2)
+    assert len(table.attrs["figures"]) == 2 and len(drawn) == 1
+    assert "On average of the 14 faces the gradient map is densest on the" in drawn[0][1]
+
+
+def test_maps_are_drawn_in_the_colours_that_are_asked_for(call, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plt.Axes, "imshow", lambda ax, image, cmap=None, **options: (
+        drawn.append(cmap), imshow(ax, image, cmap, **options))[1])
+    call("saliency", *TINY, "--index", 3)
+    call("saliency", *TINY, "--index", 3, "--colormap", "jet")
+    assert drawn.count("inferno") == drawn.count("jet") == 1
+
+
 def test_mean_maps(call):
     table = call("saliency", *TINY, "--mean-maps")
     assert table.n[table.faces == "all"].sum() == 3500
@@ -200,6 +230,7 @@ def test_a_network_works_whatever_order_of_channels_the_users_keras_prefers(call
     (["--index", "3500"], "--index 3500 is out of range; built-in sample has training images 0 to 3499"),
     (["--method", "lime"], "invalid choice: 'lime' (choose from"),
     (["--target", "joy"], "--target 'joy' is none of predicted, true, contrastive, angry, disgust"),
+    (["--colormap", "virdis"], "matplotlib has no 'virdis'; did you mean viridis"),
     (["--model", "models/plain.keras", "--method", "grad-cam"],
      "no convolutions, so no class activation maps; methods"),
     (["--model", "models/none.h5"], "models/none.h5 does not exist"),

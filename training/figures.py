@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 
 from utils import figures
-from utils.figures import COLORS, WIDTH, add_conclusion, plt, save_figure
+from utils.figures import COLORS, TRAINING, VALIDATION, WIDTH, add_conclusion, plt, save_figure
 
 LAYER_COLORS = {
     "Conv2D": "sky", "Dense": "purple", "MaxPooling2D": "green", "GlobalAveragePooling2D": "green",
@@ -30,13 +30,12 @@ def draw_curves(histories, path, card=None):
         ax.set(xlabel="epoch", title=key.capitalize())
     if card is not None and card["metrics"]["validation_accuracy"] is not None:
         epoch, reached = card["saved_epoch"], 100 * card["metrics"]["validation_accuracy"]
-        axes[0].plot(epoch, reached, "o", color=figures.FACE_COLORS["validation"], ms=6,
+        axes[0].plot(epoch, reached, "o", color=VALIDATION, ms=6,
                      label=f"saved: epoch {epoch}, {reached:.1f} %")
     axes[0].set_ylabel("accuracy (%)")
     axes[1].set_ylabel("cross-entropy (nats)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    names = [figures.network_name(f"{name}.h5", card) if card else name for name in histories]
-    figure.suptitle(f"Training of {' and '.join(names)}", fontsize=10)
+    figure.suptitle(f"{' and '.join(histories)}: training", fontsize=10)
     add_conclusion(figure, conclude_curves(histories))
     return save_figure(figure, path)
 
@@ -46,7 +45,7 @@ def plot_curves(ax, histories, key, labels):
     and validation, in which `{}` is the run's name."""
     factor = 100 if key == "accuracy" else 1
     for (name, history), color in zip(histories.items(), figures.NETWORK_COLORS):
-        colors = (color, color) if len(histories) > 1 else figures.FACE_COLORS.values()
+        colors = (color, color) if len(histories) > 1 else (TRAINING, VALIDATION)
         for column, style, color, label in zip((key, f"val_{key}"), ("--", "-"), colors, labels):
             ax.plot(history["epoch"], factor * history[column], style, color=color, label=label.format(name),
                     marker="o" if len(history) == 1 else None)

@@ -167,7 +167,7 @@ class Run:
         files.write_table(self.files.history, history)
         files.write_json(self.files.card, card)
         figures.draw_architecture(final, self.files.architecture)
-        figures.draw_curves({options.name: history}, self.files.curves, card)
+        figures.draw_curves({models.title(self.files.model): history}, self.files.curves, card)
         self.files.checkpoint.unlink(missing_ok=True)
         return card
 

@@ -9,14 +9,12 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from utils import files, models
+from utils import files
 
 COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7",
           "sky": "#56B4E9", "grey": "#666666"}  # Okabe and Ito: told apart with any colour vision
-FACE_COLORS = {"training": COLORS["orange"], "validation": COLORS["blue"]}
+TRAINING, VALIDATION = COLORS["orange"], COLORS["blue"]  # faces
 NETWORK_COLORS = [COLORS[name] for name in ("green", "red", "purple", "sky", "grey")]  # of several
-NAMES = {("train_cnn", "report"): "the report's CNN", ("train_cnn", "compact"): "the compact CNN",
-         ("train_dnn", "report"): "the report's DNN", ("train_dnn", "matched"): "the matched DNN"}
 METADATA = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
 DPI = 200
 WIDTH = 6.7  # inches of a figure; with the margin around it what a column of A4 or 700 px show at full size
@@ -29,14 +27,6 @@ plt.rcParams.update({
     "image.interpolation": "nearest", "axes.prop_cycle": plt.cycler(color=list(COLORS.values())),
     "svg.hashsalt": "",  # equal figures are equal files
 })
-
-
-def network_name(path, card=None):
-    """What a model is, and its file: "the report's CNN (fer2013-report-cnn)"; without a card the file."""
-    card, stem = card or models.read_card(path) or {}, Path(path).stem
-    options, script = card.get("arguments", {}), re.findall(r"train_\w+", str(card.get("command")))[:1]
-    name = NAMES.get((*script, options.get("network")))
-    return f"{name}{', oversampled' * bool(options.get('oversample'))} ({stem})" if name else stem
 
 
 def faces_name(faces, tta="none"):

@@ -153,8 +153,8 @@ def name_part(*words):
     text = "_".join(filter(None, (re.sub(r"[^\w.+-]+", "-", word).strip("-") for word in words)))
     if len(text) <= 100:
         return text
-    start, end = re.match(r".{,48}(?=[-_])|.{40}", text)[0], re.search(r"(?<=[-_]).{,40}$|.{40}$", text)[0]
-    return f"{start}_and-more-{hashlib.sha1(text.encode()).hexdigest()[:4]}_{end}"
+    start, end = text[:45].rpartition("_")[0] or text[:45], text[-40:].partition("_")[2] or text[-40:]
+    return f"{start}_and-more-{hashlib.sha1(text.encode()).hexdigest()[:4]}_{end.strip('-')}"
 
 
 def model_name(path):
