@@ -563,3 +563,13 @@ def test_the_default_model_says_what_it_is_and_warns_below_the_released_one(
     reason = "accuracy is lower" if accuracy == 0.31 else "training faces are fewer"
     assert [line.startswith(f"Warning: its {reason} than the released model's") and "56.9 %" in line
             for line in warning] == [True] * warns
+
+
+def test_a_title_has_a_networks_name_for_people_and_no_path(tmp_path):
+    path = tmp_path / "mine.h5"
+    assert models.title(path) == "mine"
+    for network, expected in (("vgg", "mine"), ("report_cnn", "The homework's CNN (mine)")):
+        path.with_suffix(".json").write_text(json.dumps({"network": network}))
+        assert models.title(path) == expected
+    built = (networks.report_cnn(), networks.report_dnn(), networks.compact_cnn(), networks.matched_dnn(9999))
+    assert {network.name for network in built} == set(models.NETWORKS)

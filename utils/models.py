@@ -12,6 +12,8 @@ from utils.data import CLASSES
 from utils.files import MODELS, read_json, relative_path, replacing
 
 RELEASED_CNN = MODELS / "fer2013-report-cnn.h5"
+NETWORKS = {"report_cnn": "The homework's CNN", "report_dnn": "The homework's DNN",
+            "compact_cnn": "The compact CNN", "matched_dnn": "The DNN of the CNN's size"}
 OUTPUT_BYTES = 1 << 29  # of one layer's output for one batch in `predict`
 LARGEST_OUTPUT = 1 << 22  # values of one layer for one image; VGG16 at 224 px has 3.2 million
 
@@ -53,6 +55,13 @@ def describe(card):
     if "training_rows" in split:
         parts.append(f"trained on {split['training_rows']:,} faces of {split.get('data', 'unknown data')}")
     return ", ".join(parts) + (f" on {card['date']}" if "date" in card else "")
+
+
+def title(path):
+    """A model's name for the title of a figure: its network's beside its file's, "The homework's CNN
+    (fer2013-report-cnn)"; the file's alone where no card names a network of ours."""
+    network = NETWORKS.get((read_card(path) or {}).get("network"))
+    return f"{network} ({Path(path).stem})" if network else Path(path).stem
 
 
 def load(path):
