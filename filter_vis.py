@@ -195,7 +195,7 @@ def ascend_channels(study, canvas, channels, signs, extremes, label):
         images.append(canvas.crop(made))
         tables.append(pd.DataFrame({"filter": channels, "sign": sign, "activation": activation,
                                     "data_extreme": extremes[sign][channels]}))
-    table = pd.concat(tables)
+    table = pd.concat(tables, ignore_index=True)
     extreme = table.data_extreme.where(table.sign.map(SIGNS) * table.data_extreme > 0)
     return np.stack(images), table.assign(times_data=table.activation / extreme)
 
@@ -218,16 +218,16 @@ def beyond_data(study, table):
 
 def show_maximized(study, layer, order, responses, eta, shown):
     """The sheets of synthesised images; returns their table and the images (filters, signs, h, w)."""
-    from explain.activation_maximization import cut_canvas
+    from explain.activation_maximization import cut_canvas, describe
 
     args, canvas = study.args, cut_canvas(study.model, layer, study.args.objective)
     extremes = {"max": responses.mean.max(0), "min": responses.low_mean.min(0)}
     if args.objective == "neuron":
         extremes = {"max": responses.peak.max(0), "min": responses.low_peak.min(0)}
     images, table = ascend_channels(study, canvas, order, study.signs, extremes, layer)
-    images = images.swapaxes(0, 1)
     table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
-                         seed=args.seed)
+                         seed=args.seed, **describe(np.concatenate(images)))
+    images = images.swapaxes(0, 1)
     captions, is_labelled = [], study.faces.labels is not None
     for c, rows in table.groupby("filter", sort=False):
         reached, times = map("{:.3g}".format, rows.activation), map(times_text, rows.times_data)

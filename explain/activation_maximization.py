@@ -25,6 +25,8 @@ PIXEL_STEP = RANGE / 64  # of the plain ascent, root mean square
 LEAK = 0.01  # slope below zero in the channel objective during ascent: silent units have a gradient too
 LEAST_CANVAS = 24  # pixels: room for a texture to repeat, where the receptive field is smaller still
 BETWEEN_MEASURES = 20  # steps
+STRIPED = 0.5  # least anisotropy of stripes; at most 2 % of images of smooth noise reach it with LEAST_CYCLES
+LEAST_CYCLES = 2  # of stripes along an image; with fewer it is an edge or a spot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,3 +304,32 @@ def best_images(responses, channel, count, groups):
     order = np.argsort(-responses.peak[:, channel], kind="stable")
     rows = order[np.sort(np.unique(groups[order], return_index=True)[1])][:count]
     return rows, np.stack(np.divmod(responses.at[rows, channel], responses.width), 1)
+
+
+def describe(images):
+    """What images (n, h, w), 0-255, look like: a DataFrame with one row each. All but the brightness are of
+    the Fourier power spectrum under a Hann window.
+
+    orientation: of the stripes, degrees counter-clockwise from horizontal, 0-180
+    anisotropy:  0 (equal power in all directions, or a blank image) to 1 (in one): the mean resultant length
+                 of the doubled angles, weighted by power (Mardia and Jupp 2000)
+    frequency:   cycles per pixel below which half of the power lies; cycles: the same, per shorter side
+    brightness:  mean, 0-255; tone: "dark" in the lowest third of the range, "light" in the highest, or "grey"
+    stripes:     whether these are stripes of one direction (bool)
+    """
+    size, padded = images.shape[1:], [4 * length for length in images.shape[1:]]  # finer steps of frequency
+    window = np.multiply.outer(*(np.hanning(length + 2)[1:-1] for length in size))
+    varying = images - ((images * window).sum((1, 2), keepdims=True) / window.sum())
+    power = np.abs(np.fft.fft2(varying * window, padded)).reshape(len(images), -1) ** 2
+    y, x = (axis.ravel() for axis in np.meshgrid(*map(np.fft.fftfreq, padded), indexing="ij"))
+    doubled = power @ np.exp(2j * np.arctan2(y, x)) / np.maximum(power.sum(1), 1e-6)
+    order = np.argsort(np.hypot(y, x))
+    below = power[:, order].cumsum(1)
+    frequency = np.hypot(y, x)[order][(below < below[:, -1:] / 2).sum(1)]
+    table = pd.DataFrame({  # y points down, and stripes run across the direction in which grey levels change
+        "orientation": (90 - np.degrees(np.angle(doubled)) / 2) % 180, "anisotropy": np.abs(doubled),
+        "frequency": frequency, "cycles": frequency * min(size), "brightness": images.mean((1, 2))})
+    tones = pd.cut(table.brightness, [0, RANGE / 3, 2 * RANGE / 3, RANGE], labels=["dark", "grey", "light"],
+                   include_lowest=True)
+    return table.assign(tone=tones.astype(str), stripes=(table.anisotropy >= STRIPED)
+                        & (table.cycles >= LEAST_CYCLES))

@@ -240,3 +240,56 @@ def test_rare_filters_respond_to_few_images():
         found = maximization.Responses(peak, peak, peak, peak, peak, 1, rectified)
         dead, rare = maximization.dead_and_rare(found)
         assert dead.tolist() == [not rectified, False, True] and rare.tolist() == [False, rectified, False]
+
+
+# ---- what images look like ---------------------------------------------------------------------------------
+
+
+def grating(orientation, frequency, size=(24, 24), wave=np.sin):
+    """Stripes 0-255 in a direction, degrees counter-clockwise from horizontal, frequency in cycles per px."""
+    across, down = np.sin(np.deg2rad(orientation)), np.cos(np.deg2rad(orientation))
+    y, x = np.mgrid[:size[0], :size[1]]
+    return 127.5 + 127.5 * wave(2 * np.pi * frequency * (x * across + y * down) + 1)
+
+
+@pytest.mark.parametrize("wave", [np.sin, lambda phase: np.sign(np.sin(phase))])
+@pytest.mark.parametrize("size", [(24, 24), (30, 40)])
+def test_gratings_are_stripes_of_their_direction_and_frequency(wave, size):
+    orientations, frequencies = np.repeat([0, 15, 45, 75, 90, 120, 165], 3), np.tile([0.12, 0.2, 0.31], 7)
+    found = maximization.describe(np.stack([
+        grating(*each, size, wave) for each in zip(orientations, frequencies)]))
+    assert found.stripes.all() and (found.anisotropy > (0.9 if wave is np.sin else 0.65)).all()
+    apart = (found.orientation - orientations + 90) % 180 - 90
+    assert np.abs(apart).max() < (2 if wave is np.sin else 10)  # a staircase of pixels has its own directions
+    np.testing.assert_allclose(found.frequency, frequencies, atol=0.015)
+    np.testing.assert_allclose(found.cycles, found.frequency * size[0])
+
+
+def test_noise_spots_edges_and_blank_images_are_no_stripes():
+    rng, (y, x) = np.random.default_rng(0), np.mgrid[:30, :30] - 14.5
+    white = rng.uniform(0, 255, (300, 30, 30))
+    smooth = np.asarray(Fourier().image(Fourier().start(rng, 300, (30, 30)), (30, 30)))  # where ascent begins
+    spot = 255 * np.exp(-(x ** 2 + y ** 2) / 20)
+    edge = 255.0 * (np.cos(0.3) * x + np.sin(0.3) * y > 0)
+    plaid = (grating(30, 0.2, (30, 30)) + grating(120, 0.2, (30, 30))) / 2
+    found = maximization.describe(np.stack([spot, edge, plaid, np.full((30, 30), 77)]))
+    assert not found.stripes.any() and (found.anisotropy[[0, 2, 3]] < 0.05).all()
+    assert found.anisotropy[1] > 0.6 and found.orientation[1] == pytest.approx(90 - np.rad2deg(0.3), abs=5)
+    assert not maximization.describe(white).stripes.any()
+    assert maximization.describe(smooth).stripes.mean() <= 0.02
+
+
+def test_stripes_keep_their_description_when_noise_is_added_and_turn_with_the_image():
+    noise = np.random.default_rng(1).normal(0, 60, (20, 32, 32))
+    clean, noisy = (maximization.describe(grating(30, 0.25, (32, 32)) + part) for part in (0 * noise, noise))
+    assert noisy.stripes.all() and (noisy.anisotropy < clean.anisotropy).all()
+    np.testing.assert_allclose(noisy.orientation, 30, atol=5)
+    turned = maximization.describe(np.rot90(grating(30, 0.25, (32, 32)))[None])
+    assert turned.orientation[0] == pytest.approx(120, abs=1)
+    np.testing.assert_allclose(turned.anisotropy, clean.anisotropy[:1])
+
+
+def test_light_and_dark_are_thirds_of_the_grey_levels():
+    found = maximization.describe(np.full((5, 9, 9), 1.0) * np.array([0, 84, 127, 171, 255])[:, None, None])
+    assert found.tone.tolist() == ["dark", "dark", "grey", "light", "light"]
+    np.testing.assert_allclose(found.brightness, [0, 84, 127, 171, 255])
