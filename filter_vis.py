@@ -6,12 +6,13 @@
     python filter_vis.py --parametrization pixel            the plain ascent of the homework
     python filter_vis.py --classes                          the image that maximises each class's logit
 
-Under each tile: the filter's number, the activation reached, its ratio to the most extreme activation on the
+Under each image: the filter's number, the activation reached, its ratio to the most extreme activation on the
 data ("-" where no face goes beyond zero that way), and the share of the filter's variance over the data that
-the classes explain (eta squared), by which tiles are sorted. Writes figures/MODEL_filters_LAYER_DATA.png with
-the 16 filters of the highest eta squared and, of more, ..._all.png, likewise MODEL_outputs_LAYER_DATA.png and
-so on, settings that are not at their defaults in the name, and a CSV of the numbers beside each. The ascent
-of 32 filters takes 3 s on two cores (benchmarks/README.md).
+the classes explain (eta squared), by which images are sorted. The CSV also says what an image looks like:
+how strongly it has one direction, which, how fine its stripes are, how light it is. Writes
+figures/MODEL_filters_LAYER_DATA.png with the 16 filters of the highest eta squared and, of more, ..._all.png,
+likewise MODEL_outputs_LAYER_DATA.png and so on, settings that are not at their defaults in the name, and a
+CSV of the numbers beside each. The ascent of 32 filters takes 3 s on two cores (benchmarks/README.md).
 """
 
 import dataclasses
@@ -84,10 +85,11 @@ def parse_args(argv):
 class Study:
     """A network and what it is studied with.
 
-    args, changed: as `parse_args` returns them; signs, goal: of the ascents, a list and in words; name: of
-    the model; model: a keras.Model without nested models; fields: {layer: `receptive_field.Field`}; layers:
-    names of those to show; faces: `data.Faces` that filters are measured on; index, face: the training face,
-    `data.Faces` of one, whose outputs are shown; written: paths, in order.
+    args, changed: as `parse_args` returns them; signs, goal: of the ascents, a list and in words; name and
+    title: of the model, for files and for people; model: a keras.Model without nested models; fields:
+    {layer: `receptive_field.Field`}; layers: names of those to show; faces: `data.Faces` that filters are
+    measured on; index, face: the training face, `data.Faces` of one, whose outputs are shown; written: paths,
+    in order.
     """
 
     args: object
@@ -95,6 +97,7 @@ class Study:
     signs: list
     goal: str
     name: str
+    title: str
     model: object
     fields: dict
     layers: list
@@ -126,8 +129,8 @@ def load_study(args, changed):
                                           None if args.index is None else [args.index])
     signs = list(SIGNS) if args.sign == "both" else [args.sign]
     goal = " and ".join(f"{sign}imum" for sign in signs)
-    return Study(args, changed, signs, goal, files.model_name(path), model, fields, layers,
-                 data.draw_sample(faces, args.limit), rows[0], faces.take(rows))
+    return Study(args, changed, signs, goal, files.model_name(path), models.title(path), model, fields,
+                 layers, data.draw_sample(faces, args.limit), rows[0], faces.take(rows))
 
 
 def show_filters(study):
@@ -146,7 +149,7 @@ def show_filters(study):
         if not len(order):
             print(f"{layer}: all {len(dead)} filters are dead on these {len(faces)} faces; nothing to show")
             continue
-        shown = (f"of {(~dead).sum()} filters{' that are not dead' * bool(dead.any())}, "
+        shown = (f"{{}} of {(~dead).sum()} filters{' that are not dead' * bool(dead.any())}, "
                  + ("by number" if faces.labels is None else "highest η² first"))
         table, tables[f"images_{layer}"] = show_maximized(study, layer, order, responses, eta, shown)
         tables[f"filters_{layer}"] = table
@@ -155,12 +158,14 @@ def show_filters(study):
             tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], responses, shown)
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(), "rare": rare.sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
-                     "median of data": times_text(table.times_data.median()),
-                     "median eta²": "-" if faces.labels is None else f"{np.median(eta[order]):.3f}"})
+                     "median of data": times_text(table.times_data.median()), **count_looks(table)})
     if rows:
-        tables["summary"] = pd.DataFrame(rows)
-        print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 % of the images")
-        cli.print_table(tables["summary"])
+        tables["summary"] = summary = pd.DataFrame(rows)
+        print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 % of the images; "
+              "stripes: images of one direction")
+        of_all = summary.stripes.astype(str) + " of " + summary.images.astype(str)
+        columns = ["layer", "filters", "dead", "rare", "median of data", "stripes"]
+        cli.print_table(summary.assign(stripes=of_all)[columns])
     return tables
 
 
@@ -200,6 +205,21 @@ def ascend_channels(study, canvas, channels, signs, extremes, label):
     return np.stack(images), table.assign(times_data=table.activation / extreme)
 
 
+def count_looks(table):
+    """How many images (rows of `activation_maximization.describe`) are stripes of one direction, light or
+    dark, and the median period of the stripes in pixels (NaN without any): a dict."""
+    return {"images": len(table), "stripes": table.stripes.sum(), "light": (table.tone == "light").sum(),
+            "dark": (table.tone == "dark").sum(), "period": 1 / table.frequency[table.stripes].median()}
+
+
+def looks_text(table):
+    """The numbers of `count_looks` as a sentence."""
+    looks = count_looks(table)
+    period = f" ({looks['period']:.1f} px from stripe to stripe in the median)" if looks["stripes"] else ""
+    return (f"{looks['stripes']} of {looks['images']} images are stripes of one direction{period}; "
+            f"{looks['light']} are light, {looks['dark']} dark.")
+
+
 def beyond_data(study, table):
     """Whether images excite filters more than the data do, in words, and why if not; table: as
     `ascend_channels` returns it."""
@@ -229,18 +249,24 @@ def show_maximized(study, layer, order, responses, eta, shown):
                          seed=args.seed, **describe(np.concatenate(images)))
     images = images.swapaxes(0, 1)
     captions, is_labelled = [], study.faces.labels is not None
+    value, what = {"channel": ("mean", "the mean of the filter's map"),
+                   "neuron": ("unit", "the middle unit of the filter's map")}[args.objective]
     for c, rows in table.groupby("filter", sort=False):
-        reached, times = map("{:.3g}".format, rows.activation), map(times_text, rows.times_data)
-        share = f"  η² {eta[c]:.2f}" if is_labelled else ""
-        captions.append(f"#{c}: {' | '.join(reached)}\n{' | '.join(times)}{share}")
-    what = {"channel": "mean of its map", "neuron": "its middle unit"}[args.objective]
-    explained = "; η²: share of its variance that the classes explain" * is_labelled
-    key = (f"#filter: activation after {args.steps} steps ({args.parametrization}); ×: times the "
-           f"{study.goal} of the data{explained}")
+        reached, times = (" | ".join(rows[name].map(form)) for name, form in (
+            ("activation", "{:.3g}".format), ("times_data", times_text)))
+        share = f"\nη² {eta[c]:.2f}" * is_labelled
+        captions.append(f"filter {c}\n{value} {reached}\n{times} the data{share}")
+    explained = ", and η², the share of its variance that the classes explain" * is_labelled
+
+    def conclude(count):
+        rows = table[table["filter"].isin(order[:count])]
+        return (f"{looks_text(rows)} {beyond_data(study, rows)} Each unit sees {field_text(study, layer)}. "
+                f"Under each image: {what} after {args.steps} steps, how many times the {study.goal} of the "
+                f"data this is{explained}.")
+
     return write_sheets(
-        study, f"filters_{layer}", table,
-        f"{study.name}, {layer}: images of each filter's {study.goal} ({what})", shown, images, captions,
-        f"{key}. Each unit sees {field_text(study, layer)}. {beyond_data(study, table)}"), images
+        study, f"filters_{layer}", table, f"{study.title}, {layer}: image of each filter's "
+        f"{study.goal}", shown, images, captions, conclude), images
 
 
 def show_outputs(study, layer, order, shown):
@@ -251,18 +277,22 @@ def show_outputs(study, layer, order, shown):
     face, labels = models.prepare(study.face.images, study.model), study.face.labels
     label = "" if labels is None else f" ({data.CLASSES[labels[0]]})"
     maps = np.moveaxis(np.asarray(part(face, training=False), np.float32)[0], -1, 0)[order]
-    mean, maximum = maps.mean((1, 2)), maps.max((1, 2))
-    silent = (maximum <= 0).sum()
-    some = (f"{silent} of these {len(maps)} filters are silent for this face" if silent else
-            f"Each of {len(maps)} filters responds to this face somewhere")
+    mean, maximum, active = maps.mean((1, 2)), maps.max((1, 2)), (maps > 0).mean((1, 2))
+
+    def conclude(count):
+        silent, best = (maximum[:count] <= 0).sum(), mean[:count].argmax()
+        some = (f"{silent} of these {min(count, len(maps))} filters are silent for this face" if silent else
+                "Each of these filters responds to this face somewhere")
+        return (f"{some}; on average {100 * active[:count].mean():.0f} % of a map ({maps.shape[2]}x"
+                f"{maps.shape[1]}) is above zero. Filter {order[best]} has the highest mean.")
+
     return write_sheets(
         study, f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
-                                    "share_above_zero": (maps > 0).mean((1, 2))},
-        f"{study.name}, {layer}: outputs for index {study.index}{label}, {maps.shape[2]}x{maps.shape[1]}",
-        shown, maps[:, None], [f"#{c}: mean {m.mean():.2g}\nmax {m.max():.3g}" for c, m in zip(order, maps)],
-        f"{some}; on average {100 * (maps > 0).mean():.0f} % of a map is above zero. "
-        f"#{order[mean.argmax()]} has the highest mean response.", label="activation", face=face[0, ..., 0],
-        cmap="viridis", vmin=min(0.0, maps.min()), vmax=np.percentile(maps, 99.5) or 1.0)
+                                    "share_above_zero": active},
+        f"{study.title}, {layer}: outputs for training image {study.index}{label}", shown, maps[:, None],
+        [f"filter {c}\nmean {m:.2g}\nmax {top:.3g}" for c, m, top in zip(order, mean, maximum)], conclude,
+        label="activation", face=face[0, ..., 0], cmap="viridis", vmin=min(0.0, maps.min()),
+        vmax=np.percentile(maps, 99.5) or 1.0)
 
 
 def show_patches(study, layer, order, responses, shown):
@@ -282,14 +312,16 @@ def show_patches(study, layer, order, responses, shown):
         missing = np.subtract(patches[0].shape, image.shape)  # where the unit looks beyond the border
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])
-        captions.append(f"#{c}: synthesised {activation:.3g}; data {values[0]:.3g} to {values[-1]:.3g}")
+        captions.append(f"filter {c}: synthesised {activation:.3g}, data {values[0]:.3g} to {values[-1]:.3g}")
         table += [{"filter": c, "rank": rank, "index": row, "label": "" if labels is None else labels[row],
                    "activation": value, "y": y, "x": x}
                   for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
+    cells = np.array(cells)
+    outside = " (blue: outside the face)" if np.isnan(cells).any() else ""
     return write_sheets(
-        study, f"patches_{layer}", table, f"{study.name}, {layer}: image of the middle unit's maximum, and "
-        f"the patches of {len(study.faces):,} faces that excite it most", shown, np.array(cells), captions,
-        f"Each unit sees {field_text(study, layer)} (blue: outside the face). {beyond_data(study, reached)}",
+        study, f"patches_{layer}", table, f"{study.title}, {layer}: image of the middle unit's maximum, then "
+        f"the patches of {len(study.faces):,} faces that excite it most", shown, cells, captions,
+        lambda count: f"Each unit sees {field_text(study, layer)}{outside}. {beyond_data(study, reached)}",
         columns=2)
 
 
@@ -304,36 +336,38 @@ def show_classes(study):
     images, table = ascend_channels(study, Canvas(logits), np.arange(len(names)), study.signs,
                                     {"max": on_data.max(0), "min": on_data.min(0)}, "classes")
     best = {"max": on_data.argmax(0), "min": on_data.argmin(0)}
-    tiles = [tile for sign, made in zip(study.signs, images) for tile in (
-        made, models.prepare(study.faces.images[best[sign]], logits)[..., 0])]
     table.insert(0, "class", np.array(names)[table["filter"]])
     table["probability"] = np.concatenate([np.diag(probabilities(logits, made)) for made in images])
     table["best_index"] = np.concatenate([best[sign] for sign in study.signs])
-    captions = list(names)
-    for row in table.itertuples():
-        captions[row.filter] += f"\nlogit {row.activation:.3g}, index {row.best_index} {row.data_extreme:.3g}"
+    captions = table["class"] + table.activation.map("\nlogit {:.3g}".format)
+    beside = "face: " + table["class"] + table.data_extreme.map("\nlogit {:.3g}".format)
+    cells = [[made, models.prepare(study.faces.images[best[sign]], logits)[..., 0]]
+             for sign, made in zip(study.signs, images)]
+    captions = [text for sign in study.signs for texts in (captions, beside)
+                for text in texts[table.sign == sign]]
     beyond = beyond_data(study, table)
-    table = table.sort_index(kind="stable").drop(columns=["filter", "times_data"]).rename(
+    table = table.sort_values("filter", kind="stable").drop(columns=["filter", "times_data"]).rename(
         columns={"activation": "logit", "data_extreme": "its_logit"})  # class by class
     text = table.assign(**table.select_dtypes("floating").map("{:.3g}".format))
     cli.print_table(text.rename(columns=lambda name: name.replace("_", " ")))
     return write_sheets(
-        study, "classes", table, f"{study.name}: images of the {study.goal} of each class's logit",
-        f"classes, each beside the most extreme of {len(study.faces):,} faces", np.stack(tiles, 1), captions,
-        beyond, columns=4 // len(study.signs))
+        study, "classes", table, f"{study.title}: image of the {study.goal} of each class's logit",
+        f"Below each row: of {len(study.faces):,} faces the most extreme for the class",
+        np.concatenate([part for pair in cells for part in pair])[:, None], captions,
+        lambda count: beyond, len(captions), columns=min(len(names), 8))
 
 
-def write_sheets(study, kind, table, title, shown, cells, captions, conclusion, **style):
-    """Write a sheet of the first BEST cells, of more a second one of all, and a table's columns or rows; the
-    DataFrame. shown: what follows the number of cells in the title; for the others see `draw_sheet`."""
+def write_sheets(study, kind, table, title, shown, cells, captions, conclude, most=BEST, **style):
+    """Write a sheet of the first `most` cells, of more a second one of all, and a table's columns or rows;
+    the DataFrame. shown: last line of the title, {} for the number of cells; conclude: the text below for so
+    many cells; for the others see `draw_sheet`."""
     from utils.figures import write_results
 
     results = {}
-    for ending, count in ((".png", BEST), ("_all.png", len(cells))):
-        if ending == ".png" or count > BEST:
+    for ending, count in ((".png", min(most, len(cells))), ("_all.png", len(cells))):
+        if ending == ".png" or count > most:
             results[study.path(kind, ending)] = draw_sheet(
-                f"{title}\n{min(count, len(cells))} {shown}", cells[:count], captions[:count], conclusion,
-                **style)
+                f"{title}\n{shown.format(count)}", cells[:count], captions[:count], conclude(count), **style)
     results[study.path(kind, ".csv")] = pd.DataFrame(table)
     study.written.extend(results)
     return write_results(results)
@@ -342,32 +376,35 @@ def write_sheets(study, kind, table, title, shown, cells, captions, conclusion, 
 def draw_sheet(title, cells, captions, conclusion, columns=None, label=None, face=None, **style):
     """Cells (n, k, h, w), the k tiles of each side by side, in a grid as wide as a page's column: a figure.
 
-    Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. label: of a colour bar;
-    face: a grey image in front of the cells.
+    Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. face: a grey image in a
+    row before the cells, beside a colour bar; label: of this.
     """
     from utils.figures import WIDTH, add_conclusion, plt
 
     grey = {"cmap": plt.get_cmap("gray").with_extremes(bad="#BBDDF2"), "vmin": 0, "vmax": 255}
     drawings = [(cell, caption, grey | style) for cell, caption in zip(cells, captions)]
+    columns = columns or 8 // cells.shape[1]
     if face is not None:
-        drawings.insert(0, (face[None], "the face", grey))
-    columns = columns or (6 if cells.shape[1] == 1 else 4)
-    lines = -(-len(drawings) // columns)
-    tile = WIDTH / columns / cells.shape[1] * cells.shape[2] / cells.shape[3]  # height in inches
-    caption = 0.13 * (1 + max(caption.count("\n") for caption in captions)) + 0.05
-    figure, axes = plt.subplots(lines, columns, figsize=(WIDTH, lines * (tile + caption) + 0.5),
-                                layout="compressed", squeeze=False,
+        drawings[:0] = [(face[None], "the face", grey)] + [((), "", None)] * (columns - 1)
+    lines, ratio = -(-len(drawings) // columns), cells.shape[2] / cells.shape[3]
+    height = ratio * WIDTH / columns / cells.shape[1] + 0.12 * captions[0].count("\n") + 0.18  # inches
+    title = "\n".join(textwrap.fill(part, 90) for part in title.split("\n"))
+    figure, axes = plt.subplots(lines, columns, layout="compressed", squeeze=False,
+                                figsize=(WIDTH, lines * height + 0.15 * title.count("\n") + 0.2),
                                 subplot_kw={"frame_on": False, "xticks": [], "yticks": []})
     for ax, (cell, caption, options) in zip(axes.flat, drawings):
-        for number, image in enumerate(cell):
-            left = number * 25 / 24  # a gap between the tiles
-            drawn = ax.imshow(image, extent=(left, left + 1, 0, image.shape[0] / image.shape[1]), **options)
-        ax.set_xlim(0, left + 1)
-        ax.set_title(caption, fontsize=7, loc="left", y=0, va="top", pad=-2)
+        for left, image in zip(np.arange(len(cell)) * 1.06, cell):  # a gap between the tiles
+            drawn = ax.imshow(image, extent=(left, left + 1, 0, ratio), **options)
+            ax.add_patch(plt.Rectangle((left, 0), 1, ratio, fill=False, edgecolor="grey", linewidth=0.5,
+                                       clip_on=False))
+        ax.set_xlim(0, max(1, len(cell) * 1.06 - 0.06))
+        ax.set_title(caption.replace("-", "\N{MINUS SIGN}"), fontsize=7, loc="left", y=0, va="top", pad=-2)
     if label:
-        is_cut = cells.max() > drawn.norm.vmax
-        figure.colorbar(drawn, ax=axes, label=label, extend="max" if is_cut else "neither")
-    figure.suptitle("\n".join(textwrap.fill(part, 90) for part in title.split("\n")), fontsize=9)
+        bar = axes[0, 1].inset_axes([0.5, 0.5, columns - 1.5, 0.15])
+        bar.set_in_layout(False)
+        figure.colorbar(drawn, cax=bar, orientation="horizontal", label=label,
+                        extend="max" if cells.max() > drawn.norm.vmax else "neither")
+    figure.suptitle(title, fontsize=9)
     add_conclusion(figure, conclusion)
     return figure
 

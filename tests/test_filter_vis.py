@@ -77,8 +77,11 @@ def test_outputs_are_the_networks(call):
 
 
 def test_classes(call, capsys):
+    from utils import data
+
     tables = call("filter_vis", *TINY, "--classes", "--sign", "both")
-    assert "surprise" in capsys.readouterr().out and len(tables["classes"]) == 14
+    assert "surprise" in capsys.readouterr().out
+    assert list(tables["classes"]["class"]) == list(np.repeat(data.CLASSES, 2))
     assert set(call("filter_vis", "--model", "models/flat.keras", *QUICK, "--classes")) == {"classes"}
 
 
@@ -91,6 +94,52 @@ def test_more_than_sixteen_filters_take_a_second_sheet(call):
     for kind in ("filters_conv", "outputs_conv"):
         first, whole = map(Image.open, tables[kind].attrs["figures"])
         assert whole.height > first.height and whole.filename.endswith("_all.png")
+
+
+@pytest.fixture
+def sheets(monkeypatch):
+    """The title, cells and conclusion of every sheet that is drawn."""
+    drawn, draw = [], filter_vis.draw_sheet
+
+    def record(title, cells, captions, conclusion, **style):
+        drawn.append((title, cells, conclusion))
+        return draw(title, cells, captions, conclusion, **style)
+
+    monkeypatch.setattr(filter_vis, "draw_sheet", record)
+    return drawn
+
+
+def test_what_is_written_under_a_sheet_is_about_the_filters_on_it(call, sheets):
+    keras.utils.set_random_seed(1)
+    image = keras.Input((48, 48, 1))
+    x = layers.Conv2D(20, 3, activation="relu", name="conv")(layers.Rescaling(1 / 255)(image))
+    add_model(call.folder, "wide", image, layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))
+    tables = call("filter_vis", "--model", "models/wide.keras", *QUICK, "--layer", "conv")
+    texts = {("outputs" in title, len(cells)): text for title, cells, text in sheets}
+    filters, outputs = tables["filters_conv"], tables["outputs_conv"]
+    assert set(texts) == {(kind, count) for kind in (True, False) for count in (16, len(filters))}
+    for count in (16, len(filters)):
+        part = filters[:count]
+        stripes, light, dark = map(sum, (part.stripes, part.brightness > 170, part.brightness < 85))
+        assert texts[False, count].startswith(f"{stripes} of {count} images are stripes of one direction")
+        assert f"; {light} are light, {dark} dark." in texts[False, count]
+        assert f"reaches {part.times_data.median():.1f} times" in texts[False, count]
+        best = outputs["filter"][outputs["mean"][:count].idxmax()]
+        assert f"Filter {best} has the highest mean" in texts[True, count]
+    row = tables["summary"].iloc[0]
+    assert (row.images, row.stripes, row.light, row.dark) == (len(filters), stripes, light, dark)
+    np.testing.assert_allclose(filters.brightness, tables["images_conv"][:, 0].mean((1, 2)), rtol=1e-5)
+
+
+def test_only_patches_that_reach_beyond_the_face_are_said_to_be_blue(call, sheets):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((48, 48, 1))
+    x = layers.Conv2D(3, 9, padding="same", activation="relu", name="same")(layers.Rescaling(1 / 255)(image))
+    add_model(call.folder, "padded", image, layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))
+    call("filter_vis", "--model", "models/padded.keras", *QUICK, "--layer", "same", "--patches", 5)
+    call("filter_vis", *TINY, "--layer", "conv1", "--patches", 2)
+    assert {(np.isnan(cells).any(), "blue" in text) for _, cells, text in sheets} == {
+        (True, True), (False, False)}
 
 
 def test_the_figure_says_how_many_filters_stay_below_the_data(call):
