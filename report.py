@@ -3,6 +3,7 @@
     python report.py                              your own models; what is missing is trained first
     python report.py --models released            the released models, nothing is trained
     python report.py --language zh-Hant           the page in Traditional Chinese
+    python report.py --author NAME --student-id ID --no-original    to hand in
     python report.py --data sample --limit 500    a try-out in a few minutes, without any data
 
 Training the four networks on all of FER2013 took 21 minutes on two cores (the seconds in the released model
@@ -34,7 +35,6 @@ def main(argv=None):
     args = parse_args(argv)
     cli.start_keras()
     from reporting import page, pictures, results
-    from training.figures import describe_layers
     from utils import evaluation, metrics, structure
 
     folder = args.out_folder / "report"
@@ -46,6 +46,18 @@ def main(argv=None):
     training, evaluated, evaluation_options = choose_faces(args, runs)
     loaded = {role: evaluation.load_networks([run.model]) for role, run in runs.items()}
 
+    # ---- What each network reaches: of the stored file, as in all that follows
+    probabilities = {role: evaluation.probabilities(network, evaluated.images)
+                     for role, network in loaded.items()}
+    networks = results.compare_networks(networks, probabilities, evaluated.labels)
+    for role, network in loaded.items():
+        networks[role] |= results.describe_network(network[0])
+        if "--data" not in evaluation_options:  # else the model card's
+            networks[role]["validation_accuracy"] = networks[role]["evaluated"][0]
+        if test:
+            scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
+            networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
+
     # ---- Figures: of training, and those of the scripts that answer questions 3 to 5
     figures = draw_training(runs, networks, loaded, folder)
     cnn, dnn = (files.relative_path(runs[role].model) for role in ("cnn", "dnn"))
@@ -56,7 +68,7 @@ def main(argv=None):
         "saliency": ["saliency.py", *homework],
         "filters": ["filter_vis.py", *homework, "--patches", "--limit", str(filter_faces)],
     }
-    scripts = {section: [*command, "--out-folder", files.relative_path(folder)]
+    scripts = {section: [*command, "--out-folder", files.relative_path(folder), *given(vector=args.vector)]
                for section, command in scripts.items()}
     confusion, saliency, filters = map(run_script, scripts.values())
     figures |= {"confusion": confusion["figures"], "saliency": saliency.attrs["figures"],
@@ -66,27 +78,18 @@ def main(argv=None):
         section: shlex.join(["python", *command]) for section, command in scripts.items()}
 
     # ---- Results: of the scripts, of earlier runs, and what is measured here
-    probabilities = {role: evaluation.probabilities(network, evaluated.images)
-                     for role, network in loaded.items()}
-    networks = results.compare_networks(networks, probabilities, evaluated.labels)
-    if test:
-        for role, network in loaded.items():
-            scores = metrics.measure(evaluation.probabilities(network, test.images), test.labels)
-            networks[role]["test"] = {"data": test.source, "rows": len(test), "accuracy": scores["accuracy"]}
-    for role in ("cnn", "dnn"):
-        networks[role]["layers"] = [describe_layers([layer]) for layer in loaded[role][0].layers]
     sweep, claims = (earlier_results(args.models, name) for name in ("sweep", "claims"))
     if sweep:
         commands["sweep"] = sweep["search"]
         figures["sweep"] = sorted(files.FIGURES.glob(f"{sweep['name']}_*.png"))
-    if claims:
+    if claims and not args.no_original:
         commands["claims"] = claims["command"]
     trained_on = results.data_results(training, evaluation.split_of(runs["cnn"].model)["limit"])
     measured = {
         "data": trained_on,
         "evaluated": {"source": evaluated.source, "rows": len(evaluated),
                       "on_other_data": "--data" in evaluation_options},
-        "original": ORIGINAL["results"],
+        "original": None if args.no_original else ORIGINAL["results"],
         "models": networks,
         "confusion": results.confusion_results(confusion, trained_on),
         "saliency": results.saliency_results(structure.logits_model(loaded["cnn"][0]), evaluated, saliency),
@@ -97,12 +100,13 @@ def main(argv=None):
 
     # ---- The page
     contents = page.compose(measured, commands, figures, args.language)
+    contents |= {"author": args.author, "student_id": args.student_id}
     drawings = pictures.all_pictures(measured, loaded["cnn"][0], probabilities["cnn"], evaluated, training,
                                      filters, args.language)
     files.write_text(args.out_folder / "report.html", page.render(contents, drawings))
     files.write_json(args.out_folder / "report.json", contents)
     print()
-    cli.print_table(page.model_table(measured, "en").drop(columns="model"))
+    cli.print_table(page.model_table(measured, "en").drop(columns="file"))
     cli.print_written([args.out_folder / "report.html", args.out_folder / "report.json"])
     return contents
 
@@ -120,6 +124,9 @@ def parse_args(argv):
     option("--test", type=Path, metavar="FILE", help="labelled test faces to score the networks on as well")
     option("--test-labels", type=Path, metavar="ID_LABEL.csv",
            help="id,label CSV for a --test without labels")
+    option("--author", help="name for the head of the page")
+    option("--student-id", metavar="ID", help="student ID for the head of the page")
+    option("--no-original", action="store_true", help="leave out the comparison with the original report")
     option("--language", choices=LANGUAGES, default="en", help="language of the page")
     cli.add_out_folder(parser)
     args = parser.parse_args(argv)
@@ -135,6 +142,8 @@ def find_networks(args, folder):
 
     runs = {}
     for role, (own, released, script) in NETWORKS.items():
+        if args.no_original and role == "report_dnn":
+            continue
         name = released if args.models == "released" else own
         runs[role] = RunFiles(name, folder)
         if runs[role].model.exists() and runs[role].card.exists():
@@ -164,17 +173,19 @@ def choose_faces(args, runs):
 
 def draw_training(runs, networks, loaded, folder):
     """Architecture and curves of CNN and DNN, and both in one figure: {section: paths}. networks: {role: what
-    `results.read_network` returns}; loaded: {role: [keras.Model]}."""
+    `results.compare_networks` returns}; loaded: {role: [keras.Model]}."""
     from training import figures
     from utils import models
 
-    drawn, both = {}, {}
+    drawn, histories, accuracies = {}, {}, {}
     for role in ("cnn", "dnn"):
-        run, card = runs[role], models.read_card(runs[role].model)
-        both[role.upper()] = history = pd.DataFrame(networks[role]["history"])
+        run, network, name = runs[role], networks[role], role.upper()
+        histories[name], accuracies[name] = pd.DataFrame(network["history"]), network["validation_accuracy"]
         drawn[role] = [figures.draw_architecture(loaded[role][0], run.architecture),
-                       figures.draw_curves({run.model.stem: history}, run.curves, card)]
-    drawn["dnn"].append(figures.draw_curves(both, folder / f"{runs['dnn'].model.stem}_comparison.png"))
+                       figures.draw_curves({models.title(run.model): histories[name]}, run.curves,
+                                           network | {"metrics": network})]
+    path = folder / f"{runs['dnn'].model.stem}_comparison.png"
+    drawn["dnn"].append(figures.draw_curves(histories, path, accuracies=accuracies))
     return drawn
 
 

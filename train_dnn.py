@@ -46,7 +46,9 @@ def main(argv=None):
     if cnn_card:
         print_comparison(cnn_card, card)
         histories = {"CNN": cnn_history, "DNN": pd.read_csv(run_files.history)}
-        written.append(figures.draw_curves(histories, comparison_path))
+        accuracies = {name: each["metrics"]["validation_accuracy"]
+                      for name, each in (("CNN", cnn_card), ("DNN", card))}
+        written.append(figures.draw_curves(histories, comparison_path, accuracies=accuracies))
     else:
         print("No CNN to compare with yet: python train_cnn.py, then this again")
     print_summary(card, written)

@@ -20,64 +20,114 @@ class Finding(NamedTuple):
 
 
 def all_findings(results):
-    """{section: [Finding]} in the page's order: notes, the answer to each question, then the sections. Of
-    drawn faces, which decide nothing about claims on photographs, no finding has a verdict."""
-    data, models, saliency, sweep = (results[key] for key in ("data", "models", "saliency", "sweep"))
+    """({section: [Finding] of its answer}, {section: [Finding]}), the sections in the page's order and first
+    "notes". Of drawn faces, which decide nothing about claims on photographs, no finding has a verdict."""
+    data, models, saliency = (results[key] for key in ("data", "models", "saliency"))
     confusion, layers = results["confusion"], results["filters"]
-    is_same_size = models["report_dnn"]["parameters"] == results["original"]["dnn_parameters"]
-    findings = {
+    answers = {
+        "cnn": [Finding("answer_cnn"), Finding("answer_cnn_fit", overfits(models["cnn"]))],
+        "dnn": [Finding("answer_dnn", beats_dnn(models["dnn"])), dnn_fit(models["dnn"])],
+        "confusion": [Finding("answer_confusion" if confusion["pairs"] else "answer_confusion_none",
+                              has_highest("fear", confusion["sad_as"]))],
+        "saliency": [Finding("answer_saliency", compare(saliency["centre"], saliency["centre_area"])),
+                     *saliency_controls(saliency)],
+        "filters": filter_images(layers) or [Finding("answer_filters_none")],
+    }
+    sections = {
         "notes": ([Finding("data_is_drawn")] * data["is_sample"]
                   + [Finding("data_is_limited")] * bool(data["limit"])),
-        "answers": [
-            Finding("answer_cnn", overfits(models["cnn"])),
-            Finding("answer_dnn", is_better(models["dnn"]["cnn_against"])),
-            Finding("answer_confusion" if confusion["pairs"] else "answer_confusion_none",
-                    has_highest("fear", confusion["sad_as"])),
-            Finding("answer_saliency", compare(saliency["centre"], saliency["centre_area"])),
-            Finding("answer_filters", part=f"filters.{len(layers) - 1}") if layers else
-            Finding("answer_filters_none")],
-        "cnn": cnn_findings(models["cnn"], models["oversampled"], results["original"]["kaggle"]),
-        "sweep": ([Finding("sweep")] + [Finding("sweep_confirmed")] * bool(sweep["confirmed"]) if sweep else
-                  [Finding("sweep_none")]),
-        "dnn": [Finding("dnn_size", decide(is_same_size, not is_same_size)),
-                Finding("dnn_matched", is_better(models["dnn"]["cnn_against"])),
-                Finding("dnn_report", is_better(models["report_dnn"]["cnn_against"])),
-                Finding("dnn_end", falls_near_end(models["report_dnn"]))],
+        "cnn": cnn_findings(models["cnn"], models["oversampled"]),
+        "dnn": dnn_findings(models),
         "confusion": confusion_findings(confusion, data),
-        "saliency": [Finding("saliency_image"),
-                     Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
-                     Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
-                     Finding("saliency_image_kept"),
-                     Finding("saliency_kept", compare(saliency["kept_above_controls"], 0))],
-        "filters": [Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers)
-                    for key in ("filters_some" if layer["left_out"] else "filters_all", "filters_classes",
-                                "filters_outputs_silent" if layer["image_silent"] else "filters_outputs")],
+        "saliency": saliency_findings(saliency),
+        "filters": filter_images(layers) + [
+            Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers) for key in (
+                "filters_tones", "filters_strength" if layer["left_out"] else "filters_strength_all",
+                "filters_classes", "filters_outputs_silent" if layer["image_silent"] else "filters_outputs")],
+        "sweep": sweep_findings(results["sweep"]),
         "claims": [Finding("claims_intro" if results["claims"] else "claims_none")],
         "data": [Finding("data"), Finding(
             "evaluated_on_other_data" if results["evaluated"]["on_other_data"] else
             "evaluated_on_split_of_best_epoch" if models["cnn"]["keep"] == "best" else "evaluated_on_split")],
     }
+    if not results["original"]:
+        del sections["claims"]
     if data["is_sample"]:
-        return {section: [finding._replace(verdict=None) for finding in listed]
-                for section, listed in findings.items()}
+        return [{section: [finding._replace(verdict=None) for finding in listed]
+                 for section, listed in part.items()} for part in (answers, sections)]
+    return [answers, sections]
+
+
+def cnn_findings(network, oversampled):
+    return [Finding("cnn_architecture"), Finding("cnn_training"), Finding("cnn_time"),
+            Finding("overfitting", overfits(network)), Finding("cnn_accuracy"),
+            *[Finding("cnn_test")] * bool(network["test"]),
+            Finding("oversampling", is_better(oversampled["against_cnn"])),
+            *[Finding("oversampling_test")] * bool(oversampled["test"])]
+
+
+def dnn_findings(models):
+    dnn, report = models["dnn"], models.get("report_dnn")
+    findings = [Finding("dnn_size" if has_nearly_as_many(dnn) else "dnn_size_differs"),
+                Finding("dnn_training"),
+                *[Finding("dnn_slower")] * (dnn["learning_rate"] < models["cnn"]["learning_rate"]),
+                Finding("dnn_matched", beats_dnn(dnn)), Finding("dnn_gain"), dnn_fit(dnn),
+                *[Finding("dnn_flattens")] * bool(dnn["flattened"])]
+    if report:
+        has_as_many = has_nearly_as_many(report)
+        findings += [Finding("dnn_report_size", decide(has_as_many, not has_as_many)),
+                     Finding("dnn_report", is_better(report["cnn_against"])),
+                     Finding("dnn_end", falls_near_end(report))]
     return findings
 
 
-def cnn_findings(network, oversampled, kaggle):
-    findings = [Finding("cnn_size"), Finding("cnn_time"), Finding("cnn_accuracy"),
-                Finding("overfitting", overfits(network)),
-                Finding("oversampling", is_better(oversampled["against_cnn"]))]
-    findings += [Finding("oversampling_test")] * bool(oversampled["test"])
-    if network["test"]:
-        keys = {HOLDS: "cnn_test_above", FAILS: "cnn_test_below", OPEN: "cnn_test_same"}
-        findings.insert(3, Finding(keys[compare(network["test"]["accuracy"], kaggle)]))
+def dnn_fit(network):
+    """Whether the DNN underfits: even on the faces that it is trained on it is no better."""
+    return Finding("dnn_underfits" if network["end"]["gap"] <= 0 else "dnn_fit")
+
+
+def sweep_findings(sweep):
+    if not sweep:
+        return [Finding("sweep_none")]
+    if not sweep["confirmed"]:
+        return [Finding("sweep_best")]
+    return [Finding("sweep_helps" if compare(sweep["confirmed"]["difference"], 0) == HOLDS else "sweep")]
+
+
+def saliency_findings(saliency):
+    image = saliency["image"]
+    return [Finding("saliency_regions"),
+            Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
+            Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
+            Finding("saliency_image"), Finding("saliency_image_regions"),
+            Finding(f"saliency_image_{'rises' if image['p_kept'] > image['p_whole'] else 'falls'}"),
+            Finding("saliency_kept", compare(saliency["kept_above_controls"], 0)),
+            *saliency_controls(saliency)]
+
+
+def saliency_controls(saliency):
+    """Whether the most salient pixels keep more of the probability than random ones and than edges."""
+    return [Finding(f"saliency_{control}", compare(saliency[f"kept_above_{control}"], 0))
+            for control in ("random", "edges")]
+
+
+def filter_images(layers):
+    """Which images activate the filters of each layer most."""
+    findings = []
+    for i, layer in enumerate(layers):
+        findings.append(Finding("filters_stripes" if layer["striped"] > 0.5 else "filters_images",
+                                part=f"filters.{i}"))
+        findings += [Finding("filters_others", part=f"filters.{i}")] * bool(layer["others"])
+    if layers and layers[-1]["striped"] < layers[0]["striped"]:
+        findings.append(Finding("filters_deeper", part=f"filters.{len(layers) - 1}"))
     return findings
 
 
 def confusion_findings(confusion, data):
     recall = {name: interval for name, interval in confusion["recall"].items() if interval[0] is not None}
     lowest = {name: [-value, -high, -low] for name, (value, low, high) in recall.items()}
-    findings = [Finding("accuracy"), Finding("calibration")]
+    findings = [Finding("pair", part=f"confusion.pairs.{i}") for i in range(len(confusion["pairs"][:3]))]
+    findings = [Finding("accuracy"), *[Finding("both_ways")] * bool(findings), *findings]
     for key, claimed, shares in (("best_class", "surprise", recall), ("worst_class", "sad", lowest),
                                  ("sad_for_fear", "fear", confusion["sad_as"])):
         if claimed in shares:
@@ -94,8 +144,7 @@ def confusion_findings(confusion, data):
     if smallest in recall:
         (_, low, high), mean = confusion["smallest_class"]["recall"], confusion["mean_recall"]
         findings.append(Finding("smallest_not_bad", decide(low >= mean, high < mean)))
-    return findings + [Finding("pair", part=f"confusion.pairs.{i}")
-                       for i in range(len(confusion["pairs"][:3]))]
+    return [*findings, Finding("calibration")]
 
 
 # ---- verdicts ----------------------------------------------------------------------------------------------
@@ -133,6 +182,16 @@ def is_better(paired):
     """Whether the first of two networks is better on the same faces, by McNemar's test at a level of 5 %."""
     is_significant = paired["p"] < 0.05
     return decide(is_significant and paired["difference"] > 0, is_significant)
+
+
+def has_nearly_as_many(network):
+    """Whether a network has nearly as many parameters as the CNN, as question 2 asks."""
+    return abs(network["share_of_cnn"] - 1) <= 0.05
+
+
+def beats_dnn(network):
+    """Whether the CNN is better than the DNN; open where that has not nearly as many parameters."""
+    return is_better(network["cnn_against"]) if has_nearly_as_many(network) else OPEN
 
 
 def has_highest(name, intervals):

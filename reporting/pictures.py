@@ -19,8 +19,10 @@ from utils.data import CLASSES
 from utils.evaluation import surest_predictions
 from utils.figures import COLORS, plt
 
+CHART = 3.3, 2.8  # inches: two stand side by side and one on a phone with text of at least 11 pixels
 PNG = "data:image/png;base64,"
 OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
+HEAT = "inferno"  # as saliency.py draws its maps, up to their 99.5th percentile
 SHARES = range(5, 101, 5)  # per cent of the area, the slider's positions
 
 
@@ -40,45 +42,45 @@ def to_png(image, colors=None):
 
 
 def all_pictures(results, cnn, probabilities, evaluated, training, filters, language):
-    """What page.html shows: {"pictures": of the interactive parts, "charts" and "thumbnails": {section: SVG
-    or a PNG's data URI}, "filters": of `filter_pictures`}. cnn: keras.Model; probabilities (n, 7): its of the
-    evaluated faces; filters: what filter_vis.py returned."""
+    """What page.html shows: {"pictures": of the interactive parts, "charts": {section: [SVG]}, "thumbnails":
+    {section: SVG or a PNG's data URI}, "filters": of `filter_pictures`}. cnn: keras.Model;
+    probabilities (n, 7): its of the evaluated faces; filters: what filter_vis.py returned."""
     cnn_epochs, dnn_epochs = (pd.DataFrame(results["models"][role]["history"]) for role in ("cnn", "dnn"))
     histories = {"cnn": {"CNN": cnn_epochs}, "dnn": {"CNN": cnn_epochs, "DNN": dnn_epochs}}
-    charts, thumbnails = ({section: curves(lines, language, is_thumbnail)
-                           for section, lines in histories.items()} for is_thumbnail in (False, True))
-    charts["confusion"] = reliability(probabilities, evaluated.labels, language)
+    charts = {section: [curves(lines, key, language) for key in ("accuracy", "loss")]
+              for section, lines in histories.items()}
+    charts["confusion"] = [reliability(probabilities, evaluated.labels, language)]
+    thumbnails = {section: curves(lines, "accuracy", language, is_thumbnail=True)
+                  for section, lines in histories.items()}
     saliency = saliency_faces(structure.logits_model(cnn), training)
     tiles = filter_pictures(cnn, filters, training)
     share = np.nan_to_num(metrics.scores(np.array(results["confusion"]["counts"]))["share"])
-    strength = np.frombuffer(base64.b64decode(saliency[0]["strength"]), np.uint8).reshape(48, 48)
-    thumbnails |= {"confusion": to_png(share, "Blues"), "saliency": to_png(strength / 255, "jet"),
+    thumbnails |= {"confusion": to_png(share, "Blues"), "saliency": saliency[0]["heat"],
+                   "scale": to_png(np.linspace(0, 1, 256)[None], HEAT),
                    "filters": [*tiles.values()][-1][0]["image"] if tiles else None}
     return {"pictures": {"confusion": confusion_cells(probabilities, evaluated), "saliency": saliency},
             "charts": charts, "thumbnails": thumbnails, "filters": tiles}
 
 
-def curves(histories, language, is_thumbnail=False):
-    """Accuracy and loss over the epochs as SVG, or accuracy without words as a thumbnail; histories:
-    {network: DataFrame of its epochs}."""
-    size = (1.6, 1.2) if is_thumbnail else (7.2, 2.7)
-    figure, axes = plt.subplots(1, 2 - is_thumbnail, figsize=size, layout="constrained", squeeze=False)
+def curves(histories, key, language, is_thumbnail=False):
+    """Accuracy or loss, `key`, over the epochs as SVG, as a thumbnail without words; histories: {network:
+    DataFrame of its epochs}."""
+    figure, ax = plt.subplots(figsize=(1.6, 1.2) if is_thumbnail else CHART, layout="constrained")
     lines = [label(f"line_{part}", language, "{}") for part in ("training", "validation")]
-    for ax, key in zip(axes[0], ("accuracy", "loss")):
-        plot_curves(ax, histories, key, lines)
+    plot_curves(ax, histories, key, lines)
+    if is_thumbnail:
+        ax.set(xticklabels=[], yticklabels=[])
+        ax.tick_params(length=0)
+    else:
         ax.set(xlabel=label("epoch", language), ylabel=label(f"{key}_axis", language))
-        if is_thumbnail:
-            ax.set(xlabel="", ylabel="", xticklabels=[], yticklabels=[])
-            ax.tick_params(length=0)
-    if not is_thumbnail:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        figure.legend(loc="outside lower center", ncols=2)
     return to_svg(figure)
 
 
 def reliability(probabilities, labels, language):
     """Accuracy at each confidence as SVG, Wilson's 95 % intervals; area of a point: number of faces."""
     table = 100 * metrics.reliability(probabilities, labels)
-    figure, ax = plt.subplots(figsize=(7.2, 3.2), layout="constrained")
+    figure, ax = plt.subplots(figsize=CHART, layout="constrained")
     ax.plot([0, 100], [0, 100], ":", color="#888888")
     ax.vlines(table["confidence"], table["low"], table["high"], color=COLORS["blue"], linewidth=1)
     ax.scatter(table["confidence"], table["accuracy"], 4 + 3 * table["faces"] / len(labels), COLORS["blue"])
@@ -111,7 +113,7 @@ def filter_pictures(model, tables, faces):
     image, pictures = models.prepare(faces.images[[HOMEWORK_IMAGE]], model), {}
     for layer in layers:
         part = keras.Model(model.inputs[0], model.get_layer(layer).output)
-        table = tables[f"filters_{layer}"].astype({"times_data": float, "eta_squared": float})
+        table = tables[f"filters_{layer}"].astype({"times_data": float, "activation": float})
         maps = np.asarray(part(image, training=False), np.float32)[0][..., table["filter"].astype(int)]
         maps /= np.percentile(maps, 99.5) or 1.0
         patches = {name: [] for name in table["filter"]}
@@ -120,9 +122,9 @@ def filter_pictures(model, tables, faces):
             patch = receptive_field.patch(face, fields[layer], (row.y, row.x))
             patches[row.filter].append(patch_png(patch))
         pictures[layer] = [
-            {"filter": int(row.filter), "times": f"{row.times_data:.1f}", "eta": f"{row.eta_squared:.2f}",
-             "image": patch_png(tile[0]), "output": to_png(maps[..., i], "viridis"),
-             "patches": patches[row.filter]}
+            {"filter": int(row.filter), "times": f"{row.times_data:.1f}",
+             "activation": f"{row.activation:.3g}", "image": patch_png(tile[0]),
+             "output": to_png(maps[..., i], "viridis"), "patches": patches[row.filter]}
             for i, (row, tile) in enumerate(zip(table.itertuples(), tables[f"images_{layer}"]))]
     return pictures
 
@@ -149,7 +151,7 @@ def confusion_cells(probabilities, faces):
 def saliency_faces(logits, faces):
     """The homework's training image and the first of each class, for the slider, a list of dicts: number, of
     the training image, from 1; label and target, the true and the predicted class; grey, uint8 (48, 48);
-    strength, uint8, 255 the most salient; rank, uint16, 0 the most salient; kept, {per cent of the area kept:
+    heat, the map as a PNG's data URI; rank, uint16, 0 the most salient; kept, {per cent of the area kept:
     probability of the target}."""
     rows = [HOMEWORK_IMAGE]
     for code in range(len(CLASSES)):
@@ -158,9 +160,9 @@ def saliency_faces(logits, faces):
     kept = {share: faithfulness.probability_kept(logits, grey, codes, maps, share / 100)[1]
             for share in SHARES}
     ranks = faithfulness.ranks(maps).astype("<u2")
-    scaled = 255 * maps / np.maximum(maps.max((1, 2), keepdims=True), 1e-30)
+    scaled = maps / np.maximum(np.percentile(maps, 99.5, (1, 2), keepdims=True), 1e-30)
     return [{"number": int(row) + 1, "label": CLASSES[faces.labels[row]], "target": CLASSES[codes[i]],
              "grey": to_base64(grey[i].round().astype(np.uint8)), "rank": to_base64(ranks[i]),
-             "strength": to_base64(scaled[i].astype(np.uint8)),
+             "heat": to_png(scaled[i], HEAT),
              "kept": {share: round(float(p[i]), 3) for share, p in kept.items()}}
             for i, row in enumerate(rows)]

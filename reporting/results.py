@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from explain import attribution, faithfulness
+from explain import attribution, faithfulness, regions
 from utils import metrics, models
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
@@ -14,7 +14,8 @@ CENTRE, RING = 12, 4  # pixels of 48: so many outside the central square on each
 KEPT_AREA = 0.2  # share that saliency.py leaves in the masked face
 CARD = ("command", "hardware", "precision", "parameters", "multiply_adds", "seconds",
         "saved_epoch", "training_accuracy", "validation_accuracy", "data", "training_rows", "validation_rows",
-        "batch_size", "keep")  # what the page needs of a model card and its parts
+        "batch_size", "keep", "optimizer",
+        "learning_rate")  # what the page needs of a model card and its parts
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 
 
@@ -45,6 +46,7 @@ def read_network(run):
         raise UserError(f"{relative_path(run.history)} lacks epochs or values; "
                         "train the model again with --validation 0.1")
     epochs = history.to_dict("records")
+    best = max(epochs, key=lambda epoch: epoch["val_accuracy"])
     source, validation = card["split"]["data"], str(card["split"].get("validation"))
     seen = {source, f"{source} Training", f"{source} {validation}", validation}  # trained or chosen on
     tests = [{key: entry[key] for key in ("data", "rows", "accuracy")}
@@ -53,20 +55,40 @@ def read_network(run):
     return {key: values[key] for key in CARD} | {
         "name": run.model.stem,
         "history": epochs,
-        "million_multiply_adds": card["multiply_adds"] / 1e6,
         "seconds_per_epoch": card["seconds"] / len(epochs),
-        "best": max(epochs, key=lambda epoch: epoch["val_accuracy"]),
+        "best": best,
         "lowest_loss": min(epochs, key=lambda epoch: epoch["val_loss"]),
-        "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"]},
+        "start": epochs[0],
+        "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"],
+                             "fall": best["val_accuracy"] - epochs[-1]["val_accuracy"]},
         "test": tests[0] if tests else None,
     }
+
+
+def describe_network(model):
+    """The architecture of a keras.Model: its layers as text, how many there are of each kind, the largest,
+    and how many values are flattened (0: none)."""
+    from training.figures import describe_layers
+
+    largest = max(model.layers, key=lambda layer: layer.count_params())
+    flattened = [layer.output.shape[-1] for layer in model.layers if type(layer).__name__ == "Flatten"]
+    return {"layers": [describe_layers([layer]) for layer in model.layers], "layer_count": len(model.layers),
+            "counts": {part: sum(part in type(layer).__name__ for layer in model.layers)
+                       for part in ("Conv", "Pooling", "Dense")},
+            "largest_layer": {"layer": largest.name, "share": largest.count_params() / model.count_params()},
+            "flattened": flattened[0] if flattened else 0}
 
 
 def compare_networks(networks, probabilities, labels):
     """The networks with what each reaches on the evaluated faces, beside the CNN. networks: {role: what
     `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,)."""
     right = {role: output.argmax(axis=1) == labels for role, output in probabilities.items()}
-    return {role: network | {
+    recall = {role: pd.Series(right[role]).groupby(labels).mean() for role in ("cnn", "dnn")}
+    widest = (recall["cnn"] - recall["dnn"]).idxmax()
+    predicted = np.bincount(probabilities["dnn"].argmax(axis=1)) / len(labels)
+    observed = {"widest": {"class": CLASSES[widest]} | {role: float(recall[role][widest]) for role in recall},
+                "favourite": {"class": CLASSES[predicted.argmax()], "share": float(predicted.max())}}
+    return {role: network | (observed if role == "dnn" else {}) | {
         "evaluated": metrics.measure(probabilities[role], labels)["accuracy"],
         "against_cnn": metrics.mcnemar(right[role], right["cnn"]),
         "cnn_against": metrics.mcnemar(right["cnn"], right[role]),
@@ -84,6 +106,8 @@ def confusion_results(summary, data):
     counts = pd.DataFrame(summary["counts"], CLASSES, CLASSES)
     wrong = counts.sum() - np.diag(counts)  # by predicted class
     errors, attracts = int(wrong.sum()), wrong.idxmax()
+    mistakes = counts.mask(np.eye(len(CLASSES), dtype=bool), 0)
+    most, both_ways = int(mistakes.max(axis=None)), (mistakes + mistakes.T).stack()
     pairs = [pair | {key: CLASSES[pair[key]] for key in ("true", "predicted")} for pair in summary["pairs"]]
     sad_as = {pair["predicted"]: pair["share"] for pair in pairs if pair["true"] == "sad"}
     sad_taken_for = next(({"class": name, "share": share} for name, share in sad_as.items()), None)
@@ -99,6 +123,9 @@ def confusion_results(summary, data):
         "fear_attracts": {"share": float(wrong["fear"]) / max(errors, 1)},
         "mean_recall": float(np.mean([value for value, _, _ in recall.values()])),
         "pairs": pairs,
+        "frequent": {"count": most, "pairs": [[CLASSES[i] for i in pair] for pair in
+                                               np.argwhere(mistakes == most)]},
+        "both_ways": {"count": int(both_ways.max()), "classes": list(both_ways.idxmax())},
     }
 
 
@@ -106,9 +133,18 @@ def filter_results(tables, faces):
     """What filter_vis.py returned of each layer with filters to show, measured on so many faces: a list."""
     results = []
     for layer in tables["summary"].itertuples() if "summary" in tables else ():
-        filters = tables[f"filters_{layer.layer}"][["filter", "times_data", "eta_squared"]].astype(float)
+        images = tables[f"filters_{layer.layer}"]
+        filters = images[["filter", "times_data", "eta_squared"]].astype(float)
         outputs = tables[f"outputs_{layer.layer}"].astype(float)
+        stripes = images[images["stripes"]]
+        direction = (stripes["orientation"] + 22.5) % 180 // 45  # 0: within 22.5 degrees of horizontal
         results.append({
+            "stripes": len(stripes), "striped": len(stripes) / len(images),
+            "others": len(images) - len(stripes),
+            "horizontal": int((direction == 0).sum()), "vertical": int((direction == 2).sum()),
+            "oblique": int((direction % 2 == 1).sum()),
+            "period": float(np.nan_to_num((1 / stripes["frequency"]).median())),
+            **{tone: int((images["tone"] == tone).sum()) for tone in ("light", "dark")},
             "layer": layer.layer, "filters": layer.filters, "in_figure": layer.shown,
             "left_out": layer.filters - layer.shown, "faces": faces,
             "times_data": float(np.nan_to_num(filters["times_data"].median())),
@@ -132,7 +168,9 @@ def saliency_results(logits, faces, table):
     """What saliency.py returned of the homework's image; where gradient maps lie on some of the faces, and
     what the probability of the predicted class becomes when only the most salient pixels are kept, random
     ones or the strongest edges: means with bootstrap 95 % intervals."""
-    image = {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE} | table.to_dict("records")[0]
+    areas, image = regions.areas(*logits.input_shape[1:3]), table.to_dict("records")[0]
+    image |= {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE, "regions": sorted(
+        areas, key=lambda name: -image[f"on_{name}"] / areas[name])}
     rows = np.random.default_rng([0, 4]).permutation(len(faces))[:200]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
     has_map = maps.sum((1, 2)) > 0
@@ -150,7 +188,14 @@ def saliency_results(logits, faces, table):
     values = {"centre": centre.sum((1, 2)) / maps.sum((1, 2)), "whole": whole, "kept": kept, "random": random,
               "edges": edges,
               "ring_to_centre": maps[:, is_ring].mean(1) / np.maximum(centre.mean((1, 2)), 1e-12),
+              "kept_above_random": kept - random, "kept_above_edges": kept - edges,
               "kept_above_controls": kept - np.maximum(random, edges)}
+    shares = regions.shares(maps)
+    order = (shares.mean() / pd.Series(areas)).sort_values(ascending=False).index  # densest first
+    parts = [{"region": name, "area": areas[name], "share": list(metrics.bootstrap_mean(shares[name])),
+              "density": float(shares[name].mean() / areas[name])} for name in order]
     return {"image": image, "faces": len(maps), "kept_area": KEPT_AREA, "ring_width": RING,
-            "centre_area": centre[0].size / maps[0].size, "centre_pixels": centre.shape[1],
+            "centre_area": centre[0].size / maps[0].size, "centre_pixels": centre.shape[1], "regions": parts,
+            "focus": {"share": sum(part["share"][0] for part in parts[:3]),
+                      "area": sum(part["area"] for part in parts[:3])},
             **{key: list(metrics.bootstrap_mean(numbers)) for key, numbers in values.items()}}

@@ -18,8 +18,9 @@ FORMS = {  # a number and its sign stay on one line
     "points": lambda difference: f"{100 * difference:+.1f}".replace("-", "\u2212"),
     "points_ci": lambda interval: "{:+.1f} [{:+.1f},\u00a0{:+.1f}]".format(
         *(100 * difference for difference in interval)).replace("-", "\u2212"),
-    "size": lambda difference: f"{100 * difference:.1f}",
-    "p": lambda p: f"<\u00a0{SMALLEST_P}" if p < SMALLEST_P else f"=\u00a0{p:.2g}",
+    "size": lambda difference: f"{100 * abs(difference):.1f}",
+    "optimizer": lambda name: {"adam": "Adam", "sgd": "SGD"}[name],
+    "p": lambda p: f"p\u00a0<\u00a0{SMALLEST_P}" if p < SMALLEST_P else f"p\u00a0=\u00a0{p:.2g}",
 }
 
 
@@ -34,24 +35,41 @@ ORIGINAL = tomllib.loads(asset("original.toml"))
 
 def sentence(finding, results, language):
     """A finding in words: {"key", "text", "original": what the original report says of it ("" for nothing),
-    "verdict", "values": {path in the results: value}}. A path that begins with a point belongs to the
-    finding's part; forms are those of FORMS, `class`, `source` and Python's own."""
-    values, forms = {}, FORMS | {"class": lambda name: class_name(name, language),
-                                 "source": lambda source: source_name(source, language)}
+    "verdict" on that, "values": {path in the results: value}}. Where there are words for the finding's
+    verdict (KEY_holds), these are used."""
+    words, originals = WORDS["sentences"], WORDS["original"] if results["original"] else {}
+    word = words.get(f"{finding.key}_{finding.verdict}") or words[finding.key]
+    original = originals.get(finding.key.removesuffix("_same"), {}).get(language, "")
+    text, values = fill(word[language], results, language, finding.part)
+    original, used = fill(original, results, language)
+    return {"key": finding.key, "text": text, "original": original,
+            "verdict": finding.verdict if original else None, "values": values | used}
 
-    def fill(field):
+
+def fill(text, results, language, part=""):
+    """A text with its fields filled, and {path in the results: value}. A path that begins with a point
+    belongs to `part`; forms are those of FORMS, those below and Python's own."""
+    values, forms = {}, FORMS | {
+        "class": lambda name: class_name(name, language),
+        "region": lambda name: WORDS["regions"][name][language],
+        "source": lambda source: source_name(source, language),
+        "millions": lambda count: (f"{count / 1e6:.3g} million" if language == "en" else
+                                   f"{float(f'{count / 1e4:.3g}'):,.0f} 萬"),
+        "faces": lambda is_other: label("other_faces" if is_other else "validation_faces", language),
+        "pairs": lambda pairs: label("and", language).join(
+            label("mistake", language, *(class_name(name, language) for name in pair)) for pair in pairs)}
+
+    def replace(field):
         path, form = field.groups()
-        path = finding.part + path if path.startswith(".") else path
+        path = part + path if path.startswith(".") else path
         value = results
         for name in path.split("."):
             value = value[int(name) if isinstance(value, list) else name]
         values[path] = value
         return forms[form](value) if form in forms else format(value, form)
 
-    words = (WORDS["sentences"][finding.key], WORDS["original"].get(finding.key.removesuffix("_same"), {}))
-    text, original = (FIELD.sub(fill, word.get(language, "")) for word in words)
-    return {"key": finding.key, "text": text, "original": original, "verdict": finding.verdict,
-            "values": values}
+    text = FIELD.sub(replace, text)
+    return text.replace("\u00a0%", "%") if language == "zh-Hant" else text, values
 
 
 def label(key, language, *values):

@@ -15,25 +15,32 @@ def interval(value):
     return [value, round(0.97 * value - 0.0003, 5), round(1.02 * value + 0.0107, 5)]
 
 
-def network(name, accuracy, parameters, difference=0.0, p=1.0):
-    """What `results.compare_networks` returns of one network; difference: the CNN's accuracy minus its."""
+def network(name, accuracy, parameters, difference=0.0, p=1.0, learning_rate=0.001):
+    """What `results.compare_networks` and `describe_network` return of one network; difference: the CNN's
+    accuracy minus its."""
     paired = {"only_first_right": 901, "only_second_right": 328, "p": p, "difference": difference}
     return {
         "name": name, "command": f"python train_cnn.py --name {name} --data <a&b>",
-        "parameters": parameters, "million_multiply_adds": 32.41, "batch_size": 80, "keep": "best",
+        "parameters": parameters, "multiply_adds": 32_410_780,
+        "batch_size": 80, "keep": "best", "optimizer": "adam", "learning_rate": learning_rate,
         "hardware": "two cores", "precision": "float32", "data": "data/train.csv", "training_rows": 25836,
         "validation_rows": 2873, "seconds_per_epoch": 53.92, "saved_epoch": 8,
         "training_accuracy": accuracy + 0.11, "validation_accuracy": accuracy,
         "best": {"epoch": 7, "val_accuracy": accuracy}, "lowest_loss": {"epoch": 6, "val_loss": 1.1807},
         "evaluated": interval(accuracy), "share_of_cnn": parameters / 6_615_495,
         "against_cnn": paired | {"difference": -difference}, "cnn_against": paired,
+        "start": {"epoch": 1, "accuracy": 0.3263, "val_accuracy": 0.4473},
         "end": {"epoch": 10, "accuracy": accuracy + 0.18, "val_accuracy": accuracy - 0.004, "gap": 0.184,
-                "val_loss": 1.2204},
+                "fall": 0.004, "val_loss": 1.2204},
         "history": [{"epoch": epoch, "accuracy": accuracy + epoch / 50, "val_accuracy": accuracy,
                      "loss": 2 / epoch, "val_loss": 1.2} for epoch in range(1, 11)],
         "test": {"data": "data/test.csv", "rows": 3589, "accuracy": interval(accuracy + 0.02)},
         "layers": [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
                     "parameters": "320"}],
+        "layer_count": 17, "counts": {"Conv": 3, "Pooling": 2, "Dense": 2}, "flattened": 2304,
+        "largest_layer": {"layer": "dense", "share": 0.9946},
+        "widest": {"class": "angry", "cnn": 0.445, "dnn": 0.021},
+        "favourite": {"class": "happy", "share": 0.46},
     }
 
 
@@ -50,8 +57,11 @@ def results():
                "sd": 0.0042, "baseline_mean": 0.559, "difference": 0.012, "low": 0.004, "high": 0.02,
                "verdict": verdict}
               for (key, claim), verdict in zip(ORIGINAL["claims"].items(), ["holds", "fails", "open"] * 4)]
+    parts = [{"region": region, "share": interval(0.17), "area": 0.095, "density": 1.79}
+             for region in ("mouth", "eyes", "nose", "brows", "cheeks", "forehead", "chin", "border")]
     layer = {"faces": 2000, "filters": 64, "times_data": 8.52, "eta_squared": 0.038,
-             "most_telling": {"filter": 7, "eta_squared": 0.247}, "image_share_active": 0.076}
+             "most_telling": {"filter": 7, "eta_squared": 0.247}, "image_share_active": 0.076,
+             "horizontal": 12, "vertical": 6, "oblique": 14, "period": 4.37, "light": 5, "dark": 7}
     return {
         "data": {"source": "data/train.csv", "faces": 28709, "largest": {"class": "happy", "faces": 7215},
                  "smallest": {"class": "disgust", "faces": 436}, "is_sample": False, "limit": 500},
@@ -60,7 +70,7 @@ def results():
         "original": ORIGINAL["results"],
         "models": {"cnn": network("cnn", 0.5687, 6_615_495),
                    "oversampled": network("cnn-oversampled", 0.5764, 6_615_495, -0.0077, 0.41),
-                   "dnn": network("dnn", 0.369, 6_617_735, 0.1994, 3.1e-63),
+                   "dnn": network("dnn", 0.369, 6_617_735, 0.1994, 3.1e-63, learning_rate=0.0001),
                    "report_dnn": network("dnn-report", 0.2698, 156_263, 0.2989, 4.2e-98)},
         "confusion": {
             "rows": 2873, "accuracy": interval(0.5684), "macro_f1": interval(0.4944),
@@ -72,17 +82,24 @@ def results():
             "attracts": {"class": "sad", "share": 0.2419}, "fear_attracts": {"share": 0.1355},
             "largest_class": {"class": "happy", "recall": recall["happy"]},
             "smallest_class": {"class": "disgust", "recall": recall["disgust"]},
-            "mean_recall": 0.4897, "pairs": pairs},
+            "mean_recall": 0.4897, "pairs": pairs,
+            "frequent": {"count": 93, "pairs": [["fear", "sad"], ["neutral", "sad"]]},
+            "both_ways": {"count": 172, "classes": ["sad", "neutral"]}},
         "saliency": {
             "image": {"number": 16, "index": 15, "true": "fear", "predicted": "surprise", "p_whole": 0.52,
-                      "p_kept": 0.46, "p_kept_random": 0.07},
+                      "p_kept": 0.46, "p_kept_random": 0.07, "p_kept_edges": 0.21,
+                      "regions": [part["region"] for part in parts]},
+            "regions": parts, "focus": {"share": 0.61, "area": 0.183},
+            "kept_above_random": [0.121, 0.099, 0.146], "kept_above_edges": [-0.033, -0.061, -0.005],
             "faces": 200, "kept_area": 0.2, "centre": interval(0.383), "centre_area": 0.25,
             "centre_pixels": 24, "ring_width": 4, "ring_to_centre": interval(0.219),
             "whole": interval(0.536), "kept": interval(0.297), "random": interval(0.183),
             "edges": interval(0.171),
             "kept_above_controls": [0.114, 0.09, 0.14]},
-        "filters": [layer | {"layer": "conv2_relu", "in_figure": 64, "left_out": 0, "image_silent": 0},
-                    layer | {"layer": "conv3_relu", "in_figure": 61, "left_out": 3, "image_silent": 8}],
+        "filters": [layer | {"layer": "conv2_relu", "in_figure": 64, "left_out": 0, "image_silent": 0,
+                             "stripes": 64, "others": 0, "striped": 1.0},
+                    layer | {"layer": "conv3_relu", "in_figure": 61, "left_out": 3, "image_silent": 8,
+                             "stripes": 25, "others": 36, "striped": 0.41}],
         "sweep": {
             "name": "sweep", "command": "python train_cnn.py --batch-size 40 --augment", "trials": 41,
             "finished": 12, "search": "python sweep.py --trials 40", "validation_accuracy": 0.5873,
@@ -99,28 +116,31 @@ def drawings():
     strip = pictures.to_png(rng.integers(0, 256, (48, 96), np.uint8))
     face = {"number": 16, "label": "fear", "target": "surprise",
             "grey": pictures.to_base64(rng.integers(0, 256, (48, 48), np.uint8)),
-            "strength": pictures.to_base64(rng.integers(0, 256, (48, 48), np.uint8)),
+            "heat": pictures.to_png(rng.uniform(size=(48, 48)), pictures.HEAT),
             "rank": pictures.to_base64(rng.permutation(2304).astype("<u2")),
             "kept": {share: share / 100 for share in pictures.SHARES}}
     cell = {"count": 9, "strip": strip, "confidence": [93, 71]}
     history = pd.DataFrame(results()["models"]["cnn"]["history"])
-    charts, thumbnails = (dict.fromkeys(SECTIONS[:3], pictures.curves({"CNN": history}, "en", is_thumbnail))
-                          for is_thumbnail in (False, True))
+    curves = [pictures.curves({"CNN": history}, key, "en") for key in ("accuracy", "loss")]
+    small = pictures.curves({"CNN": history}, "accuracy", "en", is_thumbnail=True)
     tile = pictures.to_png(rng.integers(0, 256, (10, 10), np.uint8))
-    tiles = [{"filter": number, "times": "2.5", "eta": "0.04", "image": tile, "output": tile,
+    tiles = [{"filter": number, "times": "2.5", "activation": "0.537", "image": tile, "output": tile,
               "patches": [tile] * 5} for number in range(20)]
     return {"pictures": {"confusion": {f"{i}-{j}": cell for i in range(7) for j in range(6)},
                          "saliency": [face, face | {"number": 3, "label": "happy"}]},
-            "charts": charts, "thumbnails": thumbnails | {"saliency": tile, "filters": tile},
+            "charts": dict.fromkeys(SECTIONS[:3], curves),
+            "thumbnails": (dict.fromkeys(SECTIONS[:3], small)
+                           | dict.fromkeys(("saliency", "filters", "scale"), tile)),
             "filters": {"conv2_relu": tiles, "conv3_relu": tiles}}
 
 
-def html(folder, language):
-    """A page as report.py writes it (str); its one figure lies in `folder`."""
+def html(folder, language, **head):
+    """A page as report.py writes it (str); its one figure lies in `folder`. head: author and student_id."""
     path = folder / "figure.png"
     Image.new("L", (900, 400), 200).save(path)
     figure = {"path": path, "label": "A <figure> & its label", "alt": "Best is \"happy\" & <worst> disgust",
               "command": "python plot_confusion.py --data <a&b>"}
     contents = page.compose(results(), dict.fromkeys(SECTIONS, "python train_cnn.py"), {}, language)
     figures = {section: [figure] * (section in SECTIONS) for section in contents["sections"]}
-    return page.render(contents | {"figures": figures}, drawings())
+    head = {"author": None, "student_id": None} | head
+    return page.render(contents | {"figures": figures} | head, drawings())

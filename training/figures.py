@@ -17,10 +17,11 @@ COLUMNS = {  # x, 0-1, and how many letters fit
     "layer": (0.01, 18), "kind": (0.2, 54), "output": (0.87, 99), "parameters": (0.99, 99)}
 
 
-def draw_curves(histories, path, card=None):
+def draw_curves(histories, path, card=None, accuracies=None):
     """Accuracy and loss over the epochs, training dashed and validation solid, several runs by colour.
 
-    histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved.
+    histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved;
+    accuracies, of several runs: {run name: validation accuracy of the stored model}.
     Returns the path.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
@@ -36,7 +37,7 @@ def draw_curves(histories, path, card=None):
     axes[1].set_ylabel("cross-entropy (nats)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"{' and '.join(histories)}: training", fontsize=10)
-    add_conclusion(figure, conclude_curves(histories))
+    add_conclusion(figure, conclude_curves(histories, accuracies))
     return save_figure(figure, path)
 
 
@@ -53,9 +54,9 @@ def plot_curves(ax, histories, key, labels):
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def conclude_curves(histories):
+def conclude_curves(histories, accuracies=None):
     """What the curves show: where validation is best, and for one run whether it overfits."""
-    reached = {name: history["val_accuracy"].max() for name, history in histories.items()}
+    reached = accuracies or {name: history["val_accuracy"].max() for name, history in histories.items()}
     if pd.isna(list(reached.values())).any():
         return "Without validation faces the curves do not say how good the network is on new faces."
     if len(histories) > 1:

@@ -30,7 +30,7 @@
   const viewer = byId("viewer");
   for (const button of document.querySelectorAll(".enlarge")) {
     button.addEventListener("click", () => {
-      byId("large").replaceChildren(button.firstElementChild.cloneNode(true));
+      byId("large").replaceChildren(...[...button.children].map((part) => part.cloneNode(true)));
       byId("large-caption").textContent = button.dataset.title;
       viewer.classList.toggle("plate", !button.matches(".chart"));
       viewer.showModal();
@@ -68,13 +68,6 @@
   document.addEventListener("toggle", showHints, true);
   showHints();
 
-  const folded = [...document.querySelectorAll("details.to-print")];
-  addEventListener("beforeprint", () => folded.forEach((part) => {
-    part.dataset.wasOpen = part.open;
-    part.open = true;
-  }));
-  addEventListener("afterprint", () => folded.forEach((part) => { part.open = part.dataset.wasOpen === "true"; }));
-
   const cells = [...document.querySelectorAll(".cell")];
   cells.forEach((cell, at) => {
     cell.addEventListener("click", () => {
@@ -82,7 +75,7 @@
       const found = pictures.confusion[cell.dataset.cell];
       const faces = byId("faces");
       const shown = found ? [element("p", {}, fill(faces.dataset.text, found.confidence.length, found.count)),
-        strip(found.strip, found.confidence.map((share) => `${share} %`))] : [];
+        strip(found.strip, found.confidence.map((share) => `${share}${root.lang === "en" ? " " : ""}%`))] : [];
       faces.replaceChildren(element("p", {}, cell.getAttribute("aria-label")), ...shown);
     });
     cell.addEventListener("keydown", (event) => {
@@ -97,8 +90,6 @@
   });
 
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const jet = (v) => [1.5 - Math.abs(4 * v - 3), 1.5 - Math.abs(4 * v - 2), 1.5 - Math.abs(4 * v - 1)]
-    .map((part) => 255 * Math.min(Math.max(part, 0), 1));
   const paint = (canvas, color) => {
     const context = canvas.getContext("2d");
     const image = context.createImageData(canvas.width, canvas.height);
@@ -110,12 +101,11 @@
     const face = pictures.saliency[option.value];
     const share = Number(byId("slider-share").value);
     const grey = bytes(face.grey);
-    const strength = bytes(face.strength);
     const rank = new Uint16Array(bytes(face.rank).buffer);
     const mean = grey.reduce((sum, value) => sum + value, 0) / grey.length;
     const left = Math.round(share / 100 * grey.length);
     paint(byId("canvas-original"), (i) => [grey[i], grey[i], grey[i]]);
-    paint(byId("canvas-heat"), (i) => jet(strength[i] / 255));
+    byId("heat").src = face.heat;
     paint(byId("canvas-masked"), (i) => Array(3).fill(rank[i] < left ? grey[i] : mean));
     const probability = face.kept[share].toFixed(2);
     const output = byId("slider-output");
