@@ -1,6 +1,10 @@
-"""The project's own files: requirements are what is imported, and `make` names the Pythons that it takes."""
+"""The project's own files: requirements are what is imported, `make` names the Pythons that it takes, and the
+README and its pages are short and name what exists."""
 
 import ast
+import importlib
+import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -8,6 +12,7 @@ import tomllib
 import pytest
 
 from tests.conftest import PACKAGES, PROJECT
+from tests.tools.readme_commands import PAGES, commands
 
 MODULES = {  # requirement: what is imported
     "scikit-learn": "sklearn", "pillow": "PIL", "dlib-bin": "dlib", "ai-edge-litert": "ai_edge_litert"}
@@ -69,3 +74,56 @@ def test_make_on_another_python_is_one_line(tmp_path, version, accepted):
     first = done.stderr.splitlines()[0]
     assert first == "goes on" if accepted else f"error: {python} is not Python 3.11, 3.12 or 3.13" in first
     assert not (tmp_path / ".venv").exists()
+
+
+def test_the_readme_is_one_screen():
+    lines = (PROJECT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 90
+    assert [line for line in lines if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_links_exists(page):
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)|src=\"([^\"]+)\"", text)
+    paths = [(PROJECT / page).parent / "".join(link) for link in links if "://" not in "".join(link)]
+    assert [path for path in paths if not path.exists()] == []
+    assert [path for path in paths if path.suffix == ".png" and path.stat().st_size > 150_000] == []
+
+
+def test_commands_on_the_pages_have_scripts_and_options_that_exist(capsys):
+    used, known = {}, {}
+    for page in PAGES:
+        for line, command, _ in commands(PROJECT / page):
+            words = shlex.split(command, comments=True)
+            script = next((word for word in words if "/" not in word and word.endswith(".py")), None)
+            for word in words[words.index(script) + 1:] if script else ():
+                if word.startswith("--"):
+                    used.setdefault(script.removesuffix(".py"), {})[word.split("=")[0]] = f"{page}:{line}"
+    assert {"train_cnn", "plot_confusion", "predict"} <= used.keys()
+    for script in used:
+        with pytest.raises(SystemExit):
+            importlib.import_module(script).main(["--help"])
+        known[script] = set(re.findall(r"--[a-z0-9-]+", capsys.readouterr().out))
+    assert {(script, option, place) for script, options in used.items()
+            for option, place in options.items() if option not in known[script]} == set()
+
+
+def test_a_pages_commands_are_found_in_order_with_the_files_behind_them(tmp_path):
+    (tmp_path / "page.md").write_text("""# Title
+
+First `make
+all`, not `make` or `x.py`.
+
+```
+n=3
+python a.py \\
+    --n $n  # 1 min: b.png
+ls
+```
+
+| 3 | `python c.py --x` | `d/*.csv`, 1 min |
+""")
+    assert commands(tmp_path / "page.md") == [
+        (3, "make all", []), (8, "n=3; python a.py --n $n", ["b.png"]), (10, "n=3; ls", []),
+        (13, "python c.py --x", ["d/*.csv"])]
