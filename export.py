@@ -38,7 +38,8 @@ def parse_args(argv):
     parser.add_argument("--int8", action="store_true", help="quantise to 8 bits after training")
     cli.add_evaluation_data(parser, data="labelled faces to compare on (default: the built-in sample)")
     parser.add_argument("--limit", type=cli.number(int, 1), help="compare on a random sample of LIMIT faces")
-    parser.add_argument("--out", type=Path, help="default: models/NAME with the format's suffix")
+    cli.add_out_folder(parser, "models/")
+    parser.add_argument("--out", type=Path, help="default: MODEL with the format's suffix in --out-folder")
     args = parser.parse_args(argv)
     if args.out and args.out.suffix != SUFFIXES[args.format]:
         raise UserError(f"--out {args.out} must end in {SUFFIXES[args.format]}")
@@ -49,7 +50,7 @@ def main(argv=None):
     """Export and compare; returns the table that is printed (pandas.DataFrame)."""
     args = parse_args(argv)
     path = args.model or models.default_model()
-    out = args.out or files.MODELS / f"{path.stem}{'-int8' * args.int8}{SUFFIXES[args.format]}"
+    out = args.out or args.out_folder / f"{path.stem}{'-int8' * args.int8}{SUFFIXES[args.format]}"
     files.check_outputs([out])
     cli.start_keras()
     import keras

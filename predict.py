@@ -61,9 +61,9 @@ def parse_args(argv):
                         help="photos, or folders of photos, with people")
     source.add_argument("--video", type=video_source, metavar="FILE|0", help="a video, or a camera's number")
     cli.add_photos(parser)
-    cli.add_out_folder(parser)
+    cli.add_out_folder(parser, "figures/", "predictions.csv here")
     parser.add_argument("--out", type=Path, metavar="NAME.csv",
-                        help="default: predictions.csv; of photos and videos in the folder of figures")
+                        help="the CSV file, by default in --out-folder")
     parser.add_argument("--probabilities", action="store_true", help="add the probability of each class, 0-1")
     parser.add_argument("--submit", type=competition, metavar="SLUG|URL",
                         help="send the file to this Kaggle competition (its address, or the name in it)")
@@ -110,7 +110,8 @@ def main(argv=None):
 
 def predict_faces(args, paths):
     """Predict the faces of --data: writes the CSV, prints the frequency of each class, submits if asked."""
-    out, registry = args.out or Path("predictions.csv"), data.CACHE / "predictions.txt"
+    out = args.out or (args.out_folder or Path()) / "predictions.csv"
+    registry = data.CACHE / "predictions.txt"
     files.check_outputs([out])
     ours = registry.read_text() if registry.exists() else ""
     if out.exists() and sha256(out.read_bytes()).hexdigest() not in ours:  # it may hold somebody's labels
@@ -173,8 +174,9 @@ def submit(path, slug, message):
 def predict_photos(args, paths, name):
     """Predict the faces in the photos of --images: prints a table, writes the CSV and a figure per photo."""
     found = photos.find_photos(args.images)
-    out = args.out or args.out_folder / f"{name}_photos.csv"
-    figures = {str(photo): photos.figure_path(photo, args.out_folder, f"{name}_photo") for photo in found}
+    folder = args.out_folder or files.FIGURES
+    out = args.out or folder / f"{name}_photos.csv"
+    figures = {str(photo): photos.figure_path(photo, folder, f"{name}_photo") for photo in found}
     files.check_outputs([out, *figures.values()])
     cli.start_keras()
     from utils import evaluation
@@ -240,7 +242,8 @@ def predict_video(args, paths, name):
     """Predict the faces in the frames of --video: writes the CSV and an MP4 file, or opens a window."""
     source = video.Video(args.video)
     stem = f"{name}_camera-{args.video}" if source.is_camera else f"{name}_video_{Path(args.video).stem[:50]}"
-    out, target = args.out or args.out_folder / f"{stem}.csv", args.out_folder / f"{stem}.mp4"
+    folder = args.out_folder or files.FIGURES
+    out, target = args.out or folder / f"{stem}.csv", folder / f"{stem}.mp4"
     written = [out] if source.is_camera else [out, target]
     files.check_outputs(written)
     cli.start_keras()

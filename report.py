@@ -33,15 +33,17 @@ FILTER_FACES = 2000  # that the filters are measured on
 def main(argv=None):
     """Write the page; returns what is written as JSON (dict)."""
     args = parse_args(argv)
+    out_folder = args.out_folder or files.FIGURES
+    folder, page_path, json_path = (out_folder / name for name in ("report", "report.html", "report.json"))
+    files.check_outputs([page_path, json_path])
     cli.start_keras()
     from reporting import page, pictures, results
     from utils import evaluation, metrics, structure
 
-    folder = args.out_folder / "report"
     test = evaluation.faces_to_evaluate([], args.test, args.test_labels) if args.test else None
 
     # ---- Networks, the user's own trained where they are missing; the faces to measure them on
-    runs = find_networks(args, folder)
+    runs = find_networks(args)
     networks = {role: results.read_network(run) for role, run in runs.items()}
     training, evaluated, evaluation_options = choose_faces(args, runs)
     loaded = {role: evaluation.load_networks([run.model]) for role, run in runs.items()}
@@ -78,10 +80,11 @@ def main(argv=None):
         section: shlex.join(["python", *command]) for section, command in scripts.items()}
 
     # ---- Results: of the scripts, of earlier runs, and what is measured here
-    sweep, claims = (earlier_results(args.models, name) for name in ("sweep", "claims"))
+    sweep, claims = (earlier_results(args, name) for name in ("sweep", "claims"))
     if sweep:
         commands["sweep"] = sweep["search"]
-        figures["sweep"] = sorted(files.FIGURES.glob(f"{sweep['name']}_*.png"))
+        drawn = f"{sweep['name']}_*.png"
+        figures["sweep"] = sorted([*out_folder.glob(drawn)] or files.FIGURES.glob(drawn))
     if claims and not args.no_original:
         commands["claims"] = claims["command"]
     trained_on = results.data_results(training, evaluation.split_of(runs["cnn"].model)["limit"])
@@ -103,11 +106,11 @@ def main(argv=None):
     contents |= {"author": args.author, "student_id": args.student_id}
     drawings = pictures.all_pictures(measured, loaded["cnn"][0], probabilities["cnn"], evaluated, training,
                                      filters, args.language)
-    files.write_text(args.out_folder / "report.html", page.render(contents, drawings))
-    files.write_json(args.out_folder / "report.json", contents)
+    files.write_text(page_path, page.render(contents, drawings))
+    files.write_json(json_path, contents)
     print()
     cli.print_table(page.model_table(measured, "en").drop(columns="file"))
-    cli.print_written([args.out_folder / "report.html", args.out_folder / "report.json"])
+    cli.print_written([page_path, json_path])
     return contents
 
 
@@ -128,16 +131,16 @@ def parse_args(argv):
     option("--student-id", metavar="ID", help="student ID for the head of the page")
     option("--no-original", action="store_true", help="leave out the comparison with the original report")
     option("--language", choices=LANGUAGES, default="en", help="language of the page")
-    cli.add_out_folder(parser)
+    cli.add_out_folder(parser, "figures/", "for what is trained models/")
     args = parser.parse_args(argv)
     if args.test_labels and not args.test:
         raise UserError(f"--test-labels {args.test_labels} belongs to a --test; name the file of faces too")
-    files.check_outputs([args.out_folder / "report.html", args.out_folder / "report.json"])
     return args
 
 
-def find_networks(args, folder):
-    """The networks' files, {role: RunFiles} with figures in `folder`; own ones are trained where missing."""
+def find_networks(args):
+    """The networks' files, {role: RunFiles}: in --out-folder or in models/; own ones are trained where
+    missing."""
     from training.run import RunFiles
 
     runs = {}
@@ -145,14 +148,16 @@ def find_networks(args, folder):
         if args.no_original and role == "report_dnn":
             continue
         name = released if args.models == "released" else own
-        runs[role] = RunFiles(name, folder)
-        if runs[role].model.exists() and runs[role].card.exists():
+        own_place, usual_place = places = RunFiles(name, args.out_folder), RunFiles(name)
+        found = [run for run in places if run.model.exists() and run.card.exists()]
+        runs[role] = found[0] if found else own_place
+        if found:
             continue
         if args.models == "released":
-            raise UserError(f"{files.relative_path(runs[role].model)} is missing; restore it, or leave out "
+            raise UserError(f"{files.relative_path(usual_place.model)} is missing; restore it, or leave out "
                             "--models released")
-        run_script([*script, "--name", name, *given(data=args.data, limit=args.limit, epochs=args.epochs)],
-                   quiet=False)
+        run_script([*script, "--name", name, *given(data=args.data, limit=args.limit, epochs=args.epochs,
+                                                    **{"out-folder": args.out_folder})], quiet=False)
     return runs
 
 
@@ -181,18 +186,19 @@ def draw_training(runs, networks, loaded, folder):
     for role in ("cnn", "dnn"):
         run, network, name = runs[role], networks[role], role.upper()
         histories[name], accuracies[name] = pd.DataFrame(network["history"]), network["validation_accuracy"]
-        drawn[role] = [figures.draw_architecture(loaded[role][0], run.architecture),
-                       figures.draw_curves({models.title(run.model): histories[name]}, run.curves,
-                                           network | {"metrics": network})]
+        drawn[role] = [figures.draw_architecture(loaded[role][0], folder / run.architecture.name),
+                       figures.draw_curves({models.title(run.model): histories[name]},
+                                           folder / run.curves.name, network | {"metrics": network})]
     path = folder / f"{runs['dnn'].model.stem}_comparison.png"
     drawn["dnn"].append(figures.draw_curves(histories, path, accuracies=accuracies))
     return drawn
 
 
-def earlier_results(chosen, name):
-    """What sweep.py or benchmarks/claims.py wrote (dict), None where there is nothing; chosen: --models."""
-    path = files.MODELS / ("fer2013-" * (chosen == "released") + f"{name}.json")
-    return files.read_json(path) if path.exists() else None
+def earlier_results(args, name):
+    """What sweep.py or benchmarks/claims.py wrote (dict), None where there is nothing."""
+    name = "fer2013-" * (args.models == "released") + f"{name}.json"
+    paths = [folder / name for folder in (args.out_folder, files.MODELS) if folder]
+    return next((files.read_json(path) for path in paths if path.exists()), None)
 
 
 if __name__ == "__main__":

@@ -116,15 +116,17 @@ def parse_args(argv):
     for option in (*SPACES[options.network], "resume"):
         if getattr(args, option, None) not in (None, parser.get_default(option)):
             raise UserError(f"--{option.replace('_', '-')} is what each trial decides; leave it out")
-    if (files.MODELS / f"{args.name}.h5").exists():
+    if ((args.out_folder or files.MODELS) / f"{args.name}.h5").exists():
         raise UserError(f"--name {args.name} is the name of a model; choose another for the search")
     return args, dataclasses.replace(options, name=f"{args.name}-trial")
 
 
 def output_paths(args):
     """Table, best trial, trials, and the figures history, importance and parallel coordinates."""
-    return [*(files.MODELS / f"{args.name}{suffix}" for suffix in (".csv", ".json", ".db")),
-            *(args.out_folder / f"{args.name}_{kind}.png" for kind in ("history", "importance", "parallel"))]
+    places = [(files.MODELS, (".csv", ".json", ".db")),
+              (files.FIGURES, ("_history.png", "_importance.png", "_parallel.png"))]
+    return [(args.out_folder or usual) / f"{args.name}{ending}" for usual, endings in places
+            for ending in endings]
 
 
 def train_command(options, name):

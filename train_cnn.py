@@ -35,7 +35,7 @@ def main(argv=None):
 
         # ---- Model, model card, history, and the figures of architecture and curves
         card = run.save()
-    print_summary(card, run_files.results + add_to_experiments(card))
+    print_summary(card, run_files.results + add_to_experiments(card, run_files.experiments))
     return card
 
 

@@ -28,8 +28,8 @@ def main(argv=None):
     from training.run import Run, RunFiles, add_to_experiments, print_summary
     from utils import models
 
-    cnn_path = cnn or next((path for path in (files.MODELS / "cnn.h5", models.RELEASED_CNN)
-                            if path.exists()), None)
+    own = (RunFiles("cnn", folder).model for folder in (options.out_folder, None))
+    cnn_path = cnn or next((path for path in (*own, models.RELEASED_CNN) if path.exists()), None)
     cnn_card, cnn_history = read_cnn(cnn_path) if cnn_path else (None, None)
     files.inputs.append(cnn_path or models.RELEASED_CNN)  # also where it is not named it may not be replaced
     run_files = RunFiles(options.name, options.out_folder)
@@ -42,7 +42,7 @@ def main(argv=None):
         run.fit_with_checkpoints()
         card = run.save()
 
-    written = run_files.results + add_to_experiments(card)
+    written = run_files.results + add_to_experiments(card, run_files.experiments)
     if cnn_card:
         print_comparison(cnn_card, card)
         histories = {"CNN": cnn_history, "DNN": pd.read_csv(run_files.history)}

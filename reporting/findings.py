@@ -45,7 +45,9 @@ def all_findings(results):
                 "filters_tones", "filters_strength" if layer["left_out"] else "filters_strength_all",
                 "filters_classes", "filters_outputs_silent" if layer["image_silent"] else "filters_outputs")],
         "sweep": sweep_findings(results["sweep"]),
-        "claims": [Finding("claims_intro" if results["claims"] else "claims_none")],
+        "claims": [Finding("claims_intro"), Finding(
+            "claims_resampled" if "replicates" in results["claims"] else "claims_of_seeds")]
+        if results["claims"] else [Finding("claims_none")],
         "data": [Finding("data"), Finding(
             "evaluated_on_other_data" if results["evaluated"]["on_other_data"] else
             "evaluated_on_split_of_best_epoch" if models["cnn"]["keep"] == "best" else "evaluated_on_split")],

@@ -35,7 +35,8 @@ def compose(results, commands, drawn, language):
     answers, sections = ({section: [sentence(one, results, language) for one in listed]
                           for section, listed in part.items()} for part in findings)
     verdicts = [one["verdict"] for listed in sections.values() for one in listed]
-    claims = [claim["verdict"] for claim in results["claims"]["claims"]] if tests_claims(results) else []
+    claims = claim_rows(results["claims"], language) if tests_claims(results) else []
+    claims = [claim["verdict"] for claim in claims if claim["verdict"]]
     tally = {verdict: (verdicts + claims).count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
     tally = {"claims": sum(tally.values()), "with_seeds": len(claims)} | tally
     notes = sections.pop("notes")
@@ -90,8 +91,10 @@ def region_table(saliency, language):
 
 
 def claim_rows(claims, language):
-    """The claims as a list of dicts of text: what the original states, mean ± sd, paired difference."""
+    """The claims as a list of dicts of text: what the original states, mean ± sd, paired difference; verdict,
+    None where nothing is claimed."""
     return [claim | {
+        "verdict": claim["verdict"] if "says" in ORIGINAL["claims"][claim["key"]] else None,
         "claim": ORIGINAL["claims"][claim["key"]][language],
         "score": " ± ".join(percent(claim[key]) for key in ("mean", "sd") if claim[key] is not None),
         "points": percent([claim["difference"], claim["low"], claim["high"]], "+.1f").replace("-", "\u2212"),

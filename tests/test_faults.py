@@ -175,6 +175,20 @@ except KeyboardInterrupt as stop:
     assert (tmp_path / "out.txt").read_text() == "old"
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_of_which_a_library_makes_another_error_is_still_one_line(tmp_path, number, status):
+    process = start(tmp_path, """import time
+try:
+    print("works")
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise TypeError  # as TensorFlow's C++ does where the signal arrives in it""")
+    assert process.stdout.readline() == "works\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[1] == "\nscript.py: stopped; the same command starts again\n"
+    assert process.returncode == status
+
+
 def test_ctrl_c_that_the_caller_ignores_is_ignored(tmp_path):
     body = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('goes on')"
     command = f"trap '' INT; {' '.join(script(tmp_path, body))}"

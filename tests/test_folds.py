@@ -12,7 +12,7 @@ from tests.conftest import linear_cnn, write_csv
 from training import networks
 from training.batches import Batches
 from training.recipes import Recipe
-from training.run import add_to_experiments, warn_about_leakage
+from training.run import RunFiles, add_to_experiments, warn_about_leakage
 from utils import data, evaluation, files, models
 from utils.cli import UserError
 from utils.sample import sample_faces
@@ -76,9 +76,11 @@ def test_every_run_on_a_file_adds_its_row_and_keeps_those_before(faces_file):
     train_cnn.main([*SHORT, "--data", "sample", "--limit", "40", "--name", "drawn"])
     assert len(pd.read_csv(files.MODELS / "experiments.csv")) == 2  # drawn faces are no experiment
     (files.MODELS / "experiments.csv").write_text("")
-    assert len(pd.read_csv(*add_to_experiments(card))) == 1
-    (files.MODELS / "experiments.csv").write_text('"not closed')
-    assert add_to_experiments(card) == []
+    path = RunFiles("new").experiments
+    assert path == files.MODELS / "experiments.csv" and add_to_experiments(card, path) == [path]
+    assert len(pd.read_csv(path)) == 1
+    path.write_text('"not closed')
+    assert add_to_experiments(card, path) == []
 
 
 def test_models_that_may_have_seen_the_validation_split_are_named(workspace, capsys):

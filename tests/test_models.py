@@ -17,9 +17,10 @@ from keras import layers
 from keras.src.applications import mobilenet_v3
 
 import predict
+from explain import subjects
 from tests.conftest import PROJECT
 from training import networks
-from utils import cli, evaluation, files, metrics, models, structure
+from utils import cli, evaluation, files, models, structure
 from utils.cli import UserError
 
 softmax = functools.partial(scipy.special.softmax, axis=1)
@@ -290,15 +291,49 @@ def test_axes_that_do_not_fit_are_refused_and_what_is_assumed_of_a_strangers_mod
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("last", [[layers.Dense(7, activation="sigmoid")],
-                                  [layers.Dense(7), layers.Activation("sigmoid")],
-                                  [layers.Dense(7, activation="log_softmax")]])
-def test_any_end_of_a_network_gives_one_set_of_probabilities(last):
-    model = sequential(last)
+def averaged():
+    image = keras.Input((12, 12, 1))
+    heads = [layers.Dense(7, activation="softmax")(layers.Flatten()(image)) for _ in range(2)]
+    return keras.Model(image, layers.Average()(heads))
+
+
+ENDS = {  # a model, and what its probabilities must be: of its outputs and its logits by hand
+    "sigmoids": (lambda: sequential([layers.Dense(7, activation="sigmoid")]), None),
+    "sigmoid layer": (lambda: sequential([layers.Dense(7), layers.Activation("sigmoid")]), None),
+    "hard sigmoids": (lambda: sequential([layers.Dense(7, activation="hard_sigmoid")]), None),
+    "hard sigmoid operation": (lambda: with_operation(keras.ops.hard_sigmoid), None),
+    "logits": (lambda: sequential([layers.Dense(7), layers.Dropout(0.1)]), None),
+    "log softmax": (lambda: sequential([layers.Dense(7, activation="log_softmax")]), None),
+    "average of softmaxes": (averaged, "outputs"),
+    "softmax": (lambda: sequential([layers.Dense(7, activation="softmax"), layers.Dropout(0.1)]), "outputs"),
+}
+
+
+def with_operation(operation):
+    base = sequential([layers.Dense(7, name="dense")])
+    return keras.Model(base.inputs, operation(base.outputs[0]))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])  # 30: sigmoids are exactly 0 or 1 in float32
+@pytest.mark.parametrize(("make", "expected"), ENDS.values(), ids=ENDS)
+def test_predictions_and_explanations_have_one_set_of_probabilities(tmp_path, make, expected, scale):
+    keras.utils.set_random_seed(1)
+    model = make()
+    dense = [layer for layer in model.layers if isinstance(layer, layers.Dense)]
+    for layer in dense:
+        layer.kernel.assign(layer.kernel * scale)
     images = np.random.default_rng(0).uniform(0, 9, (5, 12, 12)).astype(np.float32)
-    logits = models.predict(structure.logits_model(model), images)
-    np.testing.assert_allclose(metrics.to_probabilities(models.predict(model, images)), softmax(logits),
-                               atol=1e-5)
+    if expected is None:  # the softmax of what the last dense layer sums up, whatever follows
+        before = keras.Model(model.inputs, dense[-1].input).predict_on_batch(images[..., None])
+        expected = softmax(before.astype(float) @ np.array(dense[-1].kernel, float))
+    else:
+        expected = model.predict_on_batch(images[..., None])
+    loaded = models.load(saved(tmp_path / "m.keras", model))
+    for rows in (slice(None), slice(0, 1)):  # nor do they depend on the other images
+        predicted = evaluation.predict_views(loaded, images[rows])
+        explained = subjects.probabilities(structure.logits_model(loaded), images[rows])
+        np.testing.assert_allclose(predicted, expected[rows], atol=1e-5)
+        np.testing.assert_allclose(explained, expected[rows], atol=1e-5)
 
 
 def test_damaged_files_end_in_a_model_or_one_line_never_in_a_crash():
@@ -421,7 +456,7 @@ def test_a_compiled_and_trained_model_loads(tmp_path, suffix):
     model.compile("adam", "categorical_crossentropy", metrics=[keras.metrics.CategoricalAccuracy()])
     images = np.random.default_rng(0).uniform(0, 255, (6, 12, 12)).astype(np.float32)
     model.fit(images[..., None], np.eye(7)[:6], verbose=0)
-    outer = keras.Sequential([keras.Input((12, 12, 1)), model, layers.Rescaling(2.0)])  # compiled inside, too
+    outer = keras.Sequential([keras.Input((12, 12, 1)), layers.Rescaling(0.5), model])  # compiled inside, too
     for name, network in (("one", model), ("two", outer)):
         loaded = models.load(saved(tmp_path / f"{name}{suffix}", network))
         assert not any(isinstance(layer, keras.Model) for layer in loaded.layers)  # nested ones are unfolded
@@ -469,7 +504,7 @@ def test_the_image_format_of_the_users_keras_json_does_not_matter(tmp_path):
     keras.config.set_image_data_format("channels_first")
     try:
         cli.start_keras()
-        np.testing.assert_allclose(models.predict(models.load(path), faces), expected, atol=1e-6)
+        np.testing.assert_allclose(models.predict(models.load(path), faces), softmax(expected), atol=1e-6)
     finally:
         keras.config.set_image_data_format("channels_last")
 

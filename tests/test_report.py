@@ -1,7 +1,5 @@
 """The page: no number typed by hand, verdicts that follow the results; claims that continue; a whole run."""
 
-import contextlib
-import importlib
 import itertools
 import json
 import re
@@ -12,11 +10,9 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 
 import report
-from benchmarks import claims
 from reporting import page, results, scripts
 from reporting.findings import all_findings
 from reporting.text import FORMS, LANGUAGES, ORIGINAL, WORDS, sentence
@@ -175,74 +171,6 @@ def test_both_names_of_a_figure_tell_what_is_in_it():
     assert comparison["label"] in comparison["alt"]
 
 
-@pytest.mark.parametrize(("says", "interval", "verdict"), [
-    ("helps", [0.02, 0.01, 0.03], "holds"), ("helps", [0, -0.005, 0.005], "fails"),
-    ("helps", [0.01, -0.01, 0.03], "open"), ("helps", [0.1, None, None], "open"),
-    ("not help", [0.02, 0.01, 0.03], "fails"), ("not help", [-0.02, -0.03, -0.01], "holds"),
-    ("not help", [-0.1, None, None], "open"), ("worse", [-0.02, -0.03, -0.01], "holds"),
-    ("worse", [0, -0.005, 0.005], "fails"), ("worse", [0, -0.03, 0.03], "open"),
-    ("worse", [-0.1, None, None], "open"),
-])
-def test_the_verdict_on_a_claim_needs_enough_faces(says, interval, verdict):
-    assert claims.verdict(says, interval, 0.008) == verdict
-    for same in ([0, 0, 0], [0.03, 0.03, 0.03], [-0.03, -0.03, -0.03]):
-        assert claims.verdict(says, same, 0.075) == "open"
-
-
-def test_the_released_claims_follow_from_their_runs():
-    released = json.loads((PROJECT / "models" / "fer2013-claims.json").read_text())
-    runs = pd.DataFrame(released["runs"])
-    judged = [claims.judge_claim(key, runs, released["score"]) for key in ORIGINAL["claims"]]
-    assert judged == released["claims"]
-
-
-@pytest.mark.parametrize("script", ["train_cnn.py", "train_dnn.py"])
-def test_every_claim_is_tested_by_options_that_its_script_has(capsys, script):
-    with pytest.raises(SystemExit):
-        importlib.import_module(script.removesuffix(".py")).main(["--help"])
-    known = capsys.readouterr().out
-    for command in claims.COMMANDS:
-        assert not command.startswith(script) or set(re.findall(r"--[\w-]+", command)) <= set(
-            re.findall(r"--[\w-]+", known)), command
-
-
-def test_interrupted_claims_continue(workspace, monkeypatch):
-    trained = []
-
-    def train(command, seed, args, test):
-        if len(trained) == 5:
-            raise KeyboardInterrupt
-        trained.append((command, seed))
-        worse = 0.05 * ("--batch-size" in command) + 0.0001 * seed * len(command)
-        return {"configuration": command, "seed": seed, "validation": 0.5 - worse + 0.001 * seed,
-                "validation_rows": 5000, "test": None}
-
-    monkeypatch.setattr(claims, "train", train)
-    done = set()
-    for _ in range(6):  # interrupted again and again
-        with contextlib.suppress(KeyboardInterrupt):
-            found = claims.main(["--data", "sample", "--seeds", "2"])
-        assert not done & {*trained}
-        done |= {*trained}
-        trained.clear()
-    assert len(found["runs"]) == len(done) == 2 * (1 + len(ORIGINAL["claims"]))
-    judged = {claim["key"]: claim["verdict"] for claim in found["claims"]}
-    assert judged["batch_320"] == "holds" and judged["oversampling"] == "fails"
-    assert report.earlier_results("own", "claims") == found
-    table = pd.read_csv(workspace / "models" / "claims.csv").set_index("configuration")
-    assert table.loc["train_cnn.py --batch-size 160", "verdict"] == "holds"
-    with pytest.raises(UserError, match=r"claims_runs\.json holds runs of other settings"):
-        claims.main(["--data", "sample", "--limit", "60"])
-
-
-def test_a_claim_is_trained_scored_and_cleared_away(workspace):
-    options = SimpleNamespace(data=Path("sample"), limit=120, epochs=1)
-    test = data.load_faces("sample").take(slice(200, 260))
-    result = claims.train("train_dnn.py --network report", 0, options, test)
-    assert result["parameters"] == 156_263 and 0 <= result["validation"] <= 1 and 0 <= result["test"] <= 1
-    assert not [*(workspace / "models").glob("*claim*"), *(workspace / "figures").iterdir()]
-
-
 @pytest.fixture
 def released(workspace):
     """The files of a copy of a released model's card and history, and the card."""
@@ -317,15 +245,25 @@ def test_missing_networks_are_trained_with_the_options_given(workspace, monkeypa
     monkeypatch.setattr(report, "run_script", lambda command, quiet: commands.append(" ".join(command)))
     for path in RunFiles("dnn").results:
         path.touch()
-    options = SimpleNamespace(models="own", data=Path("sample"), limit=120, epochs=None, no_original=False)
-    report.find_networks(options, workspace)
+    options = SimpleNamespace(models="own", data=Path("sample"), limit=120, epochs=None, no_original=False,
+                              out_folder=None)
+    runs = report.find_networks(options)
     assert commands == ["train_cnn.py --name cnn --data sample --limit 120",
                         "train_cnn.py --oversample --name cnn-oversampled --data sample --limit 120",
                         "train_dnn.py --network report --name dnn-report --data sample --limit 120"]
     commands.clear()
     options.no_original = True
-    assert report.find_networks(options, workspace).keys() == {"cnn", "oversampled", "dnn"}
-    assert len(commands) == 2
+    assert report.find_networks(options).keys() == {"cnn", "oversampled", "dnn"}
+    assert len(commands) == 2 and {run.model.parent for run in runs.values()} == {files.MODELS}
+    commands.clear()
+    options.out_folder = Path("elsewhere")
+    runs = report.find_networks(options)
+    assert [command.split()[-2:] for command in commands] == 2 * [["--out-folder", "elsewhere"]]
+    assert runs["dnn"].model == files.MODELS / "dnn.h5" and runs["cnn"].model == Path("elsewhere/cnn.h5")
+    assert report.earlier_results(options, "sweep") is None
+    for folder in (files.MODELS, Path("elsewhere")):  # the second comes first
+        files.write_json(folder / "sweep.json", {"folder": str(folder)})
+        assert report.earlier_results(options, "sweep") == {"folder": str(folder)}
 
 
 def test_the_whole_page_says_what_was_measured_and_has_every_figure(call, monkeypatch):

@@ -129,10 +129,10 @@ def test_values_that_were_trained_are_not_trained_again(quick, measured):
 
 def test_the_best_trial_is_repeated_by_its_command(quick, call):
     summary = sweep.main([*SHORT, "--trials", "3", "--out-folder", "elsewhere"])
-    assert summary == files.read_json("models/sweep.json")
+    assert summary == files.read_json("elsewhere/sweep.json") and not os.listdir("models")
     script, *argv = shlex.split(summary["command"])[1:]
     card = call(script.removesuffix(".py"), *argv, "--data", "sample")
-    accuracy = pd.read_csv("models/sweep.csv")["accuracy"].max()
+    accuracy = pd.read_csv("elsewhere/sweep.csv")["accuracy"].max()
     assert card["metrics"]["validation_accuracy"] == pytest.approx(accuracy, abs=1e-4)
     assert summary["validation_accuracy"] == accuracy and card["name"] == "sweep-best"
     assert os.path.getsize("elsewhere/sweep_history.png") > 5_000

@@ -121,7 +121,7 @@ def add_arguments(parser, recipes, name):
     run("--network", choices=tuple(recipes), default=next(iter(recipes)),
         help="which network; it brings its own recipe")
     run("--name", default=name, help="models/NAME.h5 and so on")
-    cli.add_out_folder(parser)
+    cli.add_out_folder(parser, "models/", "figures/")
     run("--seed", type=number(int, 0), default=0,
         help="seed of split, initial weights, order and augmentation")
     run("--precision", choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"), default="auto",

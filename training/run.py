@@ -24,25 +24,27 @@ RESERVED = ("sweep", "claims", "experiments")  # other scripts write models/ fil
 
 
 class RunFiles:
-    """Where the files of the run `name` are; its figures are in `out_folder` (default: figures/).
+    """Where the files of the run `name` are: in `folder`, or by default in models/ and figures/.
 
     Raises UserError for names that other scripts use in models/.
     """
 
-    def __init__(self, name, out_folder=None):
+    def __init__(self, name, folder=None):
         if name in RESERVED:
             raise UserError(f"--name {name} is what another script calls its results; choose another name")
-        figures = out_folder or files.FIGURES
-        self.model = files.MODELS / f"{name}.h5"
-        self.card = files.MODELS / f"{name}.json"
-        self.history = files.MODELS / f"{name}_history.csv"
+        models, figures = folder or files.MODELS, folder or files.FIGURES
+        self.folder = folder
+        self.model = models / f"{name}.h5"
+        self.card = models / f"{name}.json"
+        self.history = models / f"{name}_history.csv"
         self.architecture = figures / f"{name}_architecture.png"
         self.curves = figures / f"{name}_curves.png"
         self.results = [self.model, self.card, self.history, self.architecture, self.curves]
+        self.experiments = models / "experiments.csv"  # the list of all runs
         # Not left by a run that finishes
-        self.checkpoint = files.MODELS / f"{name}.checkpoint.npz"
-        self.last_good = files.MODELS / f"{name}_last_good.h5"
-        self.lock = files.MODELS / f"{name}.lock"
+        self.checkpoint = models / f"{name}.checkpoint.npz"
+        self.last_good = models / f"{name}_last_good.h5"
+        self.lock = models / f"{name}.lock"
 
     def locked(self):
         """A block during which no other process trains this model. Raises UserError while one does."""
@@ -133,6 +135,7 @@ class Run:
             if isinstance(error, callbacks.DivergedError):
                 error = self.explained(error)
             devices.end_together(error, checkpoint.how_to_continue)
+            error.add_note(checkpoint.how_to_continue)  # it may be a KeyboardInterrupt that C++ has changed
             raise error from None
         if not devices.is_main():  # the main process measures and writes, and by itself
             sys.exit()
@@ -190,7 +193,7 @@ def keep_better(run_files, card):
         return (known.get("split", {}).get("training_rows") or 0,
                 known.get("metrics", {}).get("validation_accuracy") or 0)
 
-    previous, new = RunFiles(f"{run_files.model.stem}.previous"), worth(card)
+    previous, new = RunFiles(f"{run_files.model.stem}.previous", run_files.folder), worth(card)
     old, best = (worth(models.read_card(run.model) or {}) for run in (run_files, previous))
     is_better = old[0] > new[0] or old[1] > new[1]
     if not run_files.model.exists() or not is_better or old < best:
@@ -233,12 +236,12 @@ def make_card(run, final):
     }
 
 
-def add_to_experiments(card):
-    """Add a run to models/experiments.csv, where people fill in `verdict`: a list of its path, or an empty
-    one for drawn faces, on which accuracy says nothing."""
+def add_to_experiments(card, path):
+    """Add a run to the list of runs at `path`, where people fill in `verdict`: a list of the path, or an
+    empty one for drawn faces, on which accuracy says nothing."""
     if card["split"]["data"] == "built-in sample":
         return []
-    path, metrics, split = files.MODELS / "experiments.csv", card["metrics"], card["split"]
+    metrics, split = card["metrics"], card["split"]
     row = {"date": card["date"], "name": card["name"], "network": card["network"],
            "seed": card["arguments"]["seed"], "epochs": card["arguments"]["epochs"],
            "minutes": round(card["seconds"] / 60), "validation": split["validation"],

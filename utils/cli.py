@@ -107,11 +107,15 @@ def data_path(text):
     return path if text == "sample" or str(path) != "sample" else path.absolute()
 
 
-def add_out_folder(parser):
-    """The options --out-folder and --vector of the scripts that draw."""
-    parser.add_argument("--out-folder", type=Path, metavar="FOLDER", default=files.FIGURES,
-                        help="where figures and tables are written (default: figures/)")
-    parser.add_argument("--vector", choices=("pdf", "svg"), help="write each figure also as PDF or SVG")
+def add_out_folder(parser, *usual):
+    """The options --out-folder, for everything that a script writes, and --vector of those that draw. usual:
+    where that goes by default; a single folder of the project is args.out_folder then, else None is."""
+    usual = usual or ("figures/",)
+    parser.add_argument("--out-folder", type=Path, metavar="FOLDER",
+                        default=files.PROJECT / usual[0] if len(usual) == 1 else None,
+                        help=f"the one folder for everything written (default: {' and '.join(usual)})")
+    if "figures/" in usual:
+        parser.add_argument("--vector", choices=("pdf", "svg"), help="write each figure also as PDF or SVG")
 
 
 def add_tta(parser):
@@ -153,12 +157,13 @@ def data_name(args):
 # ---- start and end of a script -----------------------------------------------------------------------------
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a script as Ctrl-C does."""
+signals = []  # that this process has got
 
-    @classmethod
-    def handler(cls, number, frame):
-        raise cls
+
+def interrupt(number, frame):
+    """Handle SIGINT and SIGTERM: KeyboardInterrupt, of which C++ that it meets may make another error."""
+    signals.append(number)
+    raise KeyboardInterrupt
 
 
 def prepare_process():
@@ -184,22 +189,26 @@ def run(main):
     after what the notes of the KeyboardInterrupt say on how to continue."""
     script = os.path.basename(sys.argv[0])
     prepare_process()
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, Terminated.handler)
+    signals.clear()
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        if signal.getsignal(number) is usual:  # not where the caller ignores it
+            signal.signal(number, interrupt)
     try:
         main()
     except BrokenPipeError:  # `script | head -1`: nobody reads on
         os._exit(128 + 13)
-    except (UserError, OSError) as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if signals or isinstance(error, KeyboardInterrupt):
+            text = "; ".join(["stopped", *getattr(error, "__notes__", ["the same command starts again"])])
+            with contextlib.suppress(OSError):
+                print(f"\n{script}: {text}", file=sys.stderr, flush=True)
+            os._exit(128 + (signals or [signal.SIGINT])[0])  # without waiting for TensorFlow's threads
+        if not isinstance(error, (UserError, OSError)):
+            raise
         text = " ".join(filter(None, [getattr(error, "filename", None) and f"{error.filename}:",
                                       getattr(error, "strerror", None) or str(error)]))
         print(f"{script}: error: {printable(' '.join(text.split()))}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt as stop:
-        text = "; ".join(["stopped", *getattr(stop, "__notes__", ["the same command starts again"])])
-        with contextlib.suppress(OSError):
-            print(f"\n{script}: {text}", file=sys.stderr, flush=True)
-        os._exit(143 if isinstance(stop, Terminated) else 130)  # without waiting for TensorFlow's threads
 
 
 def start_keras():

@@ -13,6 +13,7 @@ import itertools
 import lzma
 import os
 import re
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -39,7 +40,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".g
                   ".ppm"}
 NO_DATA = r"(?is)\..*|__MACOSX|@eaDir|thumbs\.db|desktop\.ini"  # what systems leave in folders
 CONTEMPT = 7  # in CK+ and FER+, which know an eighth class
-CACHE = PROJECT / "data" / ".cache"
+CACHE = (PROJECT / "data/.cache" if os.access(PROJECT, os.W_OK) else
+         Path(tempfile.gettempdir(), "fer2013-keras-suite"))
 CACHE_VERSION = 5  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters
 ROWS_AT_ONCE = 512  # of a CSV

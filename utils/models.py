@@ -74,9 +74,12 @@ def load(path):
     """Load an HDF5 (`.h5`) or zipped (`.keras`) classifier as a functional model with one image input.
 
     Returns an uncompiled keras.Model without nested ones: (None, height, width, channels) in, (None, classes)
-    out. The file may come from anyone: Keras' safe mode runs no code from it and reads no other file for it.
+    probabilities out, whatever the file's ends in (see `structure.softmax_model`). The file may come from
+    anyone: Keras' safe mode runs no code from it and reads no other file for it.
     Raises UserError when it is no such model, needs custom code, or holds weights that are not finite.
     """
+    from utils import structure
+
     path = Path(path)
     if not path.is_file():
         raise UserError(f"model {path} does not exist")
@@ -100,7 +103,7 @@ def load(path):
         print(f"{path} has no Rescaling or Normalization layer: it gets grey values 0-255, and its classes "
               f"are taken as {', '.join(CLASSES)}; if it was trained on 0-1, put "
               "keras.layers.Rescaling(1 / 255) in front of it")
-    return model
+    return structure.softmax_model(model)
 
 
 def load_safely(path):

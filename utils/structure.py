@@ -4,12 +4,13 @@ import itertools
 import math
 
 import keras
+import numpy as np
 from keras import layers
 
 from utils.data import SIZE
 
-SQUASHING = (keras.activations.softmax, keras.activations.sigmoid)
-PASSING = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)  # may follow a softmax
+SQUASHING = {"Softmax", "Sigmoid", "HardSigmoid"}  # layers, operations and activations
+PASSING = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)  # may follow one of these
 
 
 def flat_copy(model, **changes):
@@ -63,7 +64,7 @@ def logits_model(model):
     z/2, whose softmax is the sigmoid of z, so that each class has a gradient. Unfolded as by `flat_copy`.
     """
     flat = flat_copy(model)
-    logits = without_softmax(flat.outputs[0])
+    logits, _ = without_softmax(flat.outputs[0])
     if logits.shape[-1] == 1:
         halves = {"minus_half_logit": -0.5, "half_logit": 0.5}
         logits = layers.Concatenate(name="both_logits")(
@@ -71,23 +72,42 @@ def logits_model(model):
     return keras.Model(flat.inputs, logits, name=model.name)
 
 
+def softmax_model(model):
+    """`model` where it ends in a softmax, else the softmax of its logits, or of what its sigmoids are taken
+    of: the one rule for probabilities, however saturated a sigmoid is. A binary classifier gets two.
+
+    Outputs that are probabilities for another reason, such as an average of softmaxes, stay what they are.
+    """
+    _, kind = without_softmax(model.outputs[0])
+    if kind == "Softmax":
+        return model
+    logits = logits_model(model)
+    noise = np.random.default_rng(0).uniform(0, 255, (8, *logits.input_shape[1:])).astype(np.float32)
+    on_noise, outputs = logits.predict_on_batch(noise), logits.outputs[0]
+    if not kind and (on_noise >= 0).all() and (np.abs(on_noise.sum(axis=1) - 1) < 0.02).all():
+        outputs = keras.ops.log(keras.ops.maximum(outputs, 1e-7))
+    return keras.Model(logits.inputs, layers.Softmax(name="probabilities")(outputs), name=model.name)
+
+
 def without_softmax(tensor):
-    """The symbolic output `tensor` before the softmax or sigmoid that ends its graph; itself without one."""
+    """The symbolic output `tensor` before the softmax or sigmoid that ends its graph, and which of SQUASHING
+    that is; itself and "" without one."""
     operation, node, _ = tensor._keras_history
     before = operation._inbound_nodes[node].input_tensors
-    activation = getattr(operation, "activation", None)
-    if type(operation).__name__ in ("Softmax", "Sigmoid"):
-        return before[0]
-    if activation in SQUASHING:
-        linear = stock_copy(operation, activation="linear")
-        logits = linear(before[0])
-        linear.set_weights(operation.get_weights())
-        return logits
-    is_linear = isinstance(operation, layers.Activation) and activation is keras.activations.linear
-    if not is_linear and not isinstance(operation, PASSING):
-        return tensor
-    logits = without_softmax(before[0])
-    return tensor if logits is before[0] else operation(logits)
+    kind, activation = type(operation).__name__, getattr(operation, "activation", None)
+    if kind in SQUASHING:
+        return before[0], kind
+    is_linear = kind == "Activation" and activation is keras.activations.linear
+    if is_linear or isinstance(operation, PASSING):
+        logits, kind = without_softmax(before[0])
+        return (stock_copy(operation)(logits), kind) if kind else (tensor, "")
+    kind = getattr(activation, "__name__", "").title().replace("_", "")  # hard_sigmoid: HardSigmoid
+    if kind not in SQUASHING:
+        return tensor, ""
+    linear = stock_copy(operation, activation="linear")
+    logits = linear(before[0])
+    linear.set_weights(operation.get_weights())
+    return logits, kind
 
 
 def nodes(model):

@@ -1,0 +1,173 @@
+"""benchmarks/claims.py: intervals of seeds and faces, Holm's levels, verdicts; interrupted runs continue."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+import report
+from benchmarks import claims
+from reporting.text import ORIGINAL
+from tests.conftest import PROJECT
+from utils import data, files
+from utils.cli import UserError
+
+COMMAND = {key: claim["command"] for key, claim in ORIGINAL["claims"].items()}
+
+
+def made(right, faces=4000, seeds=3):
+    """Runs of every configuration of which the baseline has every second face right; right: {claim: (how many
+    of its wrong faces the change has right, how many of its right ones wrong)}, by default 200 of each."""
+    runs = []
+    for seed in range(seeds):
+        for command in claims.COMMANDS:
+            row = np.arange(faces) % 2
+            won, lost = {COMMAND[key]: pair for key, pair in right.items()}.get(
+                command, (0, 0) if command == claims.BASELINE else (200, 200))
+            row[0:2 * won:2], row[1:2 * lost:2] = 1, 0
+            runs.append({"configuration": command, "seed": seed, "validation": 0.5,
+                         "right": "".join(map(str, row)), "predicted": "0" * faces})
+    return runs
+
+
+def judged(*arguments, **options):
+    return {claim["key"]: claim for claim in claims.judge_claims(made(*arguments, **options), "test")}
+
+
+def test_holms_levels_by_hand():
+    # 0.005 < 0.05 / 4 and 0.01 < 0.05 / 3, but 0.03 >= 0.05 / 2, so that 0.04 is not tested at 0.05
+    levels = claims.holm_levels([0.01, 0.04, 0.03, 0.005], 0.05)
+    np.testing.assert_allclose(levels, [0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4])
+    np.testing.assert_allclose(claims.holm_levels([0.02, 0.001], 0.05), [0.05, 0.025])  # all below
+    np.testing.assert_allclose(claims.holm_levels([0.9, 0.03, 0.5], 0.05), 0.05 / 3)  # none is
+
+
+def test_seeds_and_faces_are_both_drawn_anew():
+    apart = [np.full((1, 50), value) for value in (0, 1)]  # seeds differ, faces do not
+    values, counts = np.unique(claims.resample(apart, 4000), return_counts=True)
+    np.testing.assert_array_equal(values, [0, 0.5, 1])
+    np.testing.assert_allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
+    row = np.random.default_rng(0).integers(-1, 2, (1, 400))  # faces differ, seeds do not
+    means = claims.resample([row, row, row], 4000)
+    assert means.mean() == pytest.approx(row.mean(), abs=0.005)
+    assert means.std() == pytest.approx(row.std() / 20, rel=0.05)  # not / sqrt(3 * 400): the same faces
+    both = claims.resample([np.vstack([row, row, -row])] * 2, 50)
+    np.testing.assert_array_equal(both[:, 0], both[:, 1])
+    np.testing.assert_array_equal(both[:, 0], -both[:, 2])
+    assert claims.resample([row, row[:, :390]], 10).shape == (10, 1)  # validation splits of two seeds
+
+
+def test_intervals_are_those_of_the_faces_where_seeds_agree():
+    found = judged({"oversampling": (600, 200)})
+    claim = found["oversampling"]
+    error = np.sqrt(800 / 4000 - 0.1**2) / np.sqrt(4000)  # of a mean of 600 times 1 and 200 times -1
+    assert claim["difference"] == pytest.approx(0.1) and claim["level"] == pytest.approx(1 - 0.05 / 10)
+    z = scipy.stats.norm.ppf(1 - 0.0025)
+    assert [claim["low"], claim["high"]] == pytest.approx([0.1 - z * error, 0.1 + z * error], abs=0.002)
+    assert found["l2"]["level"] == pytest.approx(1 - 0.05 / 9)  # the next, of which none is decided
+    assert claim["mean"] == pytest.approx(0.6) and claim["sd"] == claim["baseline_sd"] == 0
+    json.dumps(found)
+
+
+def test_a_difference_that_one_of_ten_claims_shows_by_chance_decides_nothing():
+    """By itself it would: its 95 % interval, of 1.96 times 0.5 points, is above zero."""
+    claim = judged({"oversampling": (223, 177)})["oversampling"]
+    assert claim["verdict"] == "open" and claim["low"] < 0 < claim["difference"] - 1.96 * 0.005
+    decided = {key: (1000, 0) for key in ORIGINAL["claims"]} | {"oversampling": (223, 177)}
+    assert judged(decided)["oversampling"]["verdict"] == "holds"  # the last of ten is tested at 0.05
+
+
+def test_verdicts_on_what_the_original_says():
+    found = judged({"batch_320": (100, 500), "generator": (0, 400), "dropout_low": (900, 0), "l2": (300, 0)})
+    verdicts = {key: claim["verdict"] for key, claim in found.items()}
+    assert verdicts["batch_320"] == verdicts["generator"] == verdicts["l2"] == "holds"
+    assert verdicts["dropout_low"] is verdicts["dropout_high"] is None  # never claimed to help
+    assert verdicts["extra_conv_1"] == "open"
+    few = judged({}, faces=400)  # networks that agree to the last face, on which too few decide nothing
+    assert {claim["verdict"] for claim in few.values()} == {"open", None}
+    assert {claim["verdict"] for claim in judged({"l2": (900, 0)}, seeds=1).values()} == {"open", None}
+
+
+@pytest.mark.parametrize(("says", "interval", "verdict"), [
+    ("helps", [0.01, 0.03], "holds"), ("helps", [-0.005, 0.005], "fails"), ("helps", [-0.01, 0.03], "open"),
+    ("helps", [None, None], "open"), ("not help", [0.01, 0.03], "fails"),
+    ("not help", [-0.03, -0.01], "holds"), ("worse", [-0.03, -0.01], "holds"),
+    ("worse", [-0.005, 0.005], "fails"), ("worse", [-0.03, 0.03], "open"), (None, [0.01, 0.03], None)])
+def test_a_verdict_by_its_interval(says, interval, verdict):
+    assert claims.verdict(says, *interval) == verdict
+    if interval != [None, None]:  # and the level below which resampled differences give one
+        resampled = pd.Series(np.linspace(*interval, 1001))
+        assert (claims.p_value(says or "helps", resampled, claims.MARGIN) < 0.05) == (verdict != "open")
+
+
+def test_the_released_intervals_are_those_of_the_seeds():
+    released = json.loads((PROJECT / "models" / "fer2013-claims.json").read_text())
+    scores = pd.DataFrame(released["runs"]).pivot(index="seed", columns="configuration", values="test")
+    for claim in released["claims"]:
+        differences = scores[claim["configuration"]] - scores[claim["baseline"]]
+        low, high = scipy.stats.t.interval(0.95, 2, differences.mean(), scipy.stats.sem(differences))
+        assert [claim["low"], claim["high"]] == pytest.approx([low, high])
+
+
+@pytest.mark.parametrize("script", ["train_cnn.py", "train_dnn.py"])
+def test_every_claim_is_tested_by_options_that_its_script_has(capsys, script):
+    with pytest.raises(SystemExit):
+        __import__(script.removesuffix(".py")).main(["--help"])
+    known = capsys.readouterr().out
+    for command in claims.COMMANDS:
+        assert not command.startswith(script) or set(re.findall(r"--[\w-]+", command)) <= set(
+            re.findall(r"--[\w-]+", known)), command
+
+
+def test_interrupted_claims_continue(workspace, monkeypatch):
+    trained, runs = [], {(run["configuration"], run["seed"]): run for run in made({"batch_320": (0, 900)})}
+
+    def train(command, seed, args, test):
+        if len(trained) == 5:
+            raise KeyboardInterrupt
+        trained.append((command, seed))
+        return runs[command, seed]
+
+    monkeypatch.setattr(claims, "train", train)
+    monkeypatch.setattr(claims, "REPLICATES", 200)
+    done = set()
+    for _ in range(6):  # interrupted again and again
+        with contextlib.suppress(KeyboardInterrupt):
+            found = claims.main(["--data", "sample", "--seeds", "2"])
+        assert not done & {*trained}
+        done |= {*trained}
+        trained.clear()
+    assert len(done) == 2 * (1 + len(ORIGINAL["claims"]))
+    judged = {claim["key"]: claim["verdict"] for claim in found["claims"]}
+    assert judged["batch_320"] == "holds" and judged["oversampling"] == "open"
+    assert report.earlier_results(SimpleNamespace(models="own", out_folder=None), "claims") == found
+    table = pd.read_csv("models/claims.csv").set_index("configuration")
+    assert table.loc["train_cnn.py --batch-size 320", "verdict"] == "holds"
+    stored = files.read_json("models/claims_runs.json")
+    assert [run["right"] for run in stored["runs"]] == [runs[key]["right"] for key in runs if key in done]
+    for run in stored["runs"][:3]:  # as written before predictions were kept: trained again
+        del run["right"]
+    files.write_json("models/claims_runs.json", stored)
+    claims.main(["--data", "sample", "--seeds", "2"])
+    assert len(trained) == 3
+    with pytest.raises(UserError, match=r"claims_runs\.json holds runs of other settings"):
+        claims.main(["--data", "sample", "--limit", "60"])
+
+
+def test_a_claim_is_trained_and_its_predictions_are_kept(workspace):
+    options = SimpleNamespace(data=Path("sample"), limit=120, epochs=1)
+    test = data.load_faces("sample").take(slice(200, 260))
+    result = claims.train("train_dnn.py --network report", 0, options, test)
+    assert result["parameters"] == 156_263 and 0 <= result["validation"] <= 1
+    assert len(result["predicted"]) == len(result["right"]) == 60
+    for predicted, right, label in zip(result["predicted"], result["right"], test.labels):
+        assert (right == "1") == (int(predicted) == label)
+    validated = claims.train("train_dnn.py --network report", 0, options, None)
+    assert claims.accuracy(validated) == pytest.approx(validated["validation"], abs=1e-4)
+    assert not [*(workspace / "models").iterdir(), *(workspace / "figures").iterdir()]
