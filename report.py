@@ -139,8 +139,7 @@ def parse_args(argv):
 
 
 def find_networks(args):
-    """The networks' files, {role: RunFiles}: in --out-folder or in models/; own ones are trained where
-    missing."""
+    """The networks' {role: RunFiles}, in --out-folder or models/; own ones are trained where missing."""
     from training.run import RunFiles
 
     runs = {}
@@ -148,16 +147,15 @@ def find_networks(args):
         if args.no_original and role == "report_dnn":
             continue
         name = released if args.models == "released" else own
-        own_place, usual_place = places = RunFiles(name, args.out_folder), RunFiles(name)
+        places = RunFiles(name, args.out_folder), RunFiles(name)
         found = [run for run in places if run.model.exists() and run.card.exists()]
-        runs[role] = found[0] if found else own_place
-        if found:
-            continue
-        if args.models == "released":
-            raise UserError(f"{files.relative_path(usual_place.model)} is missing; restore it, or leave out "
+        if not found and args.models == "released":
+            raise UserError(f"{files.relative_path(places[1].model)} is missing; restore it, or leave out "
                             "--models released")
-        run_script([*script, "--name", name, *given(data=args.data, limit=args.limit, epochs=args.epochs,
-                                                    **{"out-folder": args.out_folder})], quiet=False)
+        if not found:
+            run_script([*script, "--name", name, *given(data=args.data, limit=args.limit, epochs=args.epochs,
+                                                        **{"out-folder": args.out_folder})], quiet=False)
+        runs[role] = [*found, *places][0]
     return runs
 
 

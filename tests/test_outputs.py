@@ -94,17 +94,3 @@ def test_a_link_to_nowhere_is_replaced_and_not_followed():
     Path("out.csv").symlink_to("elsewhere.csv")
     files.write_table("out.csv", PREDICTIONS)
     assert not Path("out.csv").is_symlink() and not Path("elsewhere.csv").exists()
-
-
-def test_ctrl_c_in_a_write_stays_ctrl_c_where_a_library_cannot_clean_up(tmp_path):
-    def write():
-        with files.replacing(tmp_path / "folder" / "a.npz") as temporary:
-            temporary.touch()
-            try:
-                raise KeyboardInterrupt
-            finally:
-                raise ValueError("Can't close the ZIP file while there is an open writing handle on it.")
-
-    with pytest.raises(KeyboardInterrupt):
-        write()
-    assert not list((tmp_path / "folder").iterdir())

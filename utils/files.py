@@ -83,8 +83,6 @@ def replacing(path):
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
     except Exception as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # of a library that Ctrl-C met in a write
-            raise error.__context__ from None
         if not isinstance(error, OSError):
             raise
         reason = error.strerror or str(error).partition("\n")[0]

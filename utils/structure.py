@@ -73,11 +73,9 @@ def logits_model(model):
 
 
 def softmax_model(model):
-    """`model` where it ends in a softmax, else the softmax of its logits, or of what its sigmoids are taken
-    of: the one rule for probabilities, however saturated a sigmoid is. A binary classifier gets two.
-
-    Outputs that are probabilities for another reason, such as an average of softmaxes, stay what they are.
-    """
+    """`model` where it ends in a softmax, else that of its logits, or of what its sigmoids are taken of: the
+    one rule for probabilities, of which a binary classifier gets two. Other probabilities, such as an average
+    of softmaxes, stay what they are."""
     _, kind = without_softmax(model.outputs[0])
     if kind == "Softmax":
         return model
