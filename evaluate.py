@@ -88,7 +88,7 @@ def main(argv=None):
     shown = pd.DataFrame({"model": names, "accuracy %": flat["accuracy"].map(metrics.percent)})
     if new is not None:
         shown["no duplicates %"] = flat["without_duplicates_accuracy"].map(metrics.percent)
-    shown["macro-F1 %"] = flat["macro_f1"].map(metrics.percent)
+    shown["macro-F1 %"] = flat["macro_f1"].str[0].map(metrics.percent)
     shown["ms/image"] = flat["ms_per_image_64"].map("{:.2f}".format)
     cli.print_table(shown)
     print("\nRecall % of each class")

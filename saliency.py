@@ -9,7 +9,8 @@
 Methods: gradient, gradient-x-input, smoothgrad, squaregrad, vargrad, integrated-gradients, guided-backprop,
 grad-cam, grad-cam++, layer-cam, hires-cam and, slow because they ask the network hundreds of times per image,
 score-cam, occlusion, rise. The masked face keeps the pixels with the largest values of its map (--area) that
-are above zero; the others become the face's mean grey (--fill).
+are above zero; the others become the face's mean grey (--fill). The figure's conclusion says on which parts
+of the face maps lie (explain/regions.py). --colormap jet gives the colours of the homework.
 
 Writes figures/MODEL_saliency_METHOD_DATA_index-N.png, other settings in the name, and a CSV with the numbers
 beside each. --images finds the faces as predict.py does and makes one figure per photo: the photo with its
