@@ -18,6 +18,7 @@ import argparse
 import dataclasses
 import shlex
 import warnings
+from unittest import mock
 
 from training import recipes
 from utils import cli, files
@@ -76,22 +77,25 @@ def main(argv=None):
     table.columns = [name.removeprefix("params_") for name in table]
     files.write_table(table_path, table.rename(columns={"number": "trial", "value": "accuracy"}))
     states = table["state"].str.lower().value_counts()
-    print(f"{len(table)} trials: " + ", ".join(f"{n} {state}" for state, n in states.items()))
+    outcome = [f"{len(table)} trials: " + ", ".join(f"{n} {state}" for state, n in states.items())]
+    print(outcome[0])
     if not finished:
         cli.print_written([table_path])
         return None
     command = train_command(best, args.name)
-    print(f"Best: trial {study.best_trial.number}, {100 * study.best_value:.2f} %: {command}")
+    outcome.append(f"Best: trial {study.best_trial.number}, {100 * study.best_value:.2f} %")
+    print(f"{outcome[1]}: {command}")
     if confirmed:
         mean, low, high = (100 * value for value in confirmed["difference"])
-        print(f"Best trial against the network's own values, {args.confirm} other seeds: {mean:+.2f} points, "
-              f"95 % interval [{low:+.2f}, {high:+.2f}]")
+        outcome.append(f"Best trial against the network's own values, {args.confirm} other seeds: "
+                       f"{mean:+.2f} points, 95 % interval [{low:+.2f}, {high:+.2f}]")
+        print(outcome[2])
     summary = {"name": args.name, "command": command, "validation_accuracy": study.best_value,
                "search": f"python sweep.py --name {args.name} --trials {args.trials}"
                          f"{f' --confirm {args.confirm}' * bool(args.confirm)} {study.user_attrs['search']}",
                "trials": len(table), "finished": len(finished), "confirmed": confirmed}
     files.write_json(summary_path, summary)
-    cli.print_written([table_path, summary_path, *draw(study, finished, figure_paths)])
+    cli.print_written([table_path, summary_path, *draw(study, outcome, figure_paths)])
     return summary
 
 
@@ -265,20 +269,34 @@ def confirm(study, options, best, seeds):
             "difference": interval_of_mean([after - before for before, after in pairs])}
 
 
-def draw(study, finished, paths):
+def draw(study, outcome, paths):
     """Draw Optuna's figures: all trials in order, and, where accuracies differ, the options' importance and
-    every trial's values; returns the paths that were written."""
+    every trial's values, with the printed outcome (sentences) below; returns the paths that were written."""
     from optuna.importance import FanovaImportanceEvaluator
     from optuna.visualization import matplotlib as drawing
 
-    from utils.figures import WIDTH, save_figure
+    from utils.figures import WIDTH, add_conclusion, plt, save_figure
 
-    axes = [drawing.plot_optimization_history(study, target_name="validation accuracy")]
-    if len(finished) >= 4 and len({trial.value for trial in finished}) > 1:
-        axes += [drawing.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)),
-                 drawing.plot_parallel_coordinate(study, target_name="validation accuracy")]
-    for ax, path in zip(axes, paths):
+    accuracy, text = "validation accuracy", ". ".join(outcome).replace("-", "\N{MINUS SIGN}") + "."
+    accuracies = [trial.value for trial in study.trials if trial.state.name == "COMPLETE"]
+    titles = (f"{accuracy} of the trials that were trained to the end", "how it varies with the options",
+              "values and accuracy of each trial that was trained to the end")
+    with mock.patch.dict(plt.style.library, ggplot={}):  # which Optuna would take in place of our style
+        axes = [drawing.plot_optimization_history(study, target_name=accuracy)]
+        axes[0].xaxis.get_major_locator().set_params(integer=True)
+        if len(accuracies) >= 4 and len(set(accuracies)) > 1:
+            axes.append(drawing.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
+            axes[1].get_legend().remove()
+            axes[1].set(ylabel="", xlabel="share of the variance of the accuracy (fANOVA)")
+            with plt.rc_context({"axes.spines.right": True}):  # the axes of the options
+                axes.append(drawing.plot_parallel_coordinate(study, target_name=accuracy))
+            plt.setp(axes[2].get_xticklabels(), ha="left", rotation_mode="anchor")
+    for ax, title, path in zip(axes, titles, paths):
+        ax.set_title("")
+        ax.set_title(f"{study.study_name}: {title}", loc="left")
         ax.figure.set_size_inches(WIDTH, 3.6)
+        ax.figure.set_layout_engine("tight")
+        add_conclusion(ax.figure, text)
         save_figure(ax.figure, path)
     return paths[:len(axes)]
 

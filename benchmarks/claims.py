@@ -76,7 +76,7 @@ def main(argv=None):
                "level": metrics.LEVEL, "replicates": REPLICATES,
                "tested": sum(claim["verdict"] is not None for claim in claims), "claims": claims}
     rows = pd.DataFrame(claim_rows(summary, "en"))
-    cli.print_table(rows[["claim", "score", "points", "verdict"]].fillna("-"))
+    cli.print_table(rows[["claim", "points", "verdict"]].fillna("-"))  # the CSV has the rest
     files.write_json(json_path, summary)
     files.write_table(csv_path, pd.DataFrame(claims).drop(columns="key"))
     cli.print_written(outputs)

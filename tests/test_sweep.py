@@ -14,7 +14,7 @@ import pytest
 
 import sweep
 import train_cnn
-from tests.conftest import copy_project, linear_cnn
+from tests.conftest import PROJECT, copy_project, linear_cnn
 from training import networks
 from training.callbacks import DivergedError
 from utils import cli, files
@@ -160,7 +160,7 @@ def test_trials_that_are_behind_or_diverge_are_stopped(quick, monkeypatch, capsy
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # sweep.open_study ignores them
-def test_figures_of_numbers_and_choices(quick):
+def test_figures_of_numbers_and_choices(quick, monkeypatch):
     rng, space = np.random.default_rng(0), sweep.SPACES["compact"]
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
 
@@ -171,8 +171,37 @@ def test_figures_of_numbers_and_choices(quick):
 
     study.optimize(measure, 20)
     paths = [quick / "figures" / f"{kind}.png" for kind in ("history", "importance", "parallel")]
-    assert sweep.draw(study, study.trials, paths) == paths
-    assert all(path.stat().st_size > 5_000 for path in paths)
+    drawn, texts = [], []
+    monkeypatch.setattr("utils.figures.save_figure", lambda figure, path: drawn.append(figure))
+    monkeypatch.setattr("utils.figures.add_conclusion", lambda figure, text: texts.append(text))
+    assert sweep.draw(study, ["20 trials", "interval [-1.0, +2.0]"], paths) == paths
+    assert texts == ["20 trials. interval [\N{MINUS SIGN}1.0, +2.0]."] * 3
+    titles = [figure.axes[0].get_title(loc="left") for figure in drawn]
+    assert len(set(titles)) == 3 and all(title.startswith(f"{study.study_name}: ") for title in titles)
+    assert [bar.get_width() for bar in drawn[1].axes[0].patches][-1] > 0.5  # of dropout, which decides
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_trials_are_whole_numbers_however_few(quick, monkeypatch):
+    study, drawn = optuna.create_study(direction="maximize"), []
+    study.optimize(lambda trial: 0.5 + 0.01 * trial.suggest_categorical("extra_conv", [0, 1, 2]), 3)
+    monkeypatch.setattr("utils.figures.save_figure", lambda figure, path: drawn.append(figure))
+    sweep.draw(study, ["3 trials"], [quick / "history.png"])
+    drawn[0].draw_without_rendering()
+    ticks = drawn[0].axes[0].get_xticks()
+    assert len(ticks) >= 3 and all(tick == round(tick) for tick in ticks)
+
+
+def test_the_command_of_the_released_search_is_one_of_today(quick):
+    summary = files.read_json(PROJECT / "models" / "fer2013-sweep.json")
+    (quick / "data").mkdir(exist_ok=True)
+    (quick / "data" / "train.csv.gz").touch()
+    args, options = sweep.parse_args(shlex.split(summary["search"])[2:])
+    assert (args.trials, args.confirm) == (summary["trials"], summary["confirmed"]["seeds"])
+    trained = summary["arguments"]
+    for option in ("network", "epochs", "limit", "validation", "optimizer", "learning_rate", "seed"):
+        assert getattr(options, option) == trained[option]
+    assert all(trained[option] in values for option, values in sweep.SPACES[trained["network"]].items())
 
 
 def test_the_best_trial_is_confirmed_with_other_seeds(quick, measured):
