@@ -153,7 +153,7 @@ def p_value(says, resampled, margin):
 
 def holm_levels(p_values, level):
     """The levels at which Holm (1979) tests n hypotheses, float64 (n,): level / n for the smallest p-value,
-    level / (n - 1) for the next and so on, until one is not below its level, which then holds for the rest."""
+    level / (n - 1) for the next and so on; from the first that is not below its level on it stays."""
     n, order = len(p_values), np.argsort(p_values, kind="stable")
     steps, levels = level / (n - np.arange(n)), np.empty(n)
     failed = np.flatnonzero(np.asarray(p_values)[order] >= steps)

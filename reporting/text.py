@@ -19,7 +19,7 @@ FORMS = {  # a number and its sign stay on one line
     "points_ci": lambda interval: "{:+.1f} [{:+.1f},\u00a0{:+.1f}]".format(
         *(100 * difference for difference in interval)).replace("-", "\u2212"),
     "size": lambda difference: f"{100 * abs(difference):.1f}",
-    "optimizer": lambda name: {"adam": "Adam", "sgd": "SGD"}[name],
+    "optimizer": lambda name: {"adam": "Adam", "sgd": "SGD", "muon": "Muon"}[name],
     "p": lambda p: f"p\u00a0<\u00a0{SMALLEST_P}" if p < SMALLEST_P else f"p\u00a0=\u00a0{p:.2g}",
 }
 
