@@ -82,9 +82,7 @@ def replacing(path):
         if path.exists():
             temporary.chmod(stat.S_IMODE(path.stat().st_mode))
         os.replace(temporary, path)
-    except Exception as error:
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         reason = error.strerror or str(error).partition("\n")[0]
         raise UserError(f"cannot write {path}: {reason}; free some space, or choose another "
                         "--out-folder") from error
