@@ -139,14 +139,16 @@ def draw(results, titles, source, tta):
 
     costs = {"ms per image": [result["ms_per_image"]["64"] * VIEWS[tta] for result in results],
              "parameters (millions)": [result["parameters"] / 1e6 for result in results]}
-    height = 3.2 + 0.18 * (len(results) // 2)  # of which the legend takes more with each model
+    height = 3.2 + 0.18 * len(results)  # of which the legend takes more with each model
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, height), sharey=True, layout="constrained")
     for ax, (label, cost) in zip(axes, costs.items()):
         for i, (x, result, title) in enumerate(zip(cost, results, titles)):
             value, low, high = (100 * number for number in result["accuracy"])
-            marker = "D" if result["model"].startswith("ensemble of") else "osv^P"[i // 5 % 5]
-            ax.errorbar(x, value, [[value - low], [high - value]], fmt=marker, capsize=3, markersize=5,
-                        color=NETWORK_COLORS[i % 5], label=f"{title}: {value:.1f} %")
+            style = {"fmt": "osv^P"[i // 5 % 5], "color": NETWORK_COLORS[i % 5]}
+            if result["model"].startswith("ensemble of"):
+                style = {"fmt": "D", "color": "black"}
+            ax.errorbar(x, value, [[value - low], [high - value]], **style, capsize=3, markersize=5,
+                        label=f"{title}: {value:.1f} %")
         ax.set(xlabel=label, xlim=(0, 1.25 * max(cost)), axisbelow=True)
         if max(cost) > 5 * min(cost):
             ax.set(xscale="log", xlim=(min(cost) / 1.6, max(cost) * 1.6))
@@ -155,7 +157,7 @@ def draw(results, titles, source, tta):
         ax.grid(True)
     axes[0].set_ylabel("accuracy (%), 95 % interval")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(results), 2))
+    figure.legend(handles, labels, loc="outside lower center")
     figure.suptitle(f"Accuracy against cost\n{source}", fontsize=10)
     return figure
 

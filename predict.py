@@ -192,7 +192,7 @@ def predict_photos(args, paths, name):
         "score": table["score"].map("{:.2f}".format).replace("nan", "-")}))
     written = [out]
     for photo, rows in cli.track(list(table.groupby("image", sort=False)), "drawing"):
-        title = " and ".join(map(models.title, paths))
+        title = " + ".join(map(models.title, paths))
         title += f": {os.path.basename(photo)}{', faces taken whole' * args.cropped}"
         figure = draw_photo(photos.read_photo(photo), rows, faces[rows.index], title)
         written.append(save_figure(figure, figures[photo]))
