@@ -169,12 +169,16 @@ def show_filters(study):
     return tables
 
 
+def sees_all(study, layer):
+    """Whether a unit of a layer sees the whole image."""
+    field = study.fields[layer]
+    return not field.is_local or (field.size >= study.model.input_shape[1:3]).all()
+
+
 def field_text(study, layer):
     """How much of the image a unit of a layer sees, in words."""
-    field = study.fields[layer]
-    if not field.is_local or (field.size >= study.model.input_shape[1:3]).all():
-        return "the whole image"
-    return "{1:.0f}x{0:.0f} px".format(*field.size)
+    size = "{1:.0f}x{0:.0f} px".format(*study.fields[layer].size)
+    return "the whole image" if sees_all(study, layer) else size
 
 
 def times_text(times):
@@ -309,6 +313,9 @@ def show_patches(study, layer, order, responses, shown):
         values = responses.peak[rows, c]
         faces = models.prepare(study.faces.images[rows], study.model)[..., 0]
         patches = [patch(face, study.fields[layer], unit) for face, unit in zip(faces, units)]
+        if sees_all(study, layer):  # the middle that the network sees of each face, without what is around
+            top, left = np.subtract(faces.shape[1:], image.shape) // 2
+            patches = faces[:, top:top + image.shape[0], left:left + image.shape[1]]
         missing = np.subtract(patches[0].shape, image.shape)  # where the unit looks beyond the border
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])

@@ -279,7 +279,8 @@ def draw(study, outcome, paths):
 
     accuracy, text = "validation accuracy", ". ".join(outcome).replace("-", "\N{MINUS SIGN}") + "."
     accuracies = [trial.value for trial in study.trials if trial.state.name == "COMPLETE"]
-    titles = (f"{accuracy} of the trials that were trained to the end", "how it varies with the options",
+    titles = (f"{accuracy} of the trials that were trained to the end",
+              "how much the accuracy varies with each option",
               "values and accuracy of each trial that was trained to the end")
     with mock.patch.dict(plt.style.library, ggplot={}):  # which Optuna would take in place of our style
         axes = [drawing.plot_optimization_history(study, target_name=accuracy)]
@@ -290,6 +291,7 @@ def draw(study, outcome, paths):
             axes[1].set(ylabel="", xlabel="share of the variance of the accuracy (fANOVA)")
             with plt.rc_context({"axes.spines.right": True}):  # the axes of the options
                 axes.append(drawing.plot_parallel_coordinate(study, target_name=accuracy))
+            axes[2].collections[0].set_cmap("viridis_r")  # Optuna's palest is white
             plt.setp(axes[2].get_xticklabels(), ha="left", rotation_mode="anchor")
     for ax, title, path in zip(axes, titles, paths):
         ax.set_title("")

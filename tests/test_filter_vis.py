@@ -142,6 +142,20 @@ def test_only_patches_that_reach_beyond_the_face_are_said_to_be_blue(call, sheet
         (True, True), (False, False)}
 
 
+def test_where_units_see_all_faces_are_shown_whole(call, sheets):
+    from utils import data
+
+    keras.utils.set_random_seed(0)
+    image = keras.Input((48, 48, 1))
+    x = layers.AveragePooling2D(4)(layers.CenterCrop(40, 40)(layers.Rescaling(1 / 255)(image)))
+    x = layers.Conv2D(3, 13, padding="same", activation="relu", name="all")(x)
+    add_model(call.folder, "broad", image, layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))
+    tables = call("filter_vis", "--model", "models/broad.keras", *QUICK, "--layer", "all", "--patches", 1)
+    faces = data.draw_sample(data.find_data("sample"), 40).images[:, 4:44, 4:44]
+    cells = next(cells for title, cells, _ in sheets if "patches" in title)
+    np.testing.assert_array_equal(cells[:, 1], faces[tables["patches_all"]["index"].astype(int)])
+
+
 def test_the_figure_says_how_many_filters_stay_below_the_data(call):
     study = SimpleNamespace(faces=range(40))
     table = pd.DataFrame({"filter": [7, 8, 9], "times_data": [2, 0.5, 1.5]})
