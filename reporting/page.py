@@ -69,8 +69,8 @@ def model_table(results, language):
 
 
 def claim_rows(claims, language):
-    """The claims, if any, as a list of dicts of text: what the original states, mean ± sd, paired difference; verdict,
-    None where nothing is claimed."""
+    """The claims, if any, as a list of dicts of text: what the original states, mean ± sd, paired difference;
+    verdict, None where nothing is claimed."""
     return [claim | {
         "verdict": claim["verdict"] if "says" in ORIGINAL["claims"][claim["key"]] else None,
         "claim": ORIGINAL["claims"][claim["key"]][language],
