@@ -22,35 +22,58 @@ class Finding(NamedTuple):
 def all_findings(results):
     """({section: [Finding] of its answer}, {section: [Finding]}), the sections in the page's order and first
     "notes". Of drawn faces, which decide nothing about claims on photographs, no finding has a verdict."""
-    data, models, saliency = (results[key] for key in ("data", "models", "saliency"))
+    data, models, saliency, sweep = (results[key] for key in ("data", "models", "saliency", "sweep"))
     confusion, layers = results["confusion"], results["filters"]
+    cnn, dnn, report_dnn = (models.get(role) for role in ("cnn", "dnn", "report_dnn"))
+    fit = Finding("dnn_underfits" if dnn["end"]["gap"] <= 0 else "dnn_fit")  # no better on what it has seen
+    controls = [Finding(f"saliency_{control}", compare(saliency[f"kept_above_{control}"], 0))
+                for control in ("random", "edges")]
     answers = {
-        "cnn": [Finding("answer_cnn"), Finding("answer_cnn_fit", overfits(models["cnn"]))],
-        "dnn": [Finding("answer_dnn", beats_dnn(models["dnn"])), dnn_fit(models["dnn"])],
+        "cnn": [Finding("answer_cnn"), Finding("answer_cnn_fit", overfits(cnn))],
+        "dnn": [Finding("answer_dnn", beats_dnn(dnn)), fit],
         "confusion": [Finding("answer_confusion" if confusion["pairs"] else "answer_confusion_none",
                               has_highest("fear", confusion["sad_as"]))],
         "saliency": [Finding("answer_saliency", compare(saliency["centre"], saliency["centre_area"])),
-                     *saliency_controls(saliency)],
+                     *controls],
         "filters": filter_images(layers) or [Finding("answer_filters_none")],
     }
     sections = {
         "notes": ([Finding("data_is_drawn")] * data["is_sample"]
                   + [Finding("data_is_limited")] * bool(data["limit"])),
-        "cnn": cnn_findings(models["cnn"], models["oversampled"]),
-        "dnn": dnn_findings(models),
+        "cnn": [Finding("cnn_architecture"), Finding("cnn_training"), Finding("cnn_time"),
+                Finding("overfitting", overfits(cnn)), Finding("cnn_accuracy"),
+                *[Finding("cnn_test")] * bool(cnn["test"]),
+                Finding("oversampling", is_better(models["oversampled"]["against_cnn"])),
+                *[Finding("oversampling_test")] * bool(models["oversampled"]["test"])],
+        "dnn": [Finding("dnn_size" if has_nearly_as_many(dnn) else "dnn_size_differs"),
+                Finding("dnn_training"),
+                *[Finding("dnn_slower")] * (dnn["learning_rate"] < cnn["learning_rate"]),
+                Finding("dnn_matched", beats_dnn(dnn)), fit,
+                *[Finding("dnn_flattens")] * bool(dnn["flattened"]),
+                *([Finding("dnn_report_size", decide(has_nearly_as_many(report_dnn), True)),
+                   Finding("dnn_report", is_better(report_dnn["cnn_against"])),
+                   Finding("dnn_end", falls_near_end(report_dnn))] if report_dnn else [])],
         "confusion": confusion_findings(confusion, data),
-        "saliency": saliency_findings(saliency),
+        "saliency": [
+            Finding("saliency_regions"),
+            Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
+            Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
+            Finding("saliency_image"), Finding("saliency_image_rises" if saliency["image"]["p_kept"]
+                                               > saliency["image"]["p_whole"] else "saliency_image_falls"),
+            Finding("saliency_kept", compare(saliency["kept_above_controls"], 0)), *controls],
         "filters": filter_images(layers) + [
             Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers) for key in (
                 "filters_tones", "filters_strength" if layer["left_out"] else "filters_strength_all",
                 "filters_classes", "filters_outputs_silent" if layer["image_silent"] else "filters_outputs")],
-        "sweep": sweep_findings(results["sweep"]),
+        "sweep": [Finding(
+            "sweep_none" if not sweep else "sweep_best" if not sweep["confirmed"] else
+            "sweep_helps" if compare(sweep["confirmed"]["difference"], 0) == HOLDS else "sweep")],
         "claims": [Finding("claims_intro"), Finding(
             "claims_resampled" if "replicates" in results["claims"] else "claims_of_seeds")]
         if results["claims"] else [Finding("claims_none")],
         "data": [Finding("data"), Finding(
             "evaluated_on_other_data" if results["evaluated"]["on_other_data"] else
-            "evaluated_on_split_of_best_epoch" if models["cnn"]["keep"] == "best" else "evaluated_on_split")],
+            "evaluated_on_split_of_best_epoch" if cnn["keep"] == "best" else "evaluated_on_split")],
     }
     if not results["original"]:
         del sections["claims"]
@@ -58,59 +81,6 @@ def all_findings(results):
         return [{section: [finding._replace(verdict=None) for finding in listed]
                  for section, listed in part.items()} for part in (answers, sections)]
     return [answers, sections]
-
-
-def cnn_findings(network, oversampled):
-    return [Finding("cnn_architecture"), Finding("cnn_training"), Finding("cnn_time"),
-            Finding("overfitting", overfits(network)), Finding("cnn_accuracy"),
-            *[Finding("cnn_test")] * bool(network["test"]),
-            Finding("oversampling", is_better(oversampled["against_cnn"])),
-            *[Finding("oversampling_test")] * bool(oversampled["test"])]
-
-
-def dnn_findings(models):
-    dnn, report = models["dnn"], models.get("report_dnn")
-    findings = [Finding("dnn_size" if has_nearly_as_many(dnn) else "dnn_size_differs"),
-                Finding("dnn_training"),
-                *[Finding("dnn_slower")] * (dnn["learning_rate"] < models["cnn"]["learning_rate"]),
-                Finding("dnn_matched", beats_dnn(dnn)), Finding("dnn_gain"), dnn_fit(dnn),
-                *[Finding("dnn_flattens")] * bool(dnn["flattened"])]
-    if report:
-        has_as_many = has_nearly_as_many(report)
-        findings += [Finding("dnn_report_size", decide(has_as_many, not has_as_many)),
-                     Finding("dnn_report", is_better(report["cnn_against"])),
-                     Finding("dnn_end", falls_near_end(report))]
-    return findings
-
-
-def dnn_fit(network):
-    """Whether the DNN underfits: even on the faces that it is trained on it is no better."""
-    return Finding("dnn_underfits" if network["end"]["gap"] <= 0 else "dnn_fit")
-
-
-def sweep_findings(sweep):
-    if not sweep:
-        return [Finding("sweep_none")]
-    if not sweep["confirmed"]:
-        return [Finding("sweep_best")]
-    return [Finding("sweep_helps" if compare(sweep["confirmed"]["difference"], 0) == HOLDS else "sweep")]
-
-
-def saliency_findings(saliency):
-    image = saliency["image"]
-    return [Finding("saliency_regions"),
-            Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
-            Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
-            Finding("saliency_image"), Finding("saliency_image_regions"),
-            Finding(f"saliency_image_{'rises' if image['p_kept'] > image['p_whole'] else 'falls'}"),
-            Finding("saliency_kept", compare(saliency["kept_above_controls"], 0)),
-            *saliency_controls(saliency)]
-
-
-def saliency_controls(saliency):
-    """Whether the most salient pixels keep more of the probability than random ones and than edges."""
-    return [Finding(f"saliency_{control}", compare(saliency[f"kept_above_{control}"], 0))
-            for control in ("random", "edges")]
 
 
 def filter_images(layers):

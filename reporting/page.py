@@ -1,6 +1,7 @@
 """The page as one self-contained HTML file, from results, sentences and figures."""
 
 import hashlib
+import itertools
 import re
 from pathlib import Path
 
@@ -13,15 +14,6 @@ from reporting.text import ORIGINAL, WORDS, asset, class_name, fill, label, sent
 from utils.files import relative_path
 from utils.metrics import percent
 
-FIGURES = {  # what names of figures say, the last of them counts: keys of findings that tell what is in it
-    "architecture": ("cnn_architecture", "dnn_size", "dnn_size_differs"),
-    "comparison": ("dnn_matched", "both_ways"), "curves": ("overfitting", "dnn_underfits", "dnn_fit"),
-    "confusion": ("both_ways",), "gallery": ("both_ways",), "reliability": ("calibration",),
-    "saliency": ("saliency_image",), "filters": ("filters_stripes", "filters_images"),
-    "outputs": ("filters_outputs", "filters_outputs_silent"),
-    "patches": ("filters_strength", "filters_strength_all"),
-    **dict.fromkeys(("history", "importance", "parallel"), ("sweep", "sweep_helps", "sweep_best"))}
-
 
 def compose(results, commands, drawn, language):
     """The page's contents, ready for JSON: {"language", "results", "notes": [sentence], "answers" and
@@ -31,39 +23,33 @@ def compose(results, commands, drawn, language):
 
     commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}.
     """
-    findings = all_findings(results)
     answers, sections = ({section: [sentence(one, results, language) for one in listed]
-                          for section, listed in part.items()} for part in findings)
-    verdicts = [one["verdict"] for listed in sections.values() for one in listed]
-    claims = claim_rows(results["claims"], language) if tests_claims(results) else []
-    claims = [claim["verdict"] for claim in claims if claim["verdict"]]
-    tally = {verdict: (verdicts + claims).count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
-    tally = {"claims": sum(tally.values()), "with_seeds": len(claims)} | tally
-    notes = sections.pop("notes")
+                          for section, listed in part.items()} for part in all_findings(results))
+    notes, found = sections.pop("notes"), {section: listed[0]["text"]
+                                           for section, listed in (sections | answers).items()}
+    verdicts = [one["verdict"] for one in itertools.chain(*sections.values())]
+    is_judged = results["original"] and not results["data"]["is_sample"]
+    with_seeds = [claim["verdict"] for claim in claim_rows(results["claims"], language)
+                  if is_judged and claim["verdict"]]
+    tally = {verdict: (verdicts + with_seeds).count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
+    tally = {"claims": sum(tally.values()), "with_seeds": len(with_seeds)} | tally
+    figures = {section: [{"path": relative_path(path), "label": caption(section, path, results, language),
+                          "command": commands[section]} for path in drawn.get(section, ())]
+               for section in sections}
     return {"language": language, "results": results | {"tally": tally}, "notes": notes, "answers": answers,
-            "sections": sections,
-            "figures": {section: [describe_figure(section, path, results, findings[1][section], language)
-                                  | {"command": commands[section]} for path in drawn.get(section, ())]
-                        for section in sections},
-            "commands": [*dict.fromkeys(commands.values())]}
+            "sections": sections, "commands": [*dict.fromkeys(commands.values())],
+            "figures": {section: [one | {"alt": f"{one['label']} {found[section]}"} for one in listed]
+                        for section, listed in figures.items()}}
 
 
-def tests_claims(results):
-    """Whether the page has claims of the original report that were tested with several seeds."""
-    return bool(results["original"] and results["claims"] and not results["data"]["is_sample"])
-
-
-def describe_figure(section, path, results, findings, language):
-    """A script's figure: {"path", "label": its caption, "alt": that and what was found in it}; findings: of
-    its section."""
-    path = Path(path)
+def caption(section, path, results, language):
+    """What a script's figure shows, by what its name says last."""
+    kinds = {key.split("_")[1]: words[language] for key, words in WORDS["captions"].items()
+             if key.startswith(f"{section}_")}
+    *_, kind = re.findall(rf"_({'|'.join(kinds)})(?=_|$)", Path(path).stem)
     part = next((f"filters.{i}" for i, layer in enumerate(results["filters"])
-                 if f"_{layer['layer']}_" in path.stem), "")
-    *_, kind = re.findall(rf"_({'|'.join(FIGURES)})(?=_|$)", path.stem)
-    caption, _ = fill(WORDS["captions"][f"{section}_{kind}"][language], results, language, part)
-    found = next((sentence(one, results, language)["text"] for one in findings
-                  if one.key in FIGURES[kind] and one.part in ("", part)), "")
-    return {"path": relative_path(path), "label": caption, "alt": f"{caption} {found}"}
+                 if f"_{layer['layer']}_" in Path(path).stem), "")
+    return fill(kinds[kind], results, language, part)[0]
 
 
 def translated(rows, language):
@@ -82,23 +68,15 @@ def model_table(results, language):
     } for role, network in results["models"].items()], language)
 
 
-def region_table(saliency, language):
-    """The parts of the face as a DataFrame of text: shares of saliency and area, and their ratio."""
-    return translated([{
-        "region": WORDS["regions"][part["region"]][language], "share": percent(part["share"]),
-        "area": percent(part["area"]), "density": f"{part['density']:.1f}",
-    } for part in saliency["regions"]], language)
-
-
 def claim_rows(claims, language):
-    """The claims as a list of dicts of text: what the original states, mean ± sd, paired difference; verdict,
-    None where nothing is claimed."""
+    """The claims, if any, as a list of dicts of text: what the original states, mean ± sd, paired difference;
+    verdict, None where nothing is claimed."""
     return [claim | {
         "verdict": claim["verdict"] if "says" in ORIGINAL["claims"][claim["key"]] else None,
         "claim": ORIGINAL["claims"][claim["key"]][language],
         "score": " ± ".join(percent(claim[key]) for key in ("mean", "sd") if claim[key] is not None),
         "points": percent([claim["difference"], claim["low"], claim["high"]], "+.1f").replace("-", "\u2212"),
-    } for claim in claims["claims"]]
+    } for claim in (claims["claims"] if claims else ())]
 
 
 def render(contents, drawings):
@@ -110,17 +88,15 @@ def render(contents, drawings):
         "data_uri": lambda path: PNG + to_base64(Path(path).read_bytes()),
         "sha256": lambda text: to_base64(hashlib.sha256(text.encode()).digest()),
         "words": lambda command: re.split(r" (?=-)", command),  # an option and its value stay together
+        "percent": percent,
         "class_name": lambda name: class_name(name, language)}
     trained = model_table(results, language)
     trained.iloc[:, 0] += " [" + trained.pop(label("file", language)) + "]"
-    tables = {"data": (label("networks", language), trained),
-              "saliency": (label("regions", language, results["saliency"]["faces"]),
-                           region_table(results["saliency"], language))}
+    tables = {"data": (label("networks", language), trained)}
     for role in ("cnn", "dnn"):
         network = results["models"][role]
         tables[role] = (label("layers", language, role.upper(), network["layer_count"],
                               f"{network['parameters']:,}"), translated(network["layers"], language))
-    claims = claim_rows(results["claims"], language) if results["claims"] else []
     return environment.get_template("page.html").render(
-        contents, tables=tables, claims=claims, verdicts=WORDS["verdicts"], badges=WORDS["badges"],
+        contents, tables=tables, words=WORDS, claims=claim_rows(results["claims"], language),
         label=lambda key, *values: label(key, language, *values), **drawings).strip() + "\n"

@@ -66,16 +66,14 @@ def read_network(run):
 
 
 def describe_network(model):
-    """The architecture of a keras.Model: its layers as text, how many there are of each kind, the largest,
-    and how many values are flattened (0: none)."""
+    """The architecture of a keras.Model: its layers as text, how many there are of each kind, and how many
+    values are flattened (0: none)."""
     from training.figures import describe_layers
 
-    largest = max(model.layers, key=lambda layer: layer.count_params())
     flattened = [layer.output.shape[-1] for layer in model.layers if type(layer).__name__ == "Flatten"]
     return {"layers": [describe_layers([layer]) for layer in model.layers], "layer_count": len(model.layers),
             "counts": {part: sum(part in type(layer).__name__ for layer in model.layers)
                        for part in ("Conv", "Pooling", "Dense")},
-            "largest_layer": {"layer": largest.name, "share": largest.count_params() / model.count_params()},
             "flattened": flattened[0] if flattened else 0}
 
 
@@ -83,12 +81,7 @@ def compare_networks(networks, probabilities, labels):
     """The networks with what each reaches on the evaluated faces, beside the CNN. networks: {role: what
     `read_network` returns}; probabilities: {role: (n, 7)}; labels: int (n,)."""
     right = {role: output.argmax(axis=1) == labels for role, output in probabilities.items()}
-    recall = {role: pd.Series(right[role]).groupby(labels).mean() for role in ("cnn", "dnn")}
-    widest = (recall["cnn"] - recall["dnn"]).idxmax()
-    predicted = np.bincount(probabilities["dnn"].argmax(axis=1)) / len(labels)
-    observed = {"widest": {"class": CLASSES[widest]} | {role: float(recall[role][widest]) for role in recall},
-                "favourite": {"class": CLASSES[predicted.argmax()], "share": float(predicted.max())}}
-    return {role: network | (observed if role == "dnn" else {}) | {
+    return {role: network | {
         "evaluated": metrics.measure(probabilities[role], labels)["accuracy"],
         "against_cnn": metrics.mcnemar(right[role], right["cnn"]),
         "cnn_against": metrics.mcnemar(right["cnn"], right[role]),
@@ -168,9 +161,7 @@ def saliency_results(logits, faces, table):
     """What saliency.py returned of the homework's image; where gradient maps lie on some of the faces, and
     what the probability of the predicted class becomes when only the most salient pixels are kept, random
     ones or the strongest edges: means with bootstrap 95 % intervals."""
-    areas, image = regions.areas(*logits.input_shape[1:3]), table.to_dict("records")[0]
-    image |= {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE, "regions": sorted(
-        areas, key=lambda name: -image[f"on_{name}"] / areas[name])}
+    image = {"number": HOMEWORK_IMAGE + 1, "index": HOMEWORK_IMAGE} | table.to_dict("records")[0]
     rows = np.random.default_rng([0, 4]).permutation(len(faces))[:200]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
     has_map = maps.sum((1, 2)) > 0
@@ -190,7 +181,7 @@ def saliency_results(logits, faces, table):
               "ring_to_centre": maps[:, is_ring].mean(1) / np.maximum(centre.mean((1, 2)), 1e-12),
               "kept_above_random": kept - random, "kept_above_edges": kept - edges,
               "kept_above_controls": kept - np.maximum(random, edges)}
-    shares = regions.shares(maps)
+    areas, shares = regions.areas(*maps.shape[1:]), regions.shares(maps)
     order = (shares.mean() / pd.Series(areas)).sort_values(ascending=False).index  # densest first
     parts = [{"region": name, "area": areas[name], "share": list(metrics.bootstrap_mean(shares[name])),
               "density": float(shares[name].mean() / areas[name])} for name in order]

@@ -56,8 +56,9 @@ def fill(text, results, language, part=""):
         "millions": lambda count: (f"{count / 1e6:.3g} million" if language == "en" else
                                    f"{float(f'{count / 1e4:.3g}'):,.0f} 萬"),
         "faces": lambda is_other: label("other_faces" if is_other else "validation_faces", language),
-        "pairs": lambda pairs: label("and", language).join(
-            label("mistake", language, *(class_name(name, language) for name in pair)) for pair in pairs)}
+        "mistakes": lambda found: label("faces_each" if found["pairs"][1:] else "faces", language, label(
+            "and", language).join(label("mistake", language, *(class_name(name, language) for name in pair))
+                                  for pair in found["pairs"]), found["count"])}
 
     def replace(field):
         path, form = field.groups()

@@ -38,9 +38,6 @@ def network(name, accuracy, parameters, difference=0.0, p=1.0, learning_rate=0.0
         "layers": [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
                     "parameters": "320"}],
         "layer_count": 17, "counts": {"Conv": 3, "Pooling": 2, "Dense": 2}, "flattened": 2304,
-        "largest_layer": {"layer": "dense", "share": 0.9946},
-        "widest": {"class": "angry", "cnn": 0.445, "dnn": 0.021},
-        "favourite": {"class": "happy", "share": 0.46},
     }
 
 
@@ -87,8 +84,7 @@ def results():
             "both_ways": {"count": 172, "classes": ["sad", "neutral"]}},
         "saliency": {
             "image": {"number": 16, "index": 15, "true": "fear", "predicted": "surprise", "p_whole": 0.52,
-                      "p_kept": 0.46, "p_kept_random": 0.07, "p_kept_edges": 0.21,
-                      "regions": [part["region"] for part in parts]},
+                      "p_kept": 0.46, "p_kept_random": 0.07, "p_kept_edges": 0.21},
             "regions": parts, "focus": {"share": 0.61, "area": 0.183},
             "kept_above_random": [0.121, 0.099, 0.146], "kept_above_edges": [-0.033, -0.061, -0.005],
             "faces": 200, "kept_area": 0.2, "centre": interval(0.383), "centre_area": 0.25,
