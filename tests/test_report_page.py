@@ -72,7 +72,7 @@ def test_nothing_scrolls_sideways_on_a_phone(visit, language):
 
 
 def test_row_labels_stay_and_hidden_columns_are_announced(visit):
-    page = visit(width=390)
+    page = visit(width=320)
     assert page.locator("#data .swipe").is_visible()
     page.evaluate("document.querySelector('#data .scroll').scrollLeft = 200")
     row, table = (page.locator(f"#data {part}").first.bounding_box()["x"] for part in ("tbody th", ".scroll"))
