@@ -45,6 +45,8 @@ def read_network(run):
     if history.empty or history.isna().any(axis=None):
         raise UserError(f"{relative_path(run.history)} lacks epochs or values; "
                         "train the model again with --validation 0.1")
+    # Measured while training, in its precision: the stored file's accuracy counts
+    history.loc[history["epoch"] == values["saved_epoch"], "val_accuracy"] = values["validation_accuracy"]
     epochs = history.to_dict("records")
     best = max(epochs, key=lambda epoch: epoch["val_accuracy"])
     source, validation = card["split"]["data"], str(card["split"].get("validation"))

@@ -186,6 +186,7 @@ def test_only_faces_that_were_not_trained_or_chosen_on_are_a_test(released):
     network = results.read_network(run)
     assert network["parameters"] == 6_615_495 and network["end"]["epoch"] == 10
     assert network["test"]["rows"] == 3589
+    assert network["best"]["val_accuracy"] == card["metrics"]["validation_accuracy"]  # of the stored file
     entry = next(iter(card["evaluations"].values()))
     card["split"] |= {"data": "fer2013.csv", "validation": "PublicTest"}
     names = ("the validation split of fer2013.csv", "fer2013.csv", "fer2013.csv Training",
