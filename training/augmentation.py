@@ -103,9 +103,6 @@ def draw_mix(rng, n, probability):
 
 def augmented_copies(images, rng, recipe):
     """Augmented copies of faces, outside any graph: uint8 (n, h, w, 1) -> the same. For oversampling."""
-    copies = np.empty_like(images)
-    for start in range(0, len(images), 1024):
-        part = images[start:start + 1024]
-        faces = ops.convert_to_numpy(transform(part, draw(recipe, rng, len(part))))
-        copies[start:start + 1024] = np.round(faces)
-    return copies
+    parts = np.array_split(images, range(1024, len(images), 1024))
+    copies = (transform(part, draw(recipe, rng, len(part))) for part in parts)
+    return np.concatenate([np.round(ops.convert_to_numpy(faces)).astype(np.uint8) for faces in copies])
