@@ -22,7 +22,9 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, images, labels, recipe, seed, copied_rows=()):
         super().__init__()
         self.copied_rows = np.array(copied_rows, np.int64)
-        self.faces = np.concatenate([images, images[self.copied_rows]])[..., None]
+        if len(self.copied_rows):  # else the images are not copied
+            images = np.concatenate([images, images[self.copied_rows]])
+        self.faces = images[..., None]
         shares = labels if labels.ndim == 2 else np.eye(len(CLASSES), dtype=np.float32)[labels]
         self.labels = np.concatenate([shares, shares[self.copied_rows]])
         self.recipe, self.seed = recipe, seed
