@@ -62,8 +62,7 @@ class Batches(keras.utils.PyDataset):
     def for_fit(self):
         """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.
 
-        Keras wraps a PyDataset in prefetch(AUTOTUNE), whose tuning thread holds up the end of an epoch for up
-        to a minute.
+        The tuning thread of Keras' own prefetch(AUTOTUNE) holds up the end of an epoch for up to a minute.
         """
         if keras.backend.backend() != "tensorflow":
             return self

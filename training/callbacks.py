@@ -114,8 +114,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     (keras.callbacks.BackupAndRestore keeps neither the best weights nor the history, nor notices other data.)
 
-    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: how many the
-    file holds
+    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: in the file
     """
 
     def __init__(self, path, evaluation, key):
@@ -167,8 +166,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self.epochs
 
     def check_key(self, key, name):
-        """Raise UserError, naming the first difference, when the key of the checkpoint `name` is not this
-        run's."""
+        """Raise UserError, naming the first difference, when the checkpoint `name` has another run's key."""
         for part in sorted({*key, *self.key}):
             old, new = key.get(part), self.key.get(part)
             if old != new:

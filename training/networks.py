@@ -5,8 +5,7 @@ in, rescaled inside, so that no normalisation file can be lost; class probabilit
 before the softmax is called `logits`. The layer classes below exist for training only:
 `utils.structure.flat_copy` replaces them by the stock layers with the same weights.
 
-A network of your own is a function here, its name in CNNS at the end, and a recipe in training/recipes.py;
-then --network NAME trains it.
+For a --network of your own: a function here, its name in CNNS below, its recipe in training/recipes.py.
 """
 
 import math
@@ -128,8 +127,7 @@ def compact_cnn(dropout=None):
 def convolution(x, width, name, pool=False, gamma="ones"):
     """3x3 convolution without bias, max-pooling where asked, batch normalisation.
 
-    gamma "zeros" makes a residual block start as the identity (Goyal et al. 2017), without which the loss
-    stands still for the first epochs.
+    gamma "zeros" starts a residual block as the identity (Goyal et al. 2017); else the first epochs are lost.
     """
     x = SmallMapConv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     if pool:
@@ -142,9 +140,8 @@ class SmallMapConv2D(layers.Conv2D):
     """A convolution whose weight gradient is, on small maps in bfloat16, a sum of matrix products.
 
     For 3x3 kernels with "same" padding, stride 1 and no bias: each of the nine weights sees the map shifted
-    by a pixel: nine products of (channels, pixels) with (pixels, filters). On maps of 5x5 they take 0.5 to
-    0.7 of the time of TensorFlow's kernel; larger maps gain nothing, and float32 loses
-    (python -m benchmarks.weight_gradient).
+    by a pixel: nine products of (channels, pixels) with (pixels, filters). At 5x5 they take 0.5 to 0.7 of
+    TensorFlow's time; larger maps gain nothing, float32 loses (python -m benchmarks.weight_gradient).
     """
 
     def call(self, inputs):

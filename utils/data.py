@@ -383,8 +383,7 @@ def read_folder(path):
 
 
 def files_below(path):
-    """The files below a folder and below what is linked there, without what NO_DATA names: sorted relative
-    Paths."""
+    """The files below a folder and its links, but for what NO_DATA names: sorted relative Paths."""
     found, seen = [], set()  # real folders: a link may lead back
     for folder, below, names in os.walk(path, followlinks=True):
         seen.add(os.path.realpath(folder))
@@ -411,8 +410,7 @@ def read_images(paths):
 
 @contextlib.contextmanager
 def open_image(path):
-    """Yield an image file as a PIL image, upright as its EXIF data say. Raises UserError when it cannot be
-    read or is too large."""
+    """Yield an image file as a PIL image, upright by its EXIF data; UserError if unreadable or too large."""
     try:
         with warnings.catch_warnings(action="ignore"), open(path, "rb") as file, Image.open(
                 file, formats=PHOTO_FORMATS) as image:  # a file: of a path, Pillow garbles turned TIFFs

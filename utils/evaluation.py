@@ -60,9 +60,8 @@ def split_of(model_path):
 
 
 def validation_faces(model_path, training_data=None):
-    """The faces on which a model was validated: Faces, recovered from its card and from `training_data`
-    (default: where the card says, else what `data.find_data` finds); UserError for data of another
-    fingerprint."""
+    """The faces on which a model was validated: Faces, by its card, from `training_data` (default: where the
+    card says, else what `data.find_data` finds); UserError for data of another fingerprint."""
     split = split_of(model_path)
     if training_data is None and split["data"] == "built-in sample":
         training_data = data.SAMPLE

@@ -38,8 +38,7 @@ def faces_name(faces, tta="none"):
 
 
 def add_conclusion(figure, text):
-    """Write what a figure shows, in plain words, under it, in lines as wide as the figure; numbers stay with
-    their units and intervals whole."""
+    """Write under a figure what it shows, in lines as wide as it; units and intervals are not torn apart."""
     whole = r" (?=%|points|=)|(?<= =) |(?<=,) (?=[^][]*\])|(?<=\d) (?=(to|of) [-+]?\d)|(?<=\d to|\d of) "
     text = re.sub(whole, "\N{NO-BREAK SPACE}", text)
     if figure.legends:  # one below the axes stays there: savefig would move it to the new lower edge

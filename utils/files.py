@@ -25,8 +25,7 @@ figure_suffixes = [".png"]  # of the files that each figure is written to
 
 
 def check_outputs(paths):
-    """Refuse outputs that would destroy something else or cannot be written, with a UserError; for scripts to
-    call before slow work starts."""
+    """Before slow work: UserError for outputs that would destroy something else or cannot be written."""
     for path in map(Path, paths):
         try:
             mode = path.stat().st_mode
