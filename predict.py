@@ -46,7 +46,6 @@ from utils import cli, data, files, models
 from utils.cli import UserError
 
 FACES_DRAWN = 12  # in a figure; the CSV has them all
-FRAMES_AT_ONCE = 16  # of a video go through the network together, which is three times as fast as one by one
 SUBMISSION_TIMEOUT = 180  # seconds; the file has 60 kB, but the client retries when the upload stalls
 
 
@@ -250,8 +249,8 @@ def predict_video(args, paths, name):
     from utils import evaluation
 
     networks = evaluation.load_networks(paths)
-    follower, show, at_once = video.Follower(), video.show, 1 if source.is_camera else FRAMES_AT_ONCE
-    stream, tables, stop = iter(source), [], None
+    follower, show, stream, tables, stop = video.Follower(), video.show, iter(source), [], None
+    at_once = 1 if source.is_camera else 16  # frames through the network: three times as fast as one by one
     with contextlib.ExitStack() as opened:
         if not source.is_camera:
             temporary = opened.enter_context(files.replacing(target))

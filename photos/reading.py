@@ -10,8 +10,6 @@ from photos.detect import Face, crop, detect_faces, shrink
 from utils import cli, data, files
 from utils.cli import UserError
 
-PHOTO_SIDE = 1200  # pixels of a photo in a figure
-
 
 def find_photos(paths):
     """The image files that `paths` name: files, and of a folder the images in it (not below it) by name.
@@ -81,7 +79,7 @@ def draw_boxes(ax, photo, table):
     """Draw a photo, uint8 (h, w, 3), and the numbered squares of its faces, rows of `load_faces`' table."""
     from utils.figures import COLORS, plt
 
-    photo, scale = shrink(photo, PHOTO_SIDE)
+    photo, scale = shrink(photo, 1200)
     ax.imshow(photo, interpolation="antialiased")
     ax.set_axis_off()
     for _, row in table.iterrows():

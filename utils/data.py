@@ -44,7 +44,6 @@ CACHE = (PROJECT / "data/.cache" if os.access(PROJECT, os.W_OK) else
          Path(tempfile.gettempdir(), "fer2013-keras-suite"))
 CACHE_VERSION = 5  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters
-ROWS_AT_ONCE = 512  # of a CSV
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
 SAMPLE = "sample"
@@ -225,7 +224,7 @@ def read_columns(path, converters, required):
             raise UserError(f"{path} row 1: {count or 'no'} column{'s' * (count > 1)} of {name} among: "
                             f"{found}; expected one called {name}{also}")
     columns = {name: (names.index(name), convert) for name, convert in converters.items() if name in names}
-    batches = iter(lambda: list(itertools.islice(rows, ROWS_AT_ONCE)), [])
+    batches = iter(lambda: list(itertools.islice(rows, 512)), [])
     parts = [convert_rows(batch, columns, len(names), path) for batch in batches]
     if not parts:
         raise UserError(f"{path} has a header but no rows; expected rows of {', '.join(columns)}")

@@ -16,11 +16,10 @@ COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D
 TRAINING, VALIDATION = COLORS["orange"], COLORS["blue"]  # faces
 NETWORK_COLORS = [COLORS[name] for name in ("green", "red", "purple", "sky", "grey")]  # of several
 METADATA = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-DPI = 200
 WIDTH = 6.7  # inches of a figure; with the margin around it what a column of A4 or 700 px show at full size
 matplotlib.rcdefaults()  # whatever a matplotlibrc of the user says
 plt.rcParams.update({
-    "savefig.dpi": DPI, "savefig.bbox": "tight", "savefig.facecolor": "white",
+    "savefig.dpi": 200, "savefig.bbox": "tight", "savefig.facecolor": "white",
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6,
