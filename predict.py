@@ -208,10 +208,8 @@ def add_predictions(table, probabilities):
 
 
 def draw_photo(photo, table, faces, title):
-    """A figure of a photo, uint8 (h, w, 3), and below it each face, uint8 (n, 48, 48), with its bars.
-
-    table: the rows of its faces, as they are written.
-    """
+    """A figure of a photo, uint8 (h, w, 3), and below it each face, uint8 (n, 48, 48), with its bars;
+    table: the rows of its faces, as they are written."""
     from utils.figures import COLORS, WIDTH, plt
 
     down = -(-min(len(faces), FACES_DRAWN) // 3)

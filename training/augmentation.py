@@ -83,10 +83,8 @@ def mix(images, mixing):
 
 
 def draw_mix(rng, n, probability):
-    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1).
-
-    Half of the mixed batches are mixed by mixup (Zhang et al. 2018), half by CutMix (Yun et al. 2019).
-    """
+    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1). Half of
+    the mixed batches are mixed by mixup (Zhang et al. 2018), half by CutMix (Yun et al. 2019)."""
     kind, share = rng.uniform(), rng.beta(1.0, 1.0)
     mixing = np.tile(np.array([1, 0, 0, 0, 0], np.float32), (n, 1))
     if kind >= probability:

@@ -60,10 +60,8 @@ class Batches(keras.utils.PyDataset):
         return x, y[own]
 
     def for_fit(self):
-        """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.
-
-        The tuning thread of Keras' own prefetch(AUTOTUNE) holds up the end of an epoch for up to a minute.
-        """
+        """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning. The
+        tuning thread of Keras' own prefetch(AUTOTUNE) holds up the end of an epoch for up to a minute."""
         if keras.backend.backend() != "tensorflow":
             return self
         import tensorflow as tf

@@ -138,9 +138,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def restore(self, model):
         """Set weights, optimiser, history and best epoch from the file; returns the number of epochs done.
-
-        Raises UserError where there is no checkpoint, where it is damaged, not finite or of another run.
-        """
+        Raises UserError where there is no checkpoint, where it is damaged, not finite or of another run."""
         name, weights = relative_path(self.path), self.evaluation.network.weights
         damaged = UserError(f"{name} is damaged or of another network; run without --resume")
         try:

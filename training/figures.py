@@ -124,10 +124,8 @@ def producers(layer):
 
 
 def layer_rows(model):
-    """The layers in the rows of the figure: a list of lists.
-
-    Of more than 20 layers, one without a kernel shares the row of its only source, if nothing else reads it.
-    """
+    """The layers in the rows of the figure: a list of lists. Of more than 20 layers, one without a kernel
+    shares the row of its only source, if nothing else reads it."""
     readers = Counter(source for layer in model.layers for source in producers(layer))
     rows = []
     for layer in model.layers:

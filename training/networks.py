@@ -125,10 +125,8 @@ def compact_cnn(dropout=None):
 
 
 def convolution(x, width, name, pool=False, gamma="ones"):
-    """3x3 convolution without bias, max-pooling where asked, batch normalisation.
-
-    gamma "zeros" starts a residual block as the identity (Goyal et al. 2017); else the first epochs are lost.
-    """
+    """3x3 convolution without bias, max-pooling where asked, batch normalisation. gamma "zeros" starts a
+    residual block as the identity (Goyal et al. 2017); else the first epochs are lost."""
     x = SmallMapConv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     if pool:
         x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)

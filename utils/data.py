@@ -139,10 +139,8 @@ def load_faces(path):
 
 
 def load_labelled(path, labels=None):
-    """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV.
-
-    A printed line counts faces whose id the label file lacks; UserError when no other is left.
-    """
+    """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV. A printed
+    line counts faces whose id the label file lacks; UserError when no other is left."""
     faces = load_faces(path)
     if labels is not None:
         faces.labels = load_labels(labels, np.arange(len(faces)) if faces.ids is None else faces.ids)
