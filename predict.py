@@ -281,11 +281,9 @@ def predict_video(args, paths, name):
 
 
 def predict_frames(networks, args, batch, faces, follower):
-    """Predict a batch of frames: a list of (seconds, frame); faces: a list of Face for each.
-
-    Returns a DataFrame with one row per face and frame, whose column frame counts from 0 in the batch, and
-    the frames with their faces' numbers and smoothed expressions.
-    """
+    """Predict a batch of frames: a list of (seconds, frame); faces: a list of Face for each. Returns a
+    DataFrame with one row per face and frame, whose column frame counts from 0 in the batch, and the frames
+    with their faces' numbers and smoothed expressions."""
     from utils import evaluation
 
     rows, images = [], []

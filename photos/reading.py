@@ -13,10 +13,8 @@ from utils.cli import UserError
 
 def find_photos(paths):
     """The image files that `paths` name: files, and of a folder the images in it (not below it) by name.
-
     Returns a list of Path without repetition. Raises UserError for a folder without images and for anything
-    that is neither a folder nor a regular file.
-    """
+    that is neither a folder nor a regular file."""
     photos = []
     for path in map(Path, paths):
         found = [path] if path.is_file() else sorted(
@@ -56,11 +54,9 @@ def load_faces(paths, cropped=False, max_faces=None):
 
 
 def read_photo(path):
-    """A photo, upright as its EXIF data say: uint8 (height, width, 3), RGB.
-
-    Transparent parts become white, 16 bits a channel 8, and of an animation the first picture is taken.
-    Raises UserError, one line, for what `data.open_image` refuses.
-    """
+    """A photo, upright as its EXIF data say: uint8 (height, width, 3), RGB. Transparent parts become white,
+    16 bits a channel 8, and of an animation the first picture is taken. Raises UserError, one line, for what
+    `data.open_image` refuses."""
     with data.open_image(path) as image:
         image = data.eight_bits(image)
         if image.has_transparency_data:

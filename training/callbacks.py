@@ -180,10 +180,8 @@ def state(model):
 
 def run_key(options, policy, training, validation):
     """What must be equal for --resume: the options, and what the data, teachers and initial weights hold.
-
     Paths are left out: the same files under another name give the same run. `epochs` counts only where the
-    learning rate or the mixing depends on it.
-    """
+    learning rate or the mixing depends on it."""
     def digest(path):
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 

@@ -94,11 +94,9 @@ def matched_dnn(parameters, dropout=None, l2=0.0, dropconnect=0.0):
 
 
 def compact_cnn(dropout=None):
-    """1.95M parameters for two CPU cores: a 40 px crop, three stages with a residual block each.
-
-    The first convolution, whose maps are the largest, has no normalisation of its own, and the second is
-    normalised after pooling, on a quarter of the values: normalisation is a large part of a CPU step.
-    """
+    """1.95M parameters for two CPU cores: a 40 px crop, three stages with a residual block each. The first
+    convolution, whose maps are the largest, has no normalisation of its own, and the second is normalised
+    after pooling, on a quarter of the values: normalisation is a large part of a CPU step."""
     face = keras.Input((SIZE, SIZE, 1), name="face")
     x = layers.Cropping2D(4, name="crop")(face)
     x = layers.Rescaling(1 / 64, offset=-2, name="rescaling")(x)

@@ -439,11 +439,9 @@ def to_face(image):
 
 
 def read_cached(path):
-    """The columns of a CSV of faces, from the cache where it has them: {name: array}.
-
-    An entry is named after path, size, times and inode of the CSV, and replaces what an earlier state of it
-    left. One that is not ours or not what we write is read anew; one that cannot be written is no error.
-    """
+    """The columns of a CSV of faces, from the cache where it has them: {name: array}. An entry is named after
+    path, size, times and inode of the CSV, and replaces what an earlier state of it left. One that is not
+    ours or not what we write is read anew; one that cannot be written is no error."""
     real = os.path.realpath(path, strict=True)
     info = os.stat(real)
     state = f"{CACHE_VERSION} {real} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino}"
@@ -484,11 +482,9 @@ def image_groups(images):
 
 
 def split(faces, fraction, seed):
-    """Split labelled faces into training and validation rows: two sorted int64 arrays of indices.
-
-    Stratified by class; identical images stay on one side; at least one image is trained on. Model cards name
-    validation faces by fraction and seed: another algorithm would give away training faces.
-    """
+    """Split labelled faces into training and validation rows: two sorted int64 arrays of indices. Stratified
+    by class; identical images stay on one side; at least one image is trained on. Model cards name validation
+    faces by fraction and seed: another algorithm would give away training faces."""
     rng = np.random.default_rng([seed, 48])
     groups = image_groups(faces.images)
     chosen = np.zeros(len(faces), bool)
