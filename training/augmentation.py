@@ -37,11 +37,8 @@ def draw(recipe, rng, n):
 
 
 def transform(images, parameters):
-    """Transformed faces, float32 (n, h, w, 1), 0-255.
-
-    images: (n, h, w, 1), any number type, 0-255; parameters: (n, 12), see `draw`.
-    Bilinear; outside the image its edge repeats.
-    """
+    """Transformed faces, bilinear, outside the image its edge repeated: float32 (n, h, w, 1), 0-255;
+    images: (n, h, w, 1), any number type, 0-255; parameters: (n, 12), see `draw`."""
     _, height, width, _ = images.shape
     parameters = ops.cast(parameters, "float32")
     cosine, sine, flip, shift_y, shift_x, gain, bias, top, left, erased_h, erased_w, value = (

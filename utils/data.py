@@ -97,11 +97,9 @@ class Faces:
 
 
 def find_data(path=None, labels_from=None):
-    """The faces to train on: `path`, else the first known file in data/, else the built-in sample.
-
-    labels_from: a file of FER+ votes (see `with_votes`). Returns Faces; of a file with a Usage column, all
-    rows. Prints one line when the sample stands in.
-    """
+    """The faces to train on: `path`, else the first known file in data/, else the built-in sample, of which a
+    line is printed. Returns Faces; of a file with a Usage column, all rows. labels_from: a file of FER+ votes
+    (see `with_votes`)."""
     if path is None:
         names = [f"{stem}{suffix}" for stem in ("train", "fer2013", "icml_face_data") for suffix in SUFFIXES]
         path = next((PROJECT / "data" / name for name in names if (PROJECT / "data" / name).exists()), SAMPLE)
