@@ -100,7 +100,6 @@ def main(argv=None):
     titles = [*map(models.title, paths), *names[len(paths):]]
     figure = draw(results, titles, figures.faces_name(faces, args.tta), args.tta)
     figures.add_conclusion(figure, conclude(titles, probabilities, faces.labels))
-    figures.save_figure(figure, figure_path)
     table = flat.assign(data=faces.source, tta=args.tta)[
         ["model", "data", "tta", "rows", "parameters", "multiply_adds", "ms_per_image_1", "ms_per_image_64"]]
     for score in ("accuracy", "macro_f1"):
@@ -109,8 +108,7 @@ def main(argv=None):
     table = table.join(flat.filter(regex="^recall_").map(lambda estimate: estimate[0]))
     if new is not None:
         table["accuracy_without_duplicates"] = flat["without_duplicates_accuracy"].str[0]
-    table.attrs["figures"] = [str(figure_path)]
-    files.write_table(table_path, table)
+    figures.write_results({figure_path: figure, table_path: table})
     files.write_json(summary_path, {"data": faces.source, "fingerprint": faces.fingerprint(), "tta": args.tta,
                                     "hardware": machine.hardware(), "models": results})
     cli.print_written(outputs)

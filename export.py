@@ -145,17 +145,8 @@ def load_exported(path):
         return lambda batch: session.run(None, {"face": batch})[0]
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path))
-    [source], [target] = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def run(batch):
-        interpreter.resize_tensor_input(source["index"], batch.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(source["index"], batch)
-        interpreter.invoke()
-        return interpreter.get_tensor(target["index"])
-
-    return run
+    run = Interpreter(str(path)).get_signature_runner()
+    return lambda batch: run(face=batch)["output_0"]
 
 
 def compare(expected, exported, labels, int8):

@@ -46,7 +46,6 @@ from utils import cli, data, files, models
 from utils.cli import UserError
 
 FACES_DRAWN = 12  # in a figure; the CSV has them all
-FRAMES_AT_ONCE = 16  # of a video go through the network together, which is three times as fast as one by one
 SUBMISSION_TIMEOUT = 180  # seconds; the file has 60 kB, but the client retries when the upload stalls
 
 
@@ -209,10 +208,8 @@ def add_predictions(table, probabilities):
 
 
 def draw_photo(photo, table, faces, title):
-    """A figure of a photo, uint8 (h, w, 3), and below it each face, uint8 (n, 48, 48), with its bars.
-
-    table: the rows of its faces, as they are written.
-    """
+    """A figure of a photo, uint8 (h, w, 3), and below it each face, uint8 (n, 48, 48), with its bars;
+    table: the rows of its faces, as they are written."""
     from utils.figures import COLORS, WIDTH, plt
 
     down = -(-min(len(faces), FACES_DRAWN) // 3)
@@ -250,8 +247,8 @@ def predict_video(args, paths, name):
     from utils import evaluation
 
     networks = evaluation.load_networks(paths)
-    follower, show, at_once = video.Follower(), video.show, 1 if source.is_camera else FRAMES_AT_ONCE
-    stream, tables, stop = iter(source), [], None
+    follower, show, stream, tables, stop = video.Follower(), video.show, iter(source), [], None
+    at_once = 1 if source.is_camera else 16  # frames through the network: three times as fast as one by one
     with contextlib.ExitStack() as opened:
         if not source.is_camera:
             temporary = opened.enter_context(files.replacing(target))
@@ -284,11 +281,9 @@ def predict_video(args, paths, name):
 
 
 def predict_frames(networks, args, batch, faces, follower):
-    """Predict a batch of frames: a list of (seconds, frame); faces: a list of Face for each.
-
-    Returns a DataFrame with one row per face and frame, whose column frame counts from 0 in the batch, and
-    the frames with their faces' numbers and smoothed expressions.
-    """
+    """Predict a batch of frames: a list of (seconds, frame); faces: a list of Face for each. Returns a
+    DataFrame with one row per face and frame, whose column frame counts from 0 in the batch, and the frames
+    with their faces' numbers and smoothed expressions."""
     from utils import evaluation
 
     rows, images = [], []

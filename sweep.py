@@ -66,7 +66,7 @@ def main(argv=None):
             study.sampler = optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
             study.optimize(lambda trial: run_trial(trial, options), n_trials=1)
         finished = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
-        best = best_options(study, options) if finished else None
+        best = changed_options(options, study.best_params) if finished else None
         confirmed = confirm(study, options, best, args.confirm) if finished and args.confirm else None
     except KeyboardInterrupt as stop:
         stop.add_note("the same command continues the search and repeats this trial")
@@ -181,14 +181,15 @@ def run_trial(trial, options):
     from training.callbacks import DivergedError
 
     space = SPACES[options.network]
-    values = {option: suggest(trial, option, choices) for option, choices in space.items()}
+    tried = changed_options(options, {option: suggest(trial, option, space[option]) for option in space})
+    values = {option: getattr(tried, option) for option in space}
     changed = ", ".join(f"{option} {value}" for option, value in values.items() if value != space[option][0])
     outcome = "failed"
     try:
         complete = trial.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
         accuracy = next((other.value for other in complete if other.params == trial.params), None)
         if accuracy is None:  # else it repeats a trial, as the sampler likes to do with the best
-            accuracy = train(changed_options(options, values), trial)
+            accuracy = train(tried, trial)
         outcome = f"{100 * accuracy:.2f} %"
         return accuracy
     except optuna.TrialPruned:
@@ -204,13 +205,14 @@ def run_trial(trial, options):
 def suggest(trial, option, choices):
     """The trial's value of `option`."""
     if isinstance(choices, tuple):
-        return float(f"{trial.suggest_float(option, *choices, log=True):.3g}")
+        return trial.suggest_float(option, *choices, log=True)
     return trial.suggest_categorical(option, choices)
 
 
 def changed_options(options, values):
-    """`options` with these values, of which None leaves the network's own."""
-    return dataclasses.replace(options, **{key: value for key, value in values.items() if value is not None})
+    """`options` with these values, floats with three digits; None leaves the network's own."""
+    return dataclasses.replace(options, **{option: float(f"{value:.3g}") if type(value) is float else value
+                                           for option, value in values.items() if value is not None})
 
 
 def train(options, trial=None):
@@ -235,12 +237,6 @@ def train(options, trial=None):
     finally:
         keras.utils.clear_session()
     return run.evaluation.best["val_accuracy"]
-
-
-def best_options(study, options):
-    """The TrainingOptions of the best trial, its values rounded as in `suggest`."""
-    return changed_options(options, {option: float(f"{value:.3g}") if type(value) is float else value
-                                     for option, value in study.best_params.items()})
 
 
 def confirm(study, options, best, seeds):

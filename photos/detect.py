@@ -47,10 +47,8 @@ class Face(NamedTuple):
 
 
 def detect_faces(photo, least=LEAST_SCORE):
-    """The faces of a photo, framed like FER2013, largest first: a list of `Face`.
-
-    photo: uint8 (h, w, 3), RGB, of any size; least: the score below which a candidate is no face.
-    """
+    """The faces of a photo, framed like FER2013, largest first: a list of `Face`. photo: uint8 (h, w, 3),
+    RGB, of any size; least: the score below which a candidate is no face."""
     faces = [frame(points, score) for _, points, score in zip(*search(photo, least))]
     return sorted(faces, key=lambda face: (-face.width, face[:2]))
 
@@ -148,10 +146,8 @@ def shrink(photo, longest):
 
 
 def crop(photo, face):
-    """A `Face` of a photo as the network takes it, upright: uint8 (48, 48), grey.
-
-    photo: uint8 (h, w, 3). Outside the photo its edge is repeated.
-    """
+    """A `Face` of a photo as the network takes it, upright: uint8 (48, 48), grey. photo: uint8 (h, w, 3).
+    Outside the photo its edge is repeated."""
     x, y, width, height, tilt, _ = face
     margin = math.ceil(0.21 * max(width, height)) + 1 if tilt else 0  # a turned square's corners reach 0.207
     rows = np.clip(np.arange(y - margin, y + height + margin), 0, photo.shape[0] - 1)  # of its side outside

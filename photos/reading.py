@@ -10,15 +10,11 @@ from photos.detect import Face, crop, detect_faces, shrink
 from utils import cli, data, files
 from utils.cli import UserError
 
-PHOTO_SIDE = 1200  # pixels of a photo in a figure
-
 
 def find_photos(paths):
     """The image files that `paths` name: files, and of a folder the images in it (not below it) by name.
-
     Returns a list of Path without repetition. Raises UserError for a folder without images and for anything
-    that is neither a folder nor a regular file.
-    """
+    that is neither a folder nor a regular file."""
     photos = []
     for path in map(Path, paths):
         found = [path] if path.is_file() else sorted(
@@ -58,11 +54,9 @@ def load_faces(paths, cropped=False, max_faces=None):
 
 
 def read_photo(path):
-    """A photo, upright as its EXIF data say: uint8 (height, width, 3), RGB.
-
-    Transparent parts become white, 16 bits a channel 8, and of an animation the first picture is taken.
-    Raises UserError, one line, for what `data.open_image` refuses.
-    """
+    """A photo, upright as its EXIF data say: uint8 (height, width, 3), RGB. Transparent parts become white,
+    16 bits a channel 8, and of an animation the first picture is taken. Raises UserError, one line, for what
+    `data.open_image` refuses."""
     with data.open_image(path) as image:
         image = data.eight_bits(image)
         if image.has_transparency_data:
@@ -81,7 +75,7 @@ def draw_boxes(ax, photo, table):
     """Draw a photo, uint8 (h, w, 3), and the numbered squares of its faces, rows of `load_faces`' table."""
     from utils.figures import COLORS, plt
 
-    photo, scale = shrink(photo, PHOTO_SIDE)
+    photo, scale = shrink(photo, 1200)
     ax.imshow(photo, interpolation="antialiased")
     ax.set_axis_off()
     for _, row in table.iterrows():

@@ -118,10 +118,8 @@ class Follower:
         self.new_numbers, self.known, self.averages = itertools.count(1), {}, {}
 
     def number(self, faces, seconds):
-        """The numbers of the faces (list of Face) of the frame at `seconds` from the start, as a list.
-
-        A face has the number of the one that it overlaps most of those seen in the last MEMORY_SECONDS.
-        """
+        """The numbers of the faces (list of Face) of the frame at `seconds` from the start, as a list. A face
+        has the number of the one that it overlaps most of those seen in the last MEMORY_SECONDS."""
         numbers = []
         for face in faces:
             shared = {number: overlap(old.box(), face.box()) for number, (old, seen) in self.known.items()

@@ -156,8 +156,9 @@ def linear_cnn(*options):
 
     from training import networks
 
-    face = networks.face_input()
-    return networks.classifier(face, keras.layers.Flatten()(networks.rescaled(face)), "linear")
+    face = keras.Input((48, 48, 1), name="face")
+    x = keras.layers.Rescaling(1 / 255, name="rescaling")(face)
+    return networks.classifier(face, keras.layers.Flatten()(x), "linear")
 
 
 def write_csv(path, images, pixels="feature", **columns):

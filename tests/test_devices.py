@@ -31,8 +31,9 @@ from utils import cli
 
 def network(*options):
     import keras
-    face = networks.face_input()
-    x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(networks.rescaled(face))
+    face = keras.Input((48, 48, 1), name="face")
+    x = keras.layers.Rescaling(1 / 255, name="rescaling")(face)
+    x = keras.layers.Conv2D(4, 3, strides=4, use_bias=False)(x)
     x = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
     x = keras.layers.Flatten()(keras.layers.Dropout(0.3)(x))
     return networks.classifier(face, x, "small")

@@ -42,8 +42,8 @@ def make_quick(patch):
 
 def small_cnn(*options):
     """Stands in for the compact network where a test is about the state of a run: it has all its kinds."""
-    face = networks.face_input()
-    x = keras.layers.AveragePooling2D(6)(networks.rescaled(face))
+    face = keras.Input((48, 48, 1), name="face")
+    x = keras.layers.AveragePooling2D(6)(keras.layers.Rescaling(1 / 255, name="rescaling")(face))
     x = keras.layers.ReLU()(networks.convolution(x, 8, "conv"))
     return networks.classifier(face, keras.layers.Flatten()(keras.layers.Dropout(0.3)(x)), "compact_cnn")
 
@@ -544,14 +544,14 @@ def test_oversampling_evens_out_the_classes_and_touches_training_faces_only():
     batches = Batches(train.images, train.labels, Recipe(), 0, rows_to_copy(train.labels, seed=0))
     counts = batches.labels.sum(axis=0)
     assert (counts == np.bincount(train.labels).max()).all()
-    np.testing.assert_array_equal(batches.faces(np.arange(len(train)))[..., 0], train.images)
-    first = batches.copies
+    np.testing.assert_array_equal(batches.images[:len(train), ..., 0], train.images)
+    first = batches.images[len(train):].copy()
     originals = {image.tobytes() for image in validation.images}
     assert not any(image.tobytes() in originals for image in first)
     batches.start_epoch(1)
-    assert (batches.copies != first).any(axis=(1, 2, 3)).mean() > 0.99  # new ones in each epoch
+    assert (batches.images[len(train):] != first).any(axis=(1, 2, 3)).mean() > 0.99  # new ones in each epoch
     batches.start_epoch(0)
-    np.testing.assert_array_equal(batches.copies, first)  # the same in a resumed run
+    np.testing.assert_array_equal(batches.images[len(train):], first)  # the same in a resumed run
 
 
 def test_batches_visit_every_face_once_an_epoch_in_an_order_of_their_own_in_which_fit_gets_them():

@@ -37,11 +37,8 @@ def draw(recipe, rng, n):
 
 
 def transform(images, parameters):
-    """Transformed faces, float32 (n, h, w, 1), 0-255.
-
-    images: (n, h, w, 1), any number type, 0-255; parameters: (n, 12), see `draw`.
-    Bilinear; outside the image its edge repeats.
-    """
+    """Transformed faces, bilinear, outside the image its edge repeated: float32 (n, h, w, 1), 0-255;
+    images: (n, h, w, 1), any number type, 0-255; parameters: (n, 12), see `draw`."""
     _, height, width, _ = images.shape
     parameters = ops.cast(parameters, "float32")
     cosine, sine, flip, shift_y, shift_x, gain, bias, top, left, erased_h, erased_w, value = (
@@ -83,10 +80,8 @@ def mix(images, mixing):
 
 
 def draw_mix(rng, n, probability):
-    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1).
-
-    Half of the mixed batches are mixed by mixup (Zhang et al. 2018), half by CutMix (Yun et al. 2019).
-    """
+    """Mixing for one batch: (mixing float32 (n, 5) as `mix` takes it, share of the own label, 0-1). Half of
+    the mixed batches are mixed by mixup (Zhang et al. 2018), half by CutMix (Yun et al. 2019)."""
     kind, share = rng.uniform(), rng.beta(1.0, 1.0)
     mixing = np.tile(np.array([1, 0, 0, 0, 0], np.float32), (n, 1))
     if kind >= probability:
@@ -103,9 +98,6 @@ def draw_mix(rng, n, probability):
 
 def augmented_copies(images, rng, recipe):
     """Augmented copies of faces, outside any graph: uint8 (n, h, w, 1) -> the same. For oversampling."""
-    copies = np.empty_like(images)
-    for start in range(0, len(images), 1024):
-        part = images[start:start + 1024]
-        faces = ops.convert_to_numpy(transform(part, draw(recipe, rng, len(part))))
-        copies[start:start + 1024] = np.round(faces)
-    return copies
+    parts = np.array_split(images, range(1024, len(images), 1024))
+    copies = (transform(part, draw(recipe, rng, len(part))) for part in parts)
+    return np.concatenate([np.round(ops.convert_to_numpy(faces)).astype(np.uint8) for faces in copies])

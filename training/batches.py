@@ -22,14 +22,13 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, images, labels, recipe, seed, copied_rows=()):
         super().__init__()
         self.copied_rows = np.array(copied_rows, np.int64)
-        self.images, self.copies = images, None
+        if len(self.copied_rows):  # else the images are not copied
+            images = np.concatenate([images, images[self.copied_rows]])
+        self.faces = images[..., None]
         shares = labels if labels.ndim == 2 else np.eye(len(CLASSES), dtype=np.float32)[labels]
         self.labels = np.concatenate([shares, shares[self.copied_rows]])
         self.recipe, self.seed = recipe, seed
         self.batch_size = min(recipe.batch_size, len(self.labels))
-        # On the device once, so that only rows and labels travel each step
-        if keras.backend.backend() == "jax":
-            self.images = keras.ops.convert_to_tensor(images)
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
@@ -38,8 +37,10 @@ class Batches(keras.utils.PyDataset):
         self.order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
         if len(self.copied_rows):
             rng = np.random.default_rng([self.seed, 3, epoch])
-            faces = keras.ops.convert_to_numpy(self.images[self.copied_rows])[..., None]
-            self.copies = augmentation.augmented_copies(faces, rng, Recipe())
+            copies = augmentation.augmented_copies(self.faces[self.copied_rows], rng, Recipe())
+            self.faces[-len(copies):] = copies
+        # JAX has them on the device, so that only rows and labels travel each step
+        self.images = keras.ops.array(self.faces) if keras.backend.backend() == "jax" else self.faces
 
     def __len__(self):
         return len(self.labels) // self.batch_size
@@ -47,7 +48,7 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, step):
         recipe, rows = self.recipe, self.order[step * self.batch_size:(step + 1) * self.batch_size]
         own = devices.own_rows(len(rows))
-        x, y = {"image": self.faces(rows[own])}, self.labels[rows]
+        x, y = {"image": self.images[rows[own]]}, self.labels[rows]
         rng = np.random.default_rng([self.seed, self.epoch, step])
         if recipe.augment:
             x["transforms"] = augmentation.draw(recipe, rng, len(rows))[own]
@@ -58,21 +59,9 @@ class Batches(keras.utils.PyDataset):
             y = np.float32(share) * y + np.float32(1 - share) * np.roll(y, 1, axis=0)
         return x, y[own]
 
-    def faces(self, rows):
-        """The images of these rows, of which those behind the last image are copies: uint8 (b, 48, 48, 1)."""
-        if self.copies is None:
-            return self.images[rows][..., None]
-        where = np.where if keras.backend.backend() == "tensorflow" else keras.ops.where
-        last = len(self.images) - 1
-        images, copies = self.images[np.minimum(rows, last)], self.copies[np.maximum(rows - last - 1, 0)]
-        return where((rows <= last)[:, None, None, None], images[..., None], copies)
-
     def for_fit(self):
-        """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning.
-
-        Keras wraps a PyDataset in prefetch(AUTOTUNE), whose tuning thread holds up the end of an epoch for up
-        to a minute.
-        """
+        """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning. The
+        tuning thread of Keras' own prefetch(AUTOTUNE) holds up the end of an epoch for up to a minute."""
         if keras.backend.backend() != "tensorflow":
             return self
         import tensorflow as tf

@@ -114,8 +114,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     (keras.callbacks.BackupAndRestore keeps neither the best weights nor the history, nor notices other data.)
 
-    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: how many the
-    file holds
+    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: in the file
     """
 
     def __init__(self, path, evaluation, key):
@@ -139,9 +138,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def restore(self, model):
         """Set weights, optimiser, history and best epoch from the file; returns the number of epochs done.
-
-        Raises UserError where there is no checkpoint, where it is damaged, not finite or of another run.
-        """
+        Raises UserError where there is no checkpoint, where it is damaged, not finite or of another run."""
         name, weights = relative_path(self.path), self.evaluation.network.weights
         damaged = UserError(f"{name} is damaged or of another network; run without --resume")
         try:
@@ -167,8 +164,7 @@ class Checkpoint(keras.callbacks.Callback):
         return self.epochs
 
     def check_key(self, key, name):
-        """Raise UserError, naming the first difference, when the key of the checkpoint `name` is not this
-        run's."""
+        """Raise UserError, naming the first difference, when the checkpoint `name` has another run's key."""
         for part in sorted({*key, *self.key}):
             old, new = key.get(part), self.key.get(part)
             if old != new:
@@ -184,10 +180,8 @@ def state(model):
 
 def run_key(options, policy, training, validation):
     """What must be equal for --resume: the options, and what the data, teachers and initial weights hold.
-
     Paths are left out: the same files under another name give the same run. `epochs` counts only where the
-    learning rate or the mixing depends on it.
-    """
+    learning rate or the mixing depends on it."""
     def digest(path):
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 

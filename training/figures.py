@@ -21,8 +21,7 @@ def draw_curves(histories, path, card=None, accuracies=None):
     """Accuracy and loss over the epochs, training dashed and validation solid, several runs by colour.
 
     histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved;
-    accuracies, of several runs: {run name: validation accuracy of the stored model}.
-    Returns the path.
+    accuracies, of several runs: {run name: validation accuracy of the stored model}. Returns the path.
     """
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
     labels = ("{}, training", "{}, validation") if len(histories) > 1 else ("training", "validation")
@@ -125,11 +124,8 @@ def producers(layer):
 
 
 def layer_rows(model):
-    """The layers in the rows of the figure: a list of lists.
-
-    In a network of more than 20 layers, one without a kernel shares the row of the only layer that feeds it,
-    where it is that layer's only reader.
-    """
+    """The layers in the rows of the figure: a list of lists. Of more than 20 layers, one without a kernel
+    shares the row of its only source, if nothing else reads it."""
     readers = Counter(source for layer in model.layers for source in producers(layer))
     rows = []
     for layer in model.layers:

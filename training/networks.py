@@ -1,12 +1,11 @@
 """The networks: the report's CNN and DNN to the letter, the matched DNN, and modern residual networks.
 
 Every builder returns an uncompiled functional keras.Model: raw grey faces (n, 48, 48, 1) with values 0-255
-in, rescaled inside; class probabilities (n, 7) out; the layer before the softmax is called `logits`. The
-layer classes below exist for training only: `utils.structure.flat_copy` replaces them by the stock layers
-with the same weights.
+in, rescaled inside, so that no normalisation file can be lost; class probabilities (n, 7) out; the layer
+before the softmax is called `logits`. The layer classes below exist for training only:
+`utils.structure.flat_copy` replaces them by the stock layers with the same weights.
 
-A network of your own is a function here, its name in CNNS at the end, and a recipe in training/recipes.py;
-then --network NAME trains it.
+For a --network of your own: a function here, its name in CNNS below, its recipe in training/recipes.py.
 """
 
 import math
@@ -17,14 +16,6 @@ from keras import layers
 from utils.data import CLASSES, SIZE
 
 DENSE_UNITS = 1028  # the report's hidden layer, in its DNN (149,060 parameters) and in its CNN
-
-
-def face_input():
-    return keras.Input((SIZE, SIZE, 1), name="face")
-
-
-def rescaled(face):  # in the model, so that no normalisation file can be lost
-    return layers.Rescaling(1 / 255, name="rescaling")(face)
 
 
 def classifier(face, x, name, regularizer=None, initializer="glorot_uniform"):
@@ -54,8 +45,8 @@ def report_cnn(dropout=None, l2=0.0, dropconnect=0.0, extra_conv=0):
     """
     rate = 0.25 if dropout is None else dropout
     regularizer = keras.regularizers.L2(l2) if l2 else None
-    face = face_input()
-    x = rescaled(face)
+    face = keras.Input((SIZE, SIZE, 1), name="face")
+    x = layers.Rescaling(1 / 255, name="rescaling")(face)
     x = layers.Conv2D(32, 3, name="conv1", kernel_regularizer=regularizer)(x)
     x = layers.Conv2D(32, 3, name="conv2", kernel_regularizer=regularizer)(x)
     x = layers.ReLU(name="conv2_relu")(x)
@@ -77,8 +68,8 @@ def report_dnn(dropout=None, l2=0.0, dropconnect=0.0):
     """The DNN of question 2 as the report has it: two poolings, dense 1028; 156,263 parameters."""
     rate = 0.25 if dropout is None else dropout
     regularizer = keras.regularizers.L2(l2) if l2 else None
-    face = face_input()
-    x = rescaled(face)
+    face = keras.Input((SIZE, SIZE, 1), name="face")
+    x = layers.Rescaling(1 / 255, name="rescaling")(face)
     x = layers.MaxPooling2D(2, name="pool1")(x)
     x = layers.Dropout(rate, name="pool1_dropout")(x)
     x = layers.ReLU(name="pool1_relu")(x)
@@ -94,20 +85,19 @@ def matched_dnn(parameters, dropout=None, l2=0.0, dropconnect=0.0):
     regularizer = keras.regularizers.L2(l2) if l2 else None
     half = (SIZE * SIZE + 2 + len(CLASSES)) / 2  # parameters = width^2 + 2 half width + 7
     width = max(round(math.sqrt(half**2 + parameters - len(CLASSES)) - half), 1)
-    face = face_input()
-    x = layers.Flatten(name="flatten")(rescaled(face))
+    face = keras.Input((SIZE, SIZE, 1), name="face")
+    x = layers.Rescaling(1 / 255, name="rescaling")(face)
+    x = layers.Flatten(name="flatten")(x)
     for name in ("dense1", "dense2"):
         x = dense_block(x, width, name, dropout, dropconnect, regularizer)
     return classifier(face, x, "matched_dnn", regularizer)
 
 
 def compact_cnn(dropout=None):
-    """1.95M parameters for two CPU cores: a 40 px crop, three stages with a residual block each.
-
-    The first convolution, whose maps are the largest, has no normalisation of its own, and the second is
-    normalised after pooling, on a quarter of the values: normalisation is a large part of a CPU step.
-    """
-    face = face_input()
+    """1.95M parameters for two CPU cores: a 40 px crop, three stages with a residual block each. The first
+    convolution, whose maps are the largest, has no normalisation of its own, and the second is normalised
+    after pooling, on a quarter of the values: normalisation is a large part of a CPU step."""
+    face = keras.Input((SIZE, SIZE, 1), name="face")
     x = layers.Cropping2D(4, name="crop")(face)
     x = layers.Rescaling(1 / 64, offset=-2, name="rescaling")(x)
     x = layers.Conv2D(32, 3, padding="same", kernel_initializer="he_normal", name="stem_conv1")(x)
@@ -133,11 +123,8 @@ def compact_cnn(dropout=None):
 
 
 def convolution(x, width, name, pool=False, gamma="ones"):
-    """3x3 convolution without bias, max-pooling where asked, batch normalisation.
-
-    gamma "zeros" makes a residual block start as the identity (Goyal et al. 2017), without which the loss
-    stands still for the first epochs.
-    """
+    """3x3 convolution without bias, max-pooling where asked, batch normalisation. gamma "zeros" starts a
+    residual block as the identity (Goyal et al. 2017); else the first epochs are lost."""
     x = SmallMapConv2D(width, 3, padding="same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     if pool:
         x = layers.MaxPooling2D(2, name=f"{name}_pool")(x)
@@ -149,9 +136,8 @@ class SmallMapConv2D(layers.Conv2D):
     """A convolution whose weight gradient is, on small maps in bfloat16, a sum of matrix products.
 
     For 3x3 kernels with "same" padding, stride 1 and no bias: each of the nine weights sees the map shifted
-    by a pixel: nine products of (channels, pixels) with (pixels, filters). On maps of 5x5 they take 0.5 to
-    0.7 of the time of TensorFlow's kernel; larger maps gain nothing, and float32 loses
-    (python -m benchmarks.weight_gradient).
+    by a pixel: nine products of (channels, pixels) with (pixels, filters). At 5x5 they take 0.5 to 0.7 of
+    TensorFlow's time; larger maps gain nothing, float32 loses (python -m benchmarks.weight_gradient).
     """
 
     def call(self, inputs):
@@ -220,9 +206,7 @@ class DropConnectDense(layers.Dense):
         return super().get_config() | {"dropconnect": self.drop.rate}
 
 
-# ---- the networks by the name that --network gives them ----------------------------------------------------
-
-CNNS = {"report": report_cnn, "compact": compact_cnn}
+CNNS = {"report": report_cnn, "compact": compact_cnn}  # by the name that --network gives them
 
 
 def build_cnn(options):

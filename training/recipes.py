@@ -190,10 +190,8 @@ def validation(text):
 
 
 def training_options(args, recipes):
-    """TrainingOptions of a parsed command line; what is left open comes from the network's recipe.
-
-    Raises UserError for options that have no effect beside the others.
-    """
+    """TrainingOptions of a parsed command line; what is left open comes from the network's recipe. Raises
+    UserError for options that have no effect beside the others."""
     fields = {field.name for field in dataclasses.fields(TrainingOptions)}
     given = {option: tuple(value) if option == "distill" else value
              for option, value in vars(args).items() if option in fields and value is not None}

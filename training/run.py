@@ -24,10 +24,8 @@ RESERVED = ("sweep", "claims", "experiments")  # other scripts write models/ fil
 
 
 class RunFiles:
-    """Where the files of the run `name` are: in `folder`, or by default in models/ and figures/.
-
-    Raises UserError for names that other scripts use in models/.
-    """
+    """Where the files of the run `name` are: in `folder`, or by default in models/ and figures/. Raises
+    UserError for names that other scripts use in models/."""
 
     def __init__(self, name, folder=None):
         if name in RESERVED:

@@ -23,9 +23,6 @@ USAGES = ("Training", "PublicTest", "PrivateTest")  # of the rows in fer2013.csv
 OUTPUT_OPTIONS = ("out", "out_folder", "tensorboard")  # all other options that take a path name inputs
 
 
-# ---- options -----------------------------------------------------------------------------------------------
-
-
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser with the script's docstring as help; the paths that it reads are inputs."""
 
@@ -154,9 +151,6 @@ def data_name(args):
     return parts + [args.tta] * (args.tta != "none")
 
 
-# ---- start and end of a script -----------------------------------------------------------------------------
-
-
 signals = []  # that this process has got
 
 
@@ -249,9 +243,6 @@ def silent_stderr():
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(null)
-
-
-# ---- tables and progress bars ------------------------------------------------------------------------------
 
 
 def print_table(frame):

@@ -44,7 +44,6 @@ CACHE = (PROJECT / "data/.cache" if os.access(PROJECT, os.W_OK) else
          Path(tempfile.gettempdir(), "fer2013-keras-suite"))
 CACHE_VERSION = 5  # part of each cache entry's name; raise it when what the loader returns changes
 LONGEST_ID = 64  # characters
-ROWS_AT_ONCE = 512  # of a CSV
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
 SAMPLE = "sample"
@@ -98,11 +97,9 @@ class Faces:
 
 
 def find_data(path=None, labels_from=None):
-    """The faces to train on: `path`, else the first known file in data/, else the built-in sample.
-
-    labels_from: a file of FER+ votes (see `with_votes`). Returns Faces; of a file with a Usage column, all
-    rows. Prints one line when the sample stands in.
-    """
+    """The faces to train on: `path`, else the first known file in data/, else the built-in sample, of which a
+    line is printed. Returns Faces; of a file with a Usage column, all rows. labels_from: a file of FER+ votes
+    (see `with_votes`)."""
     if path is None:
         names = [f"{stem}{suffix}" for stem in ("train", "fer2013", "icml_face_data") for suffix in SUFFIXES]
         path = next((PROJECT / "data" / name for name in names if (PROJECT / "data" / name).exists()), SAMPLE)
@@ -140,10 +137,8 @@ def load_faces(path):
 
 
 def load_labelled(path, labels=None):
-    """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV.
-
-    A printed line counts faces whose id the label file lacks; UserError when no other is left.
-    """
+    """Faces with labels to evaluate on: a labelled file, or one with ids plus an `id,label` CSV. A printed
+    line counts faces whose id the label file lacks; UserError when no other is left."""
     faces = load_faces(path)
     if labels is not None:
         faces.labels = load_labels(labels, np.arange(len(faces)) if faces.ids is None else faces.ids)
@@ -204,9 +199,6 @@ def with_votes(faces, path):
     return dataclasses.replace(faces, labels=votes.argmax(axis=1), soft=soft).take(known)
 
 
-# ---- CSV ---------------------------------------------------------------------------------------------------
-
-
 def read_columns(path, converters, required):
     """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row".
 
@@ -228,7 +220,7 @@ def read_columns(path, converters, required):
             raise UserError(f"{path} row 1: {count or 'no'} column{'s' * (count > 1)} of {name} among: "
                             f"{found}; expected one called {name}{also}")
     columns = {name: (names.index(name), convert) for name, convert in converters.items() if name in names}
-    batches = iter(lambda: list(itertools.islice(rows, ROWS_AT_ONCE)), [])
+    batches = iter(lambda: list(itertools.islice(rows, 512)), [])
     parts = [convert_rows(batch, columns, len(names), path) for batch in batches]
     if not parts:
         raise UserError(f"{path} has a header but no rows; expected rows of {', '.join(columns)}")
@@ -347,9 +339,6 @@ CONVERTERS = {"pixels": convert_pixels, "label": whole_numbers(CONTEMPT, NO_LABE
 ALIASES = {"feature": "pixels", "emotion": "label"}
 
 
-# ---- folders -----------------------------------------------------------------------------------------------
-
-
 def read_folder(path):
     """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER; of
     a folder that holds nothing but images, faces without labels. `ids` are the files below PATH.
@@ -389,8 +378,7 @@ def read_folder(path):
 
 
 def files_below(path):
-    """The files below a folder and below what is linked there, without what NO_DATA names: sorted relative
-    Paths."""
+    """The files below a folder and its links, but for what NO_DATA names: sorted relative Paths."""
     found, seen = [], set()  # real folders: a link may lead back
     for folder, below, names in os.walk(path, followlinks=True):
         seen.add(os.path.realpath(folder))
@@ -417,8 +405,7 @@ def read_images(paths):
 
 @contextlib.contextmanager
 def open_image(path):
-    """Yield an image file as a PIL image, upright as its EXIF data say. Raises UserError when it cannot be
-    read or is too large."""
+    """Yield an image file as a PIL image, upright by its EXIF data; UserError if unreadable or too large."""
     try:
         with warnings.catch_warnings(action="ignore"), open(path, "rb") as file, Image.open(
                 file, formats=PHOTO_FORMATS) as image:  # a file: of a path, Pillow garbles turned TIFFs
@@ -449,15 +436,10 @@ def to_face(image):
     return np.asarray(image.convert("L").resize((SIZE, SIZE), kind))
 
 
-# ---- cache -------------------------------------------------------------------------------------------------
-
-
 def read_cached(path):
-    """The columns of a CSV of faces, from the cache where it has them: {name: array}.
-
-    An entry is named after path, size, times and inode of the CSV, and replaces what an earlier state of it
-    left. One that is not ours or not what we write is read anew; one that cannot be written is no error.
-    """
+    """The columns of a CSV of faces, from the cache where it has them: {name: array}. An entry is named after
+    path, size, times and inode of the CSV, and replaces what an earlier state of it left. One that is not
+    ours or not what we write is read anew; one that cannot be written is no error."""
     real = os.path.realpath(path, strict=True)
     info = os.stat(real)
     state = f"{CACHE_VERSION} {real} {info.st_size} {info.st_mtime_ns} {info.st_ctime_ns} {info.st_ino}"
@@ -487,9 +469,6 @@ def is_as_written(columns):
             and np.isin(columns.get("usage", USAGES[0]), USAGES).all())
 
 
-# ---- splits ------------------------------------------------------------------------------------------------
-
-
 def image_bytes(images):
     """Each image as one value, 2,304 bytes, to compare and to sort: V2304 (n,)."""
     return np.ascontiguousarray(images).reshape(len(images), PIXELS).view(f"V{PIXELS}").ravel()
@@ -501,11 +480,9 @@ def image_groups(images):
 
 
 def split(faces, fraction, seed):
-    """Split labelled faces into training and validation rows: two sorted int64 arrays of indices.
-
-    Stratified by class; identical images stay on one side; at least one image is trained on. Model cards name
-    validation faces by fraction and seed: another algorithm would give away training faces.
-    """
+    """Split labelled faces into training and validation rows: two sorted int64 arrays of indices. Stratified
+    by class; identical images stay on one side; at least one image is trained on. Model cards name validation
+    faces by fraction and seed: another algorithm would give away training faces."""
     rng = np.random.default_rng([seed, 48])
     groups = image_groups(faces.images)
     chosen = np.zeros(len(faces), bool)

@@ -15,7 +15,6 @@ from utils.cli import UserError
 from utils.files import PROJECT
 from utils.metrics import to_probabilities
 
-DEFAULT_SHIFT = 4  # pixels, for networks without a crop of their own
 SCALES, SCALED_SHIFT = (1, 0.92, 1.08), 2  # of multi-scale; chosen on PublicTest, see models/README.md
 VIEWS = {"none": 1, "flip": 2, "ten-crop": 10, "multi-scale": 30}  # of a face, by --tta
 VIEWS_AT_ONCE = 4096  # between two steps of the progress bar
@@ -60,9 +59,8 @@ def split_of(model_path):
 
 
 def validation_faces(model_path, training_data=None):
-    """The faces on which a model was validated: Faces, recovered from its card and from `training_data`
-    (default: where the card says, else what `data.find_data` finds); UserError for data of another
-    fingerprint."""
+    """The faces on which a model was validated: Faces, by its card, from `training_data` (default: where the
+    card says, else what `data.find_data` finds); UserError for data of another fingerprint."""
     split = split_of(model_path)
     if training_data is None and split["data"] == "built-in sample":
         training_data = data.SAMPLE
@@ -119,12 +117,12 @@ def predict_views(network, images, tta="none"):
 
 def crop_shift(network):
     """By how many pixels of a 48x48 face ten-crop shifts: what the network's crop cuts off each side, so that
-    one that sees the centre also sees the four corners; DEFAULT_SHIFT for a network without a crop."""
+    one that sees the centre also sees the four corners; 4 for a network without a crop."""
     size = network.input_shape[1]
     for layer in network.layers:
         if isinstance(layer, (keras.layers.Cropping2D, keras.layers.CenterCrop)):
             return round((size - layer.output.shape[1]) / 2 * data.SIZE / size)
-    return DEFAULT_SHIFT
+    return 4
 
 
 def views(images, tta, shift):

@@ -16,11 +16,10 @@ COLORS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D
 TRAINING, VALIDATION = COLORS["orange"], COLORS["blue"]  # faces
 NETWORK_COLORS = [COLORS[name] for name in ("green", "red", "purple", "sky", "grey")]  # of several
 METADATA = {".png": {"Software": None}, ".pdf": {"CreationDate": None}, ".svg": {"Date": None}}
-DPI = 200
 WIDTH = 6.7  # inches of a figure; with the margin around it what a column of A4 or 700 px show at full size
 matplotlib.rcdefaults()  # whatever a matplotlibrc of the user says
 plt.rcParams.update({
-    "savefig.dpi": DPI, "savefig.bbox": "tight", "savefig.facecolor": "white",
+    "savefig.dpi": 200, "savefig.bbox": "tight", "savefig.facecolor": "white",
     "font.size": 9, "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 8, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     "grid.color": "#DDDDDD", "grid.linewidth": 0.6, "lines.linewidth": 1.6,
@@ -38,8 +37,7 @@ def faces_name(faces, tta="none"):
 
 
 def add_conclusion(figure, text):
-    """Write what a figure shows, in plain words, under it, in lines as wide as the figure; numbers stay with
-    their units and intervals whole."""
+    """Write under a figure what it shows, in lines as wide as it; units and intervals are not torn apart."""
     whole = r" (?=%|points|=)|(?<= =) |(?<=,) (?=[^][]*\])|(?<=\d) (?=(to|of) [-+]?\d)|(?<=\d to|\d of) "
     text = re.sub(whole, "\N{NO-BREAK SPACE}", text)
     if figure.legends:  # one below the axes stays there: savefig would move it to the new lower edge

@@ -25,8 +25,7 @@ figure_suffixes = [".png"]  # of the files that each figure is written to
 
 
 def check_outputs(paths):
-    """Refuse outputs that would destroy something else or cannot be written, with a UserError; for scripts to
-    call before slow work starts."""
+    """Before slow work: UserError for outputs that would destroy something else or cannot be written."""
     for path in map(Path, paths):
         try:
             mode = path.stat().st_mode
@@ -38,7 +37,7 @@ def check_outputs(paths):
         problems = {"it is a folder": stat.S_ISDIR(mode), "it is a device or pipe": not stat.S_ISREG(mode),
                     "it is write-protected": not mode & stat.S_IWUSR,  # of which a rename would not ask
                     "this command reads it": is_input(path),
-                    "data/ is for what is read": is_in(path, [DATA]) and not is_in(path, [DATA / ".cache"])}
+                    "data/ is for what is read": is_in(path, DATA) and not is_in(path, DATA / ".cache")}
         if problem := next((text for text, is_so in problems.items() if is_so), ""):
             raise UserError(f"cannot write {path}: {problem}; choose another name")
         if not os.access(folder, os.W_OK):
@@ -51,17 +50,16 @@ def is_input(path):
     sources = list(filter(os.path.exists, inputs))
     if any(path.exists() and path.samefile(source) for source in sources):
         return True
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg") or is_in(path, [FIGURES]):
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg") or is_in(path, FIGURES):
         return False
     folders = [os.path.realpath(source) for source in sources if source.is_dir()]
-    elsewhere = [folder for folder in folders if not is_in(Path.cwd(), [folder])]
-    return os.path.realpath(path.parent) in folders or is_in(path, elsewhere)
+    elsewhere = [folder for folder in folders if not is_in(Path.cwd(), folder)]
+    return os.path.realpath(path.parent) in folders or any(is_in(path, folder) for folder in elsewhere)
 
 
-def is_in(path, folders):
-    """Whether a path lies in one of the folders or below it."""
-    real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
+def is_in(path, folder):
+    """Whether a path lies in a folder or below it, also by links."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 @contextlib.contextmanager

@@ -137,9 +137,8 @@ def p_text(p):
 
 def estimates(probabilities, labels):
     """All of `scores`, and ece, of probabilities (n, 7) and labels, int (n,), with 95 % intervals: a dict for
-    JSON of [value, low, high] or nested lists of such, None where undefined. Intervals are Wilson's for the
-    proportions and the bootstrap's for F1; ece has none, because a resample's is biased upwards. Raises
-    UserError when there is no face."""
+    JSON of [value, low, high] or nested lists of such, None where undefined. Wilson's intervals for shares,
+    the bootstrap's for F1; ece has none, as a resample's is biased upwards. UserError without a face."""
     if not len(labels):
         raise UserError("no face is left to evaluate on; choose other data")
     counts = confusion(labels, probabilities.argmax(axis=1))
@@ -153,8 +152,7 @@ def estimates(probabilities, labels):
 
 
 def measure(probabilities, labels):
-    """The main `estimates`: {"rows": n, "accuracy", "macro_f1", "ece": [value, low, high], "recall": {class:
-    [value, low, high]}}."""
+    """The main `estimates` for JSON: rows (int), accuracy, macro_f1, ece, and recall as {class: estimate}."""
     found = estimates(probabilities, labels)
     return {"rows": len(labels), **{name: found[name] for name in ("accuracy", "macro_f1", "ece")},
             "recall": dict(zip(CLASSES, found["recall"]))}

@@ -150,10 +150,8 @@ def check_heaps(content):
 
 def assert_finite(weights, what):
     """Raise UserError if any of `weights` (Keras variables or arrays) of `what` holds NaN or infinity."""
-    import keras
-
     for number, weight in enumerate(weights):
-        if not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+        if not np.isfinite(np.asarray(weight)).all():
             name = getattr(weight, "path", f"array {number}")
             raise UserError(f"{what} holds weights that are not finite ({name}): "
                             "its training diverged or it is damaged")
@@ -161,10 +159,8 @@ def assert_finite(weights, what):
 
 def save(model, path, half=False):
     """Save `model` as a compressed `.h5` that plain `keras.models.load_model` reads; a whole file or none.
-
     half: store weights as float16, which Keras casts back to float32 on loading. Raises UserError, with
-    nothing written, when a weight is not finite in the type in which it is stored.
-    """
+    nothing written, when a weight is not finite in the type in which it is stored."""
     import h5py
     from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
 

@@ -74,8 +74,7 @@ def logits_model(model):
 
 def softmax_model(model):
     """`model` where it ends in a softmax, else that of its logits, or of what its sigmoids are taken of: the
-    one rule for probabilities, of which a binary classifier gets two. Other probabilities, such as an average
-    of softmaxes, stay what they are."""
+    one rule for probabilities, of which a binary classifier gets two. Averages of softmaxes and such stay."""
     _, kind = without_softmax(model.outputs[0])
     if kind == "Softmax":
         return model
