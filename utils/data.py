@@ -199,6 +199,9 @@ def with_votes(faces, path):
     return dataclasses.replace(faces, labels=votes.argmax(axis=1), soft=soft).take(known)
 
 
+# ---- CSV ---------------------------------------------------------------------------------------------------
+
+
 def read_columns(path, converters, required):
     """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row".
 
@@ -339,6 +342,9 @@ CONVERTERS = {"pixels": convert_pixels, "label": whole_numbers(CONTEMPT, NO_LABE
 ALIASES = {"feature": "pixels", "emotion": "label"}
 
 
+# ---- folders -----------------------------------------------------------------------------------------------
+
+
 def read_folder(path):
     """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER; of
     a folder that holds nothing but images, faces without labels. `ids` are the files below PATH.
@@ -436,6 +442,9 @@ def to_face(image):
     return np.asarray(image.convert("L").resize((SIZE, SIZE), kind))
 
 
+# ---- cache -------------------------------------------------------------------------------------------------
+
+
 def read_cached(path):
     """The columns of a CSV of faces, from the cache where it has them: {name: array}. An entry is named after
     path, size, times and inode of the CSV, and replaces what an earlier state of it left. One that is not
@@ -467,6 +476,9 @@ def is_as_written(columns):
             and len({len(column) for column in columns.values()}) == 1
             and np.isin(columns.get("label", 0), range(CONTEMPT + 1)).all()
             and np.isin(columns.get("usage", USAGES[0]), USAGES).all())
+
+
+# ---- splits ------------------------------------------------------------------------------------------------
 
 
 def image_bytes(images):
