@@ -158,14 +158,13 @@ def show_filters(study):
             tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], responses, shown)
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(), "rare": rare.sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
-                     "median of data": times_text(table.times_data.median()), **count_looks(table)})
+                     "median of data": times_text(table.times_data.median()),
+                     "stripes": f"{table.stripes.sum()} of {len(table)}"})
     if rows:
-        tables["summary"] = summary = pd.DataFrame(rows)
+        tables["summary"] = pd.DataFrame(rows)
         print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 % of the images; "
               "stripes: images of one direction")
-        of_all = summary.stripes.astype(str) + " of " + summary.images.astype(str)
-        columns = ["layer", "filters", "dead", "rare", "median of data", "stripes"]
-        cli.print_table(summary.assign(stripes=of_all)[columns])
+        cli.print_table(tables["summary"].drop(columns=["unit sees", "shown"]))
     return tables
 
 
@@ -209,19 +208,12 @@ def ascend_channels(study, canvas, channels, signs, extremes, label):
     return np.stack(images), table.assign(times_data=table.activation / extreme)
 
 
-def count_looks(table):
-    """How many images (rows of `activation_maximization.describe`) are stripes of one direction, light or
-    dark, and the median period of the stripes in pixels (NaN without any): a dict."""
-    return {"images": len(table), "stripes": table.stripes.sum(), "light": (table.tone == "light").sum(),
-            "dark": (table.tone == "dark").sum(), "period": 1 / table.frequency[table.stripes].median()}
-
-
 def looks_text(table):
-    """The numbers of `count_looks` as a sentence."""
-    looks = count_looks(table)
-    period = f" ({looks['period']:.1f} px from stripe to stripe in the median)" if looks["stripes"] else ""
-    return (f"{looks['stripes']} of {looks['images']} images are stripes of one direction{period}; "
-            f"{looks['light']} are light, {looks['dark']} dark.")
+    """What images look like, in words; table: as `activation_maximization.describe` returns it."""
+    stripes, tones = table[table.stripes], table.tone.value_counts()
+    period = f" ({1 / stripes.frequency.median():.1f} px from stripe to stripe in the median)"
+    return (f"{len(stripes)} of {len(table)} images are stripes of one direction"
+            f"{period * bool(len(stripes))}; {tones.get('light', 0)} are light, {tones.get('dark', 0)} dark.")
 
 
 def beyond_data(study, table):
@@ -285,7 +277,7 @@ def show_outputs(study, layer, order, shown):
 
     def conclude(count):
         silent, best = (maximum[:count] <= 0).sum(), mean[:count].argmax()
-        some = (f"{silent} of these {min(count, len(maps))} filters are silent for this face" if silent else
+        some = (f"{silent} of these {count} filters are silent for this face" if silent else
                 "Each of these filters responds to this face somewhere")
         return (f"{some}; on average {100 * active[:count].mean():.0f} % of a map ({maps.shape[2]}x"
                 f"{maps.shape[1]}) is above zero. Filter {order[best]} has the highest mean.")
@@ -346,11 +338,11 @@ def show_classes(study):
     table.insert(0, "class", np.array(names)[table["filter"]])
     table["probability"] = np.concatenate([np.diag(probabilities(logits, made)) for made in images])
     table["best_index"] = np.concatenate([best[sign] for sign in study.signs])
-    captions = table["class"] + table.activation.map("\nlogit {:.3g}".format)
-    beside = "face: " + table["class"] + table.data_extreme.map("\nlogit {:.3g}".format)
+    above = table["class"] + table.activation.map("\nlogit {:.3g}".format)
+    below = "face: " + table["class"] + table.data_extreme.map("\nlogit {:.3g}".format)
     cells = [[made, models.prepare(study.faces.images[best[sign]], logits)[..., 0]]
              for sign, made in zip(study.signs, images)]
-    captions = [text for sign in study.signs for texts in (captions, beside)
+    captions = [text for sign in study.signs for texts in (above, below)
                 for text in texts[table.sign == sign]]
     beyond = beyond_data(study, table)
     table = table.sort_values("filter", kind="stable").drop(columns=["filter", "times_data"]).rename(
