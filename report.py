@@ -141,6 +141,7 @@ def parse_args(argv):
 def find_networks(args):
     """The networks' {role: RunFiles}, in --out-folder or models/; own ones are trained where missing."""
     from training.run import RunFiles
+    from utils import evaluation
 
     runs = {}
     for role, (own, released, script) in NETWORKS.items():
@@ -153,8 +154,14 @@ def find_networks(args):
             raise UserError(f"{files.relative_path(places[1].model)} is missing; restore it, or leave out "
                             "--models released")
         if not found:
-            run_script([*script, "--name", name, *given(data=args.data, limit=args.limit, epochs=args.epochs,
-                                                        **{"out-folder": args.out_folder})], quiet=False)
+            options = {"data": args.data, "limit": args.limit}
+            if "cnn" in runs:  # on its faces, or the networks could not be compared
+                split = evaluation.split_of(runs["cnn"].model)
+                used = "sample" if split["data"] == "built-in sample" else split["data"]
+                options = {"data": args.data or used, "limit": split["limit"], "seed": split["seed"],
+                           "validation": split["validation"], "validation-labels": split["validation_labels"]}
+            run_script([*script, "--name", name, *given(
+                epochs=args.epochs, **options, **{"out-folder": args.out_folder})], quiet=False)
         runs[role] = [*found, *places][0]
     return runs
 

@@ -244,15 +244,31 @@ def test_a_script_leaves_the_process_as_it_was(workspace, monkeypatch):
 
 def test_missing_networks_are_trained_with_the_options_given(workspace, monkeypatch):
     commands = []
-    monkeypatch.setattr(report, "run_script", lambda command, quiet: commands.append(" ".join(command)))
+
+    def train(command, quiet):
+        commands.append(" ".join(command))
+        files.write_json(RunFiles(command[command.index("--name") + 1], options.out_folder).card, {
+            "split": {"data": "faces.csv", "fingerprint": "0", "validation": "PublicTest", "seed": 3},
+            "arguments": {"limit": 100}})
+
+    monkeypatch.setattr(report, "run_script", train)
     for path in RunFiles("dnn").results:
         path.touch()
     options = SimpleNamespace(models="own", data=Path("sample"), limit=120, epochs=None, no_original=False,
                               out_folder=None)
     runs = report.find_networks(options)
+    like_cnn = "--limit 100 --seed 3 --validation PublicTest"  # or they could not be compared
     assert commands == ["train_cnn.py --name cnn --data sample --limit 120",
-                        "train_cnn.py --oversample --name cnn-oversampled --data sample --limit 120",
-                        "train_dnn.py --network report --name dnn-report --data sample --limit 120"]
+                        f"train_cnn.py --oversample --name cnn-oversampled --data sample {like_cnn}",
+                        f"train_dnn.py --network report --name dnn-report --data sample {like_cnn}"]
+    RunFiles("cnn").model.touch()
+    RunFiles("cnn-oversampled").card.unlink()
+    commands.clear()
+    options.data = None
+    report.find_networks(options)
+    assert commands == [f"train_cnn.py --oversample --name cnn-oversampled --data faces.csv {like_cnn}",
+                        f"train_dnn.py --network report --name dnn-report --data faces.csv {like_cnn}"]
+    RunFiles("cnn").model.unlink()
     commands.clear()
     options.no_original = True
     assert report.find_networks(options).keys() == {"cnn", "oversampled", "dnn"}
