@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from photos import reading
 from utils import cli, data, files, models
 from utils.cli import UserError
 
@@ -178,8 +179,6 @@ def choose_faces(args, model):
     from explain.subjects import training_faces
 
     if args.images:
-        from photos import reading
-
         photos = reading.find_photos(args.images)
         table, images = reading.load_faces(photos, args.cropped, args.max_faces or PHOTO_FACES)
         table = table.rename(columns={"image": "photo"})
@@ -230,9 +229,7 @@ def explain_faces(args, name, model, subjects, maps, captions):
     cli.print_table(text.map(lambda value: value if isinstance(value, str) else f"{value:.2f}"))
 
     if args.images:
-        from photos.reading import figure_path
-
-        sheets = {figure_path(photo, Path(), "").name: faces.index
+        sheets = {reading.figure_path(photo, Path(), "").name: faces.index
                   for photo, faces in captions.groupby("photo", sort=False)}
     else:
         # A page of A4 holds six lines: of two faces by one method, or of a face and the maps of four methods
@@ -283,8 +280,6 @@ def draw_sheet(args, name, grey, maps, masked, table):
                                 layout="constrained")
     title = f"{name}: saliency"
     if photo is not None:
-        from photos import reading
-
         above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
         reading.draw_boxes(above.subplots(), reading.read_photo(photo.iloc[0]),
                            table[~table.index.duplicated()])
