@@ -204,22 +204,16 @@ def explain_faces(args, name, model, subjects, maps, captions):
     figures, one per photo or page; by the ending of their names."""
     from explain import attribution, faithfulness, regions
 
-    def keep(method, share):
-        """Faces with nothing but what a map ranks first, the target's probability, the area kept."""
-        pixels = faithfulness.most_salient(maps[method], share, args.seed)
-        faces = faithfulness.masked(subjects.grey, pixels, args.fill)
-        p = faithfulness.probabilities(model, faces)[np.arange(len(faces)), subjects.codes]
-        return faces, p.astype(float), pixels.mean((1, 2))
-
-    masked, tables = {}, []
+    masked, tables, how = {}, [], {"fill": args.fill, "seed": args.seed}
+    given = model, subjects.grey, subjects.codes
     for method in [method for method in maps if method not in attribution.CONTROLS]:
-        masked[method], p, area = keep(method, args.area / 100)
-        random, spread = faithfulness.random_kept(model, subjects.grey, subjects.codes, area, args.fill,
-                                                  args.seed)
+        masked[method], p, area = faithfulness.salient_kept(*given, maps[method], args.area / 100, **how)
+        random, spread = faithfulness.random_kept(*given, area, **how)
+        _, edges, _ = faithfulness.salient_kept(*given, maps["edges"], area, **how)
         tables.append(captions.join(subjects.table).assign(
             method=method, area_kept=area, p_kept=p, p_kept_random=random, p_kept_random_sd=spread,
-            p_kept_edges=keep("edges", area)[1], map_max=maps[method].max((1, 2)),
-            blank=attribution.is_blank(maps[method]), **regions.shares(maps[method]).add_prefix("on_")))
+            p_kept_edges=edges, map_max=maps[method].max((1, 2)), blank=attribution.is_blank(maps[method]),
+            **regions.shares(maps[method]).add_prefix("on_")))
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
 
     print(f"Probability of the class, given the whole face, only the top {args.area:g} % of its map, as many "

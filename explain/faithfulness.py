@@ -40,13 +40,13 @@ def masked(images, keep, fill="mean"):
     return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
 
 
-def probability_kept(model, images, targets, values, share, seed=0):
-    """Probability of the target with the whole face, and with all but `most_salient` masked: two float32
-    (n,)."""
-    rows = np.arange(len(images))
-    before = probabilities(model, images)[rows, targets]
-    after = probabilities(model, masked(images, most_salient(values, share, seed)))[rows, targets]
-    return before, after
+def salient_kept(model, images, targets, values, share, fill="mean", seed=0):
+    """Faces with all but `most_salient` masked, the probability of the target then, and the area that was
+    kept (0-1): float32 (n, h, w), float64 (n,) twice."""
+    pixels = most_salient(values, share, seed)
+    faces = masked(images, pixels, fill)
+    p = probabilities(model, faces)[np.arange(len(faces)), targets]
+    return faces, p.astype(float), pixels.mean((1, 2))
 
 
 def random_kept(model, images, targets, share, fill="mean", seed=0, draws=50):

@@ -157,8 +157,7 @@ def saliency_faces(logits, faces):
     for code in range(len(CLASSES)):
         rows += [row for row in np.flatnonzero(faces.labels == code)[:2] if row not in rows][:1]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
-    kept = {share: faithfulness.probability_kept(logits, grey, codes, maps, share / 100)[1]
-            for share in SHARES}
+    kept = {share: faithfulness.salient_kept(logits, grey, codes, maps, share / 100)[1] for share in SHARES}
     ranks = faithfulness.ranks(maps).astype("<u2")
     scaled = maps / np.maximum(np.percentile(maps, 99.5, (1, 2), keepdims=True), 1e-30)
     return [{"number": int(row) + 1, "label": CLASSES[faces.labels[row]], "target": CLASSES[codes[i]],

@@ -171,10 +171,11 @@ def saliency_results(logits, faces, table):
         raise UserError(f"the saliency maps of {len(rows)} faces are zero everywhere: the network has not "
                         "learnt anything; train it on more faces or for longer")
     grey, codes, maps = grey[has_map], codes[has_map], maps[has_map]
-    whole, kept = faithfulness.probability_kept(logits, grey, codes, maps, KEPT_AREA)
+    whole = faithfulness.probabilities(logits, grey)[np.arange(len(grey)), codes]
     random, _ = faithfulness.random_kept(logits, grey, codes, np.full(len(grey), KEPT_AREA))
     edge_maps = attribution.attribute(logits, grey, codes, "edges")
-    _, edges = faithfulness.probability_kept(logits, grey, codes, edge_maps, KEPT_AREA)
+    kept, edges = (faithfulness.salient_kept(logits, grey, codes, values, KEPT_AREA)[1]
+                   for values in (maps, edge_maps))
 
     centre = maps[:, CENTRE:-CENTRE, CENTRE:-CENTRE]
     is_ring = np.pad(np.zeros((SIZE - 2 * RING, SIZE - 2 * RING), bool), RING, constant_values=True)
