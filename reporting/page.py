@@ -10,7 +10,7 @@ import pandas as pd
 
 from reporting.findings import FAILS, HOLDS, OPEN, all_findings
 from reporting.pictures import PNG, to_base64
-from reporting.text import ORIGINAL, WORDS, asset, class_name, fill, label, sentence
+from reporting.text import ORIGINAL, WORDS, asset, fill, label, sentence
 from utils.files import relative_path
 from utils.metrics import percent
 
@@ -88,8 +88,7 @@ def render(contents, drawings):
         "data_uri": lambda path: PNG + to_base64(Path(path).read_bytes()),
         "sha256": lambda text: to_base64(hashlib.sha256(text.encode()).digest()),
         "words": lambda command: re.split(r" (?=-)", command),  # an option and its value stay together
-        "percent": percent,
-        "class_name": lambda name: class_name(name, language)}
+        "percent": percent, "class_name": lambda name: WORDS["classes"][name][language]}
     trained = model_table(results, language)
     trained.iloc[:, 0] += " [" + trained.pop(label("file", language)) + "]"
     tables = {"data": (label("networks", language), trained)}

@@ -32,8 +32,7 @@ def to_base64(data):
 
 
 def to_png(image, colors=None):
-    """uint8 (h, w) or (h, w, 3), or values (h, w) from 0 to 1 and the name of a colour map, as a PNG's data
-    URI."""
+    """A PNG's data URI of uint8 (h, w) or (h, w, 3), or of values (h, w) from 0 to 1 in a colour map."""
     if colors:
         image = plt.get_cmap(colors)(np.clip(image, 0, 1), bytes=True)[..., :3]
     file = io.BytesIO()
