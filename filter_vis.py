@@ -83,28 +83,21 @@ def parse_args(argv):
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A network and what it is studied with.
+    """A network and what it is studied with."""
 
-    args, changed: as `parse_args` returns them; signs, goal: of the ascents, a list and in words; name and
-    title: of the model, for files and for people; model: a keras.Model without nested models; fields:
-    {layer: `receptive_field.Field`}; layers: names of those to show; faces: `data.Faces` that filters are
-    measured on; index, face: the training face, `data.Faces` of one, whose outputs are shown; written: paths,
-    in order.
-    """
-
-    args: object
+    args: object  # as `parse_args` returns it, like the next one
     changed: str
-    signs: list
-    goal: str
-    name: str
-    title: str
-    model: object
-    fields: dict
-    layers: list
-    faces: data.Faces
-    index: int
-    face: data.Faces
-    written: list = dataclasses.field(default_factory=list)
+    signs: list  # of the ascents
+    goal: str  # these in words
+    name: str  # of the model, for files
+    title: str  # of the model, for people
+    model: object  # a keras.Model without nested models
+    fields: dict  # {layer: `receptive_field.Field`}
+    layers: list  # names of those to show
+    faces: data.Faces  # that filters are measured on
+    index: int  # of the training face whose outputs are shown
+    face: data.Faces  # that one
+    written: list = dataclasses.field(default_factory=list)  # paths, in order
 
     def path(self, kind, ending):
         """MODEL_KIND_LAYER, the data and the settings in the folder of results."""
@@ -237,16 +230,16 @@ def show_maximized(study, layer, order, responses, eta, shown):
     from explain.activation_maximization import cut_canvas, describe
 
     args, canvas = study.args, cut_canvas(study.model, layer, study.args.objective)
-    extremes = {"max": responses.mean.max(0), "min": responses.low_mean.min(0)}
-    if args.objective == "neuron":
-        extremes = {"max": responses.peak.max(0), "min": responses.low_peak.min(0)}
+    high, low, value, what = {
+        "channel": (responses.mean, responses.low_mean, "mean", "the mean of the filter's map"),
+        "neuron": (responses.peak, responses.low_peak, "unit", "the middle unit of the filter's map")
+    }[args.objective]
+    extremes = {"max": high.max(0), "min": low.min(0)}
     images, table = ascend_channels(study, canvas, order, study.signs, extremes, layer)
     table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
                          seed=args.seed, **describe(np.concatenate(images)))
     images = images.swapaxes(0, 1)
     captions, is_labelled = [], study.faces.labels is not None
-    value, what = {"channel": ("mean", "the mean of the filter's map"),
-                   "neuron": ("unit", "the middle unit of the filter's map")}[args.objective]
     for c, rows in table.groupby("filter", sort=False):
         reached, times = (" | ".join(rows[name].map(form)) for name, form in (
             ("activation", "{:.3g}".format), ("times_data", times_text)))
@@ -338,12 +331,11 @@ def show_classes(study):
     table.insert(0, "class", np.array(names)[table["filter"]])
     table["probability"] = np.concatenate([np.diag(probabilities(logits, made)) for made in images])
     table["best_index"] = np.concatenate([best[sign] for sign in study.signs])
-    above = table["class"] + table.activation.map("\nlogit {:.3g}".format)
-    below = "face: " + table["class"] + table.data_extreme.map("\nlogit {:.3g}".format)
-    cells = [[made, models.prepare(study.faces.images[best[sign]], logits)[..., 0]]
-             for sign, made in zip(study.signs, images)]
-    captions = [text for sign in study.signs for texts in (above, below)
-                for text in texts[table.sign == sign]]
+    cells, captions = [], []
+    for made, (sign, rows) in zip(images, table.groupby("sign", sort=False)):
+        cells += [*made, *models.prepare(study.faces.images[best[sign]], logits)[..., 0]]
+        captions += [*(rows["class"] + rows.activation.map("\nlogit {:.3g}".format)),
+                     *("face: " + rows["class"] + rows.data_extreme.map("\nlogit {:.3g}".format))]
     beyond = beyond_data(study, table)
     table = table.sort_values("filter", kind="stable").drop(columns=["filter", "times_data"]).rename(
         columns={"activation": "logit", "data_extreme": "its_logit"})  # class by class
@@ -352,8 +344,8 @@ def show_classes(study):
     return write_sheets(
         study, "classes", table, f"{study.title}: image of the {study.goal} of each class's logit",
         f"Below each row: of {len(study.faces):,} faces the most extreme for the class",
-        np.concatenate([part for pair in cells for part in pair])[:, None], captions,
-        lambda count: beyond, len(captions), columns=min(len(names), 8))
+        np.array(cells)[:, None], captions, lambda count: beyond, len(captions),
+        columns=min(len(names), 8))
 
 
 def write_sheets(study, kind, table, title, shown, cells, captions, conclude, most=BEST, **style):
