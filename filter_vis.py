@@ -134,9 +134,8 @@ def show_filters(study):
     measured = maximization.measure_responses(study.model, study.layers, faces.images)
     for layer, responses in measured.items():
         dead, rare = maximization.dead_and_rare(responses)
-        eta = np.full(len(dead), np.nan)
-        if faces.labels is not None:
-            eta = maximization.eta_squared(responses.mean, faces.labels)
+        eta = (np.full(len(dead), np.nan) if faces.labels is None else
+               maximization.eta_squared(responses.mean, faces.labels))
         order = np.argsort(-np.nan_to_num(eta), kind="stable")  # without labels by number
         order = order[~dead[order]][:args.filters]
         if not len(order):
@@ -210,8 +209,7 @@ def looks_text(table):
 
 
 def beyond_data(study, table):
-    """Whether images excite filters more than the data do, in words, and why if not; table: as
-    `ascend_channels` returns it."""
+    """How images excite filters beyond the data, or why not; table: as `ascend_channels` returns it."""
     rows, lacking = table.dropna(subset="times_data"), table.times_data.isna().sum()
     sentences, below = [], (rows.times_data <= 1).sum()
     if len(rows):
@@ -366,10 +364,8 @@ def write_sheets(study, kind, table, title, shown, cells, captions, conclude, mo
 
 def draw_sheet(title, cells, captions, conclusion, columns=None, label=None, face=None, **style):
     """Cells (n, k, h, w), the k tiles of each side by side, in a grid as wide as a page's column: a figure.
-
     Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. face: a grey image in a
-    row before the cells, beside a colour bar; label: of this.
-    """
+    row before the cells, beside a colour bar; label: of this."""
     from utils.figures import WIDTH, add_conclusion, plt
 
     grey = {"cmap": plt.get_cmap("gray").with_extremes(bad="#BBDDF2"), "vmin": 0, "vmax": 255}

@@ -35,6 +35,7 @@ FEW = 20  # faces, of fewer a mean map is drawn pale
 FAMILY_COLORS = {"gradient": "sky", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
 CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
+GREY = {"cmap": "gray", "vmin": 0, "vmax": 255}  # of faces
 IMAGE_ONLY = {"xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1}  # of axes
 
 
@@ -173,9 +174,8 @@ def choose_methods(model, args, asked):
 
 
 def choose_faces(args, model):
-    """The faces that --index, --per-class or --images name: Faces; a DataFrame, one row per face, with the
-    caption `image` and, of a photo, its path and what `photos.reading.load_faces` tells; and a part of the
-    results' names."""
+    """The faces that --index, --per-class or --images name; a DataFrame, one row per face: caption `image`
+    and, of a photo, what `photos.reading.load_faces` tells; and a part of the results' names."""
     from explain.subjects import training_faces
 
     if args.images:
@@ -239,18 +239,12 @@ def explain_faces(args, name, model, subjects, maps, captions):
 
 
 def split_pages(groups, most):
-    """The numbers of the faces on each page, at most `most`; groups (a Series, a name per face) are not torn
-    apart unless they are larger."""
+    """Numbers of the faces on each page, at most `most`; only larger groups (a Series) are torn apart."""
     parts = [part for _, group in groups.groupby(groups, sort=False)
              for part in np.array_split(group.index, -(-len(group) // most))]
     count = -(-len(parts) // max(1, most // max(map(len, parts))))
     pages = np.array_split(np.arange(len(parts)), count)
     return [np.concatenate(parts[page[0]:page[-1] + 1]) for page in pages]
-
-
-def draw_face(ax, face, title, fontsize=7.5):
-    ax.imshow(face, cmap="gray", vmin=0, vmax=255)
-    ax.set_title(title, fontsize=fontsize)
 
 
 def draw_sheet(args, name, grey, maps, masked, table):
@@ -286,14 +280,16 @@ def draw_sheet(args, name, grey, maps, masked, table):
             image = ax.imshow(value, cmap=args.colormap, vmin=0, vmax=largest)
             ax.set_title(row.method, fontsize=7.5)
             ax.text(0.5, 0.5, "blank" * row.blank, color="white", ha="center", transform=ax.transAxes)
-        draw_face(original, grey[i], row.image if photo is None else f"face {row.face}")
+        original.imshow(grey[i], **GREY)
+        original.set_title(row.image if photo is None else f"face {row.face}", fontsize=7.5)
         text = f"predicted:\n{row.predicted} {row.p_predicted:.2f}" + f"\ntrue: {row.true}" * bool(row.true)
         if getattr(row, "score", np.nan) >= 0:  # of the detector
             text += f"\nscore {row.score:.2f}, tilt {row.tilt:.0f}°"
         original.set_xlabel(text, fontsize=7)
         others[0].set_xlabel(f"explains\n{row.target}", fontsize=7)
         if methods == 1:
-            draw_face(others[1], masked[row.method][i], f"{100 * row.area_kept:.0f} % kept")
+            others[1].imshow(masked[row.method][i], **GREY)
+            others[1].set_title(f"{100 * row.area_kept:.0f} % kept", fontsize=7.5)
             texts = [f"probability {row.p_kept:.2f}", f"whole face {row.p_whole:.2f}",
                      f"random pixels {row.p_kept_random:.2f}", f"edges {row.p_kept_edges:.2f}"]
             others[1].set_xlabel("\n".join(texts), fontsize=7)
@@ -334,8 +330,7 @@ def conclude_sheet(figure, table):
 
 
 def evaluate_methods(args, name, source, model, subjects, maps, options):
-    """Test the methods: a figure, a table with intervals and verdicts, the curves and the cascade, by the
-    ending of their names."""
+    """Test the methods: figure, table with verdicts, curves and cascade, by the ending of their names."""
     from explain import attribution, faithfulness
 
     n, few = len(subjects.grey), slice(24)  # the cascade makes every map again after every stage
@@ -433,8 +428,7 @@ def average_maps(args, name, source, model, subjects, maps):
     averages, rows = {}, []
     for each, group in itertools.product(classes, groups):
         members = groups[group] & (true == each)
-        average = values[members].mean(0) if members.any() else np.zeros_like(values[0])
-        averages[each, group] = average
+        averages[each, group] = values[members].mean(0) if members.any() else np.zeros_like(values[0])
         rows.append([each, group, members.sum()])
     table = pd.DataFrame(rows, columns=["class", "faces", "n"])
     table = table.join(regions.shares(np.array([*averages.values()])).add_prefix("on_"))

@@ -174,8 +174,7 @@ def ascend(canvas, channels, sign=1, parametrization=None, steps=200, seed=0, pr
 
     parametrization: `Fourier` (the default) or `Pixel`; precision: of the steps; "mixed_bfloat16" takes half
     the time on a processor that multiplies it natively. Returns images float32 (n, h, w), 0-255, each the
-    best of those measured on its way, and the activations (n,) that they reach, in float32 and without
-    transforms.
+    best measured on its way, and the activations (n,) that they reach, in float32 without transforms.
     """
     parametrization = parametrization or Fourier()
     channels, count = np.asarray(channels, np.int32), len(channels)

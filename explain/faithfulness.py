@@ -35,8 +35,7 @@ def most_salient(values, share, seed=0):
 
 
 def masked(images, keep, fill="mean"):
-    """Faces as they are where `keep` (bool, n, h, w), and `fill` (see `attribution.filled`) elsewhere:
-    float32 (n, h, w)."""
+    """Faces where `keep` (bool, n, h, w), and `fill` (see `attribution.filled`) elsewhere: float32."""
     return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
 
 
@@ -79,8 +78,7 @@ def evaluate(model, images, targets, values, seed=0):
     """Deletion and insertion by {method: values}, as two DataFrames.
 
     scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area
-    and blank. curves: the mean curves, one row per method and point: method, share_of_area, deletion,
-    insertion.
+    and blank. curves: means, one row per method and point: method, share_of_area, deletion, insertion.
     """
     scores, means = [], []
     for method in cli.track(list(values), "deletion and insertion"):
@@ -111,8 +109,7 @@ def ssim(a, b):
 
 
 def stages(model):
-    """Layers to re-initialise together, from the output down: at most 12 lists of names. A normalisation goes
-    with its convolution."""
+    """At most 12 lists of layers to re-initialise, from the output down; normalisations with convolutions."""
     groups, waiting = [], []
     for layer in reversed([layer for layer in model.layers if layer.weights]):
         waiting.append(layer.name)

@@ -51,9 +51,7 @@ class Subjects:
 
 def choose_targets(model, faces, target="predicted", needs_labels=False):
     """Subjects of Faces. target: predicted, true, contrastive (predicted minus runner-up) or a class's name.
-
-    Raises UserError where `target` or `needs_labels` asks for labels that there are not.
-    """
+    Raises UserError where `target` or `needs_labels` asks for labels that there are not."""
     classes, labels = np.array(models.class_names(model)), faces.labels
     if labels is not None and labels.max() >= len(classes):
         labels = None

@@ -167,8 +167,7 @@ def beats_dnn(network):
 
 
 def has_highest(name, intervals):
-    """Whether `name` has the highest of {name: [value, low, high]}; open where intervals overlap, None where
-    it is not among them."""
+    """Whether `name` is highest of {name: [value, low, high]}: open if intervals overlap, None if absent."""
     if name not in intervals:
         return None
     _, low, high = intervals[name]

@@ -18,11 +18,8 @@ from utils.metrics import percent
 def compose(results, commands, drawn, language):
     """The page's contents, ready for JSON: {"language", "results", "notes": [sentence], "answers" and
     "sections": {section: [sentence]}, "figures": {section: [{"path", "label", "alt", "command"}]},
-    "commands": [str]}. A sentence is what `reporting.text.sentence` returns; the results have a tally of the
-    verdicts, too.
-
-    commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}.
-    """
+    "commands": [str]}. A sentence is what `reporting.text.sentence` returns; results get a tally of verdicts.
+    commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}."""
     answers, sections = ({section: [sentence(one, results, language) for one in listed]
                           for section, listed in part.items()} for part in all_findings(results))
     notes, found = sections.pop("notes"), {section: listed[0]["text"]
@@ -69,8 +66,7 @@ def model_table(results, language):
 
 
 def claim_rows(claims, language):
-    """The claims, if any, as a list of dicts of text: what the original states, mean ± sd, paired difference;
-    verdict, None where nothing is claimed."""
+    """Any claims as dicts of text: what the original states, mean ± sd, difference, verdict or None."""
     return [claim | {
         "verdict": claim["verdict"] if "says" in ORIGINAL["claims"][claim["key"]] else None,
         "claim": ORIGINAL["claims"][claim["key"]][language],

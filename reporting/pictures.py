@@ -62,8 +62,7 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
 
 
 def curves(histories, key, language, is_thumbnail=False):
-    """Accuracy or loss, `key`, over the epochs as SVG, as a thumbnail without words; histories: {network:
-    DataFrame of its epochs}."""
+    """Accuracy or loss, `key`, over epochs, {network: DataFrame}, as SVG; a thumbnail has no words."""
     figure, ax = plt.subplots(figsize=(1.6, 1.2) if is_thumbnail else CHART, layout="constrained")
     lines = [label(f"line_{part}", language, "{}") for part in ("training", "validation")]
     plot_curves(ax, histories, key, lines)
@@ -148,10 +147,9 @@ def confusion_cells(probabilities, faces):
 
 
 def saliency_faces(logits, faces):
-    """The homework's training image and the first of each class, for the slider, a list of dicts: number, of
-    the training image, from 1; label and target, the true and the predicted class; grey, uint8 (48, 48);
-    heat, the map as a PNG's data URI; rank, uint16, 0 the most salient; kept, {per cent of the area kept:
-    probability of the target}."""
+    """For the slider, the homework's training image and the first of each class, as dicts: number, from 1;
+    label and target, the true and the predicted class; grey, uint8 (48, 48); heat, the map as a PNG's data
+    URI; rank, uint16, 0 the most salient; kept, {per cent of the area: probability of the target}."""
     rows = [HOMEWORK_IMAGE]
     for code in range(len(CLASSES)):
         rows += [row for row in np.flatnonzero(faces.labels == code)[:2] if row not in rows][:1]

@@ -68,8 +68,7 @@ def read_network(run):
 
 
 def describe_network(model):
-    """The architecture of a keras.Model: its layers as text, how many there are of each kind, and how many
-    values are flattened (0: none)."""
+    """The architecture of a keras.Model: layers as text, how many of each kind, values that are flattened."""
     flattened = [layer.output.shape[-1] for layer in model.layers if type(layer).__name__ == "Flatten"]
     return {"layers": [describe_layers([layer]) for layer in model.layers], "layer_count": len(model.layers),
             "counts": {part: sum(part in type(layer).__name__ for layer in model.layers)
@@ -90,8 +89,7 @@ def compare_networks(networks, probabilities, labels):
 
 
 def confusion_results(summary, data):
-    """What plot_confusion.py returned, and what the original report's claims need of it; data: of
-    `data_results`."""
+    """What plot_confusion.py returned, and what the claims need of it; data: of `data_results`."""
     recall = {name: interval for name, interval in summary["recall"].items() if interval[0] is not None}
     classes = {"best": max(recall, key=lambda name: recall[name][0]),
                "worst": min(recall, key=lambda name: recall[name][0]),

@@ -18,11 +18,9 @@ COLUMNS = {  # x, 0-1, and how many letters fit
 
 
 def draw_curves(histories, path, card=None, accuracies=None):
-    """Accuracy and loss over the epochs, training dashed and validation solid, several runs by colour.
-
-    histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved;
-    accuracies, of several runs: {run name: validation accuracy of the stored model}. Returns the path.
-    """
+    """Accuracy and loss over the epochs, training dashed and validation solid, several runs by colour; the
+    path. histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved;
+    accuracies, of several runs: {run name: validation accuracy of the stored model}."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
     labels = ("{}, training", "{}, validation") if len(histories) > 1 else ("training", "validation")
     for ax, key in zip(axes, ("accuracy", "loss")):
