@@ -178,12 +178,10 @@ def times_text(times):
 
 
 def ascend_channels(study, canvas, channels, signs, extremes, label):
-    """Images of each channel (int, n) of a canvas by gradient ascent.
-
-    extremes: {sign: float (channels,)}, the most extreme activations on the data. Returns images (signs, n,
-    h, w) of what the unit sees, and a DataFrame, one row per sign and channel: filter, sign, activation,
-    data_extreme and times_data, their ratio, NaN where the extreme is zero or has not the sign sought.
-    """
+    """Images of each channel (int, n) of a canvas by gradient ascent; extremes: {sign: float (channels,)},
+    the most extreme activations on the data. Returns images (signs, n, h, w) of what the unit sees, and a
+    DataFrame, one row per sign and channel: filter, sign, activation, data_extreme and times_data, their
+    ratio, NaN where the extreme is zero or has not the sign sought."""
     from explain.activation_maximization import Pixel, ascend
     from utils.machine import has_native_bfloat16
 

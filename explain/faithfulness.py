@@ -75,11 +75,9 @@ def curves(model, images, targets, values, fill="blurred", seed=0):
 
 
 def evaluate(model, images, targets, values, seed=0):
-    """Deletion and insertion by {method: values}, as two DataFrames.
-
-    scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area
-    and blank. curves: means, one row per method and point: method, share_of_area, deletion, insertion.
-    """
+    """Deletion and insertion by {method: values}, two DataFrames. Scores, one row per method and face, whose
+    number is the index: method, deletion_area, insertion_area and blank. Mean curves, one row per method and
+    point: method, share_of_area, deletion, insertion."""
     scores, means = [], []
     for method in cli.track(list(values), "deletion and insertion"):
         deletion, insertion = curves(model, images, targets, values[method], seed=seed)
@@ -150,11 +148,8 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
 def upper_half(cascade):
     """By method: mean rank_correlation and ssim over the first half of a cascade's stages, and whether it
-    `fails`: whether both are above FAILS.
-
-    Without the layers that decide on the class there is nothing left to explain, while any map changes with
-    the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps share.
-    """
+    `fails`, both above FAILS. Without the layers that decide on the class nothing is left to explain, while
+    any map changes with the lowest; ranks also rise with a dark margin or bright centre that maps share."""
     upper = cascade.groupby("method").head(-(-cascade.randomized_down_to.nunique() // 2))
     means = upper.groupby("method")[["rank_correlation", "ssim"]].mean()
     return means.assign(fails=(means > FAILS).all(axis=1))

@@ -137,11 +137,9 @@ def split_relu(model, names):
 
 
 def interpolation(field, cells, pixels, axis):
-    """Weights of a map's rows (axis 0) or columns (1) in the image's pixels: float32 (pixels, cells).
-
-    Linear between the centres of units; zero where a crop removes the pixel. A map that is simply stretched
-    to the whole face lies askew where a network crops its input or convolves without padding.
-    """
+    """Weights of a map's rows (axis 0) or columns (1) in the image's pixels: float32 (pixels, cells), linear
+    between the centres of units, zero where a crop removes the pixel. A map that is simply stretched to the
+    whole face lies askew where a network crops its input or convolves without padding."""
     position = np.arange(pixels)
     exact = (position - field.centre[axis]) / field.jump[axis]
     nearest = np.clip(exact, 0, cells - 1)

@@ -119,9 +119,6 @@ def confusion_findings(confusion, data):
     return [*findings, Finding("calibration")]
 
 
-# ---- verdicts ----------------------------------------------------------------------------------------------
-
-
 def decide(holds, fails):
     """The verdict on a claim, given whether the results show that it holds and that it fails."""
     return HOLDS if holds else FAILS if fails else OPEN

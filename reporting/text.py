@@ -1,8 +1,4 @@
-"""The page's words, filled with numbers from the results.
-
-The words are in assets/text.toml, both languages side by side; a sentence there holds no number of its own,
-only fields `{path:form}` that name a result.
-"""
+"""The page's words in two languages, of assets/text.toml, their fields `{path:form}` filled with results."""
 
 import re
 import tomllib
