@@ -200,10 +200,9 @@ def draw_comparison(probabilities, labels):
     from utils import metrics
     from utils.figures import WIDTH, plt
 
-    shares, samples = [], []
-    for output in probabilities:
-        shares.append(metrics.scores(metrics.confusion(labels, output.argmax(axis=1)))["share"])
-        samples.append(metrics.scores(metrics.bootstrap(output, labels))["share"])
+    shares = [metrics.scores(metrics.confusion(labels, output.argmax(axis=1)))["share"]
+              for output in probabilities]
+    samples = [metrics.scores(metrics.bootstrap(output, labels))["share"] for output in probabilities]
     difference = metrics.with_interval(shares[1] - shares[0], metrics.interval(samples[1] - samples[0]))
     table = cell_table("difference", difference)
     limit = max(table["difference"].abs().max(), 0.01)

@@ -128,12 +128,11 @@ def parse_args(argv):
         raise UserError("--images takes its faces from photos; leave out --data")
     if (args.labels or args.usage or args.training_data) and not (args.evaluate or args.mean_maps):
         raise UserError("--labels, --usage and --training-data belong to --evaluate and --mean-maps")
-    if args.colormap != parser.get_default("colormap"):
-        from matplotlib import colormaps
+    from matplotlib import colormaps  # not before, as --help is to answer at once
 
-        if args.colormap not in colormaps:
-            raise UserError(f"--colormap: matplotlib has no {args.colormap!r}"
-                            + cli.near(args.colormap, colormaps))
+    if args.colormap not in colormaps:
+        raise UserError(f"--colormap: matplotlib has no {args.colormap!r}"
+                        + cli.near(args.colormap, colormaps))
     return args, parser.changed(args, "target", "area", "fill", "layer", "baseline", "samples", "seed",
                                 "colormap")
 
@@ -142,9 +141,8 @@ def parse_args(argv):
 
 
 def choose_methods(model, args, asked):
-    """The methods that `asked`, --method or its default, stands for, without those that do not suit the
-    network. Raises UserError for a method, --target or --layer that does not exist, and for a method that is
-    asked for by name and does not suit."""
+    """The methods `asked` stands for (--method or its default) and that suit the network. UserError for a
+    method, --target or --layer that does not exist, and for a method that is named and does not suit."""
     from explain import attribution, receptive_field
 
     targets = ["predicted", "true", "contrastive", *models.class_names(model)]

@@ -235,20 +235,15 @@ def compiled_ascent(canvas, parametrization, sign, seed, precision):
 
 @dataclasses.dataclass
 class Responses:
-    """How each filter responds to each image: float32 (images, filters), except the last three.
+    """How each filter responds to each image: float32 (images, filters), except the last three."""
 
-    mean, low_mean: over the map, of the parts above and below zero (the first is the mean after a ReLU)
-    peak, low_peak: largest and smallest value of the map; at: int64, its flat position in a map `width` wide
-    rectified:      whether these are the values before a ReLU that ends the layer
-    """
-
-    mean: np.ndarray
-    low_mean: np.ndarray
-    peak: np.ndarray
-    low_peak: np.ndarray
-    at: np.ndarray
+    mean: np.ndarray  # over the map, of the part above zero (the mean after a ReLU)
+    low_mean: np.ndarray  # of the part below zero
+    peak: np.ndarray  # largest value of the map
+    low_peak: np.ndarray  # smallest
+    at: np.ndarray  # int64, the flat position of the largest in a map `width` wide
     width: int
-    rectified: bool
+    rectified: bool  # whether these are the values before a ReLU that ends the layer
 
 
 def measure_responses(model, names, images):

@@ -35,17 +35,13 @@ EVERYTHING = np.full(2, np.inf)  # size of a field that may be the whole image
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """Where the units of a map look, in pixels of the network's input: float64 (2,) each, for y and x.
+    """Where the units of a map look, in pixels of the network's input: float64 (2,) each, for y and x."""
 
-    centre: of unit (0, 0); jump: from one unit to the next; size: of what a unit sees, inf where that may be
-    everything; low, high: the edges of what crops leave of the image, -0.5 and its length - 0.5 without any.
-    """
-
-    centre: np.ndarray
-    jump: np.ndarray
-    size: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    centre: np.ndarray  # of unit (0, 0)
+    jump: np.ndarray  # from one unit to the next
+    size: np.ndarray  # of what a unit sees, inf where that may be everything
+    low: np.ndarray  # the edges of what crops leave of the image, -0.5
+    high: np.ndarray  # and its length - 0.5 without any
 
     @property
     def is_local(self):

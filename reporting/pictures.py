@@ -104,12 +104,11 @@ def to_svg(figure):
 
 def filter_pictures(model, tables, faces):
     """Each filter that filter_vis.py (tables) showed: its synthesised image, the patches of training faces
-    that excite it most, and its output for the homework's image; {layer: [{"filter", "times", "eta", "image",
-    "output", "patches"}]}, pictures as data URIs. model: keras.Model without nested models."""
-    layers = tables["summary"]["layer"] if "summary" in tables else ()
+    that excite it most, and its output for the homework's image; {layer: [{"filter", "times", "activation",
+    "image", "output", "patches"}]}, pictures as data URIs. model: keras.Model without nested models."""
     fields = receptive_field.fields(model)
     image, pictures = models.prepare(faces.images[[HOMEWORK_IMAGE]], model), {}
-    for layer in layers:
+    for layer in tables["summary"]["layer"] if "summary" in tables else ():
         part = keras.Model(model.inputs[0], model.get_layer(layer).output)
         table = tables[f"filters_{layer}"].astype({"times_data": float, "activation": float})
         maps = np.asarray(part(image, training=False), np.float32)[0][..., table["filter"].astype(int)]

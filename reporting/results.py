@@ -55,16 +55,12 @@ def read_network(run):
              for entry in card.get("evaluations", {}).values() if entry["tta"] == "none"
              and entry["data"] not in seen and not entry["data"].startswith("the validation split of ")]
     return {key: values[key] for key in CARD} | {
-        "name": run.model.stem,
-        "history": epochs,
-        "seconds_per_epoch": card["seconds"] / len(epochs),
-        "best": best,
+        "name": run.model.stem, "seconds_per_epoch": card["seconds"] / len(epochs),
+        "history": epochs, "start": epochs[0], "best": best,
         "lowest_loss": min(epochs, key=lambda epoch: epoch["val_loss"]),
-        "start": epochs[0],
         "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"],
                              "fall": best["val_accuracy"] - epochs[-1]["val_accuracy"]},
-        "test": tests[0] if tests else None,
-    }
+        "test": tests[0] if tests else None}
 
 
 def describe_network(model):

@@ -7,10 +7,8 @@ import pandas as pd
 from utils import figures
 from utils.figures import COLORS, TRAINING, VALIDATION, WIDTH, add_conclusion, plt, save_figure
 
-LAYER_COLORS = {
-    "Conv2D": "sky", "Dense": "purple", "MaxPooling2D": "green", "GlobalAveragePooling2D": "green",
-    "GlobalMaxPooling2D": "green", "Add": "red", "Multiply": "red", "Concatenate": "red",
-}
+LAYER_COLORS = {"Conv2D": "sky", "Dense": "purple", "Add": "red", "Multiply": "red", "Concatenate": "red",
+                "MaxPooling2D": "green", "GlobalAveragePooling2D": "green", "GlobalMaxPooling2D": "green"}
 SHORT = {"Conv2D": "Conv", "MaxPooling2D": "MaxPool", "BatchNormalization": "BatchNorm",
          "GlobalAveragePooling2D": "GlobalAvgPool", "GlobalMaxPooling2D": "GlobalMaxPool"}
 COLUMNS = {  # x, 0-1, and how many letters fit
