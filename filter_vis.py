@@ -198,14 +198,6 @@ def ascend_channels(study, canvas, channels, signs, extremes, label):
     return np.stack(images), table.assign(times_data=table.activation / extreme)
 
 
-def looks_text(table):
-    """What images look like, in words; table: as `activation_maximization.describe` returns it."""
-    stripes, tones = table[table.stripes], table.tone.value_counts()
-    period = f" ({1 / stripes.frequency.median():.1f} px from stripe to stripe in the median)"
-    return (f"{len(stripes)} of {len(table)} images are stripes of one direction"
-            f"{period * bool(len(stripes))}; {tones.get('light', 0)} are light, {tones.get('dark', 0)} dark.")
-
-
 def beyond_data(study, table):
     """How images excite filters beyond the data, or why not; table: as `ascend_channels` returns it."""
     rows, lacking = table.dropna(subset="times_data"), table.times_data.isna().sum()
@@ -245,9 +237,13 @@ def show_maximized(study, layer, order, responses, eta, shown):
 
     def conclude(count):
         rows = table[table["filter"].isin(order[:count])]
-        return (f"{looks_text(rows)} {beyond_data(study, rows)} Each unit sees {field_text(study, layer)}. "
-                f"Under each image: {what} after {args.steps} steps, how many times the {study.goal} of the "
-                f"data this is{explained}.")
+        stripes, tones = rows[rows.stripes], rows.tone.value_counts()
+        period = f" ({1 / stripes.frequency.median():.1f} px from stripe to stripe in the median)"
+        return (f"{len(stripes)} of {len(rows)} images are stripes of one direction"
+                f"{period * bool(len(stripes))}; {tones.get('light', 0)} are light, {tones.get('dark', 0)} "
+                f"dark. {beyond_data(study, rows)} Each unit sees {field_text(study, layer)}. Under each "
+                f"image: {what} after {args.steps} steps, how many times the {study.goal} of the data this "
+                f"is{explained}.")
 
     return write_sheets(
         study, f"filters_{layer}", table, f"{study.title}, {layer}: image of each filter's "

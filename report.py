@@ -64,13 +64,12 @@ def main(argv=None):
     cnn, dnn = (files.relative_path(runs[role].model) for role in ("cnn", "dnn"))
     filter_faces = args.limit or 2000  # as filter_vis.py has it
     homework = ["--model", cnn, "--index", str(results.HOMEWORK_IMAGE), *given(data=args.data)]
+    where = ["--out-folder", files.relative_path(folder), *given(vector=args.vector)]
     scripts = {
-        "confusion": ["plot_confusion.py", "--model", cnn, "--compare", dnn, *evaluation_options],
-        "saliency": ["saliency.py", *homework],
-        "filters": ["filter_vis.py", *homework, "--patches", "--limit", str(filter_faces)],
+        "confusion": ["plot_confusion.py", "--model", cnn, "--compare", dnn, *evaluation_options, *where],
+        "saliency": ["saliency.py", *homework, *where],
+        "filters": ["filter_vis.py", *homework, "--patches", "--limit", str(filter_faces), *where],
     }
-    scripts = {section: [*command, "--out-folder", files.relative_path(folder), *given(vector=args.vector)]
-               for section, command in scripts.items()}
     confusion, saliency, filters = map(run_script, scripts.values())
     figures |= {"confusion": confusion["figures"], "saliency": saliency.attrs["figures"],
                 "filters": [path for table in filters.values() if isinstance(table, pd.DataFrame)

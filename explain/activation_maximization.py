@@ -90,13 +90,11 @@ def cut_canvas(model, layer, objective):
 
 
 def activation(features, channels, objective, sign=1, unit=(0, 0), ascending=False):
-    """The number that is maximised: tensor (n,), one for each image.
-
-    features: (n, h, w, c) before the ReLU, or logits (n, c), then their value; channels: int (n,). "channel"
-    is the mean over the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`.
-    ascending: give "channel" a slope where the ReLU has none; a map that is silent everywhere counts by its
-    strongest unit, or its mean would be highest where all units stay just below zero.
-    """
+    """The number that is maximised: tensor (n,), one for each image. features: (n, h, w, c) before the ReLU,
+    or logits (n, c), then their value; channels: int (n,). "channel" is the mean over the map of what a ReLU
+    would pass (of sign * features), "neuron" the value at `unit`. ascending: give "channel" a slope where the
+    ReLU has none; a map that is silent everywhere counts by its strongest unit, or its mean would be highest
+    where all units stay just below zero."""
     features = tf.cast(features, tf.float32)
     values = sign * tf.einsum("n...c,nc->n...", features, tf.one_hot(channels, features.shape[-1]))
     if len(values.shape) == 1:
@@ -171,11 +169,9 @@ def random_transforms(rng, steps, n, size, parametrization):
 def ascend(canvas, channels, sign=1, parametrization=None, steps=200, seed=0, precision="float32",
            label="ascent"):
     """Images that drive each of `channels` (int, n) to its maximum (sign 1) or minimum (-1) on a Canvas.
-
     parametrization: `Fourier` (the default) or `Pixel`; precision: of the steps; "mixed_bfloat16" takes half
     the time on a processor that multiplies it natively. Returns images float32 (n, h, w), 0-255, each the
-    best measured on its way, and the activations (n,) that they reach, in float32 without transforms.
-    """
+    best measured on its way, and the activations (n,) that they reach, in float32 without transforms."""
     parametrization = parametrization or Fourier()
     channels, count = np.asarray(channels, np.int32), len(channels)
     run_steps, measure = compiled_ascent(canvas, parametrization, sign, seed, precision)

@@ -231,8 +231,7 @@ def cam_layer(model, name=None):
 
 def cams(model, images, weights, layer=None):
     """`grad-cam` (Selvaraju et al. 2017), `grad-cam++` (Chattopadhyay et al. 2018), `layer-cam` (Jiang et al.
-    2021) and `hires-cam` (Draelos and Carin 2020) from one backward pass to `layer`: >= 0, after the final
-    ReLU, interpolated."""
+    2021) and `hires-cam` (Draelos and Carin 2020) from one pass back to `layer`: >= 0 (ReLU), upsampled."""
     layer = cam_layer(model, layer)
     several = in_chunks(cam_pass(model, layer), images, weights, "grad-cam")
     field, size = receptive_field.fields(model)[layer], images.shape[1:]

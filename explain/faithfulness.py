@@ -1,5 +1,4 @@
-"""Evidence for an attribution map: what the network loses without its pixels, and whether it needs what was
-learnt.
+"""Evidence for an attribution map: what is lost without its pixels, and whether it needs what was learnt.
 
 `values` are maps as `attribution.strength` gives them, float32 (n, h, w); `targets` are class codes, int
 (n,); those of `cascade`, which measures no probability, may be any that `attribution.attribute` takes.
@@ -120,13 +119,11 @@ def stages(model):
 
 
 def cascade(model, images, targets, methods, seed=0, **options):
-    """Cascading randomisation (Adebayo et al. 2018): do maps change when what was learnt is lost?
-
-    From the output down, the layers of a copy are re-initialised; after each stage all maps are made again
-    and compared by size with those of the trained network, by rank only where the network sees: a margin that
-    it crops is zero in every map. Returns a DataFrame of means over the faces, one row per method and stage:
-    method, randomized_down_to (a layer), rank_correlation, ssim.
-    """
+    """Cascading randomisation (Adebayo et al. 2018): do maps change when what was learnt is lost? From the
+    output down, the layers of a copy are re-initialised; after each stage all maps are made again and
+    compared by size with those of the trained network, by rank only where the network sees: a margin that it
+    crops is zero in every map. Returns a DataFrame of means over the faces, one row per method and stage:
+    method, randomized_down_to (a layer), rank_correlation, ssim."""
     copy = structure.flat_copy(model)
     # Another seed, as its training's would give a network its first weights back
     keras.utils.set_random_seed(seed + 1_000_003)

@@ -21,7 +21,6 @@ from utils.figures import COLORS, plt
 
 CHART = 3.3, 2.8  # inches: two stand side by side and one on a phone with text of at least 11 pixels
 PNG = "data:image/png;base64,"
-OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
 HEAT = "inferno"  # as saliency.py draws its maps, up to their 99.5th percentile
 SHARES = range(5, 101, 5)  # per cent of the area, the slider's positions
 
@@ -127,9 +126,9 @@ def filter_pictures(model, tables, faces):
 
 
 def patch_png(patch):
-    """Grey levels (h, w), nan beyond the border of the face, as a PNG's data URI."""
+    """Grey levels (h, w), nan (light blue) beyond the border of the face, as a PNG's data URI."""
     grey = np.nan_to_num(patch).clip(0, 255).round().astype(np.uint8)
-    return to_png(np.where(np.isnan(patch)[..., None], np.uint8(OUTSIDE_COLOR), grey[..., None]))
+    return to_png(np.where(np.isnan(patch)[..., None], np.uint8((187, 221, 242)), grey[..., None]))
 
 
 def confusion_cells(probabilities, faces):
