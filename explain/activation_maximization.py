@@ -33,13 +33,12 @@ LEAST_CYCLES = 2  # of stripes along an image; with fewer it is an edge or a spo
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """What is optimised: a network that ends in maps before their ReLU or in logits, the objective ("channel"
-    or "neuron"), and for "neuron" the unit (y, x) and the pixels that it sees ((y, x), (y, x))."""
+    """What is optimised."""
 
-    network: keras.Model
-    objective: str = "channel"
-    unit: tuple = (0, 0)
-    box: tuple = ((0, 0), (None, None))
+    network: keras.Model  # that ends in maps before their ReLU or in logits
+    objective: str = "channel"  # or "neuron"
+    unit: tuple = (0, 0)  # of "neuron": y, x
+    box: tuple = ((0, 0), (None, None))  # the pixels that this unit sees, from (y, x) to (y, x)
 
     @property
     def size(self):
@@ -259,11 +258,9 @@ def measure_responses(model, names, images):
     size = batch_size(model.input_shape[1:3])
     batches = [summarise(models.prepare(images[start:start + size], model))
                for start in cli.track(range(0, len(images), size), "responses")]
-    measured = {}
-    for name, before, parts in zip(names, network.outputs, zip(*batches)):
-        rectified = before is not model.get_layer(name).output
-        measured[name] = Responses(*map(np.concatenate, zip(*parts)), before.shape[2], rectified)
-    return measured
+    return {name: Responses(*map(np.concatenate, zip(*parts)), width=before.shape[2],
+                            rectified=before is not model.get_layer(name).output)
+            for name, before, parts in zip(names, network.outputs, zip(*batches))}
 
 
 def eta_squared(values, labels):

@@ -312,13 +312,12 @@ def controls(model, images, weights, seed=0):
 
 
 class Method(NamedTuple):
-    """family: gradient, guided, class activation, perturbation or control; unit: of the colours of a drawn
-    map; is_evidence: whether below zero is against the class and so neither drawn nor kept by a mask."""
+    """A row of METHODS or CONTROLS."""
 
     function: Callable
-    family: str
-    unit: str = ""
-    is_evidence: bool = False
+    family: str  # gradient, guided, class activation, perturbation or control
+    unit: str = ""  # of the colours of a drawn map
+    is_evidence: bool = False  # below zero is against the class, and so neither drawn nor kept by a mask
 
 
 METHODS = {
