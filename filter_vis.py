@@ -83,28 +83,21 @@ def parse_args(argv):
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A network and what it is studied with.
+    """A network and what it is studied with."""
 
-    args, changed: as `parse_args` returns them; signs, goal: of the ascents, a list and in words; name and
-    title: of the model, for files and for people; model: a keras.Model without nested models; fields:
-    {layer: `receptive_field.Field`}; layers: names of those to show; faces: `data.Faces` that filters are
-    measured on; index, face: the training face, `data.Faces` of one, whose outputs are shown; written: paths,
-    in order.
-    """
-
-    args: object
+    args: object  # as `parse_args` returns it, like the next one
     changed: str
-    signs: list
-    goal: str
-    name: str
-    title: str
-    model: object
-    fields: dict
-    layers: list
-    faces: data.Faces
-    index: int
-    face: data.Faces
-    written: list = dataclasses.field(default_factory=list)
+    signs: list  # of the ascents
+    goal: str  # these in words
+    name: str  # of the model, for files
+    title: str  # of the model, for people
+    model: object  # a keras.Model without nested models
+    fields: dict  # {layer: `receptive_field.Field`}
+    layers: list  # names of those to show
+    faces: data.Faces  # that filters are measured on
+    index: int  # of the training face whose outputs are shown
+    face: data.Faces  # that one
+    written: list = dataclasses.field(default_factory=list)  # paths, in order
 
     def path(self, kind, ending):
         """MODEL_KIND_LAYER, the data and the settings in the folder of results."""
@@ -141,9 +134,8 @@ def show_filters(study):
     measured = maximization.measure_responses(study.model, study.layers, faces.images)
     for layer, responses in measured.items():
         dead, rare = maximization.dead_and_rare(responses)
-        eta = np.full(len(dead), np.nan)
-        if faces.labels is not None:
-            eta = maximization.eta_squared(responses.mean, faces.labels)
+        eta = (np.full(len(dead), np.nan) if faces.labels is None else
+               maximization.eta_squared(responses.mean, faces.labels))
         order = np.argsort(-np.nan_to_num(eta), kind="stable")  # without labels by number
         order = order[~dead[order]][:args.filters]
         if not len(order):
@@ -186,12 +178,10 @@ def times_text(times):
 
 
 def ascend_channels(study, canvas, channels, signs, extremes, label):
-    """Images of each channel (int, n) of a canvas by gradient ascent.
-
-    extremes: {sign: float (channels,)}, the most extreme activations on the data. Returns images (signs, n,
-    h, w) of what the unit sees, and a DataFrame, one row per sign and channel: filter, sign, activation,
-    data_extreme and times_data, their ratio, NaN where the extreme is zero or has not the sign sought.
-    """
+    """Images of each channel (int, n) of a canvas by gradient ascent; extremes: {sign: float (channels,)},
+    the most extreme activations on the data. Returns images (signs, n, h, w) of what the unit sees, and a
+    DataFrame, one row per sign and channel: filter, sign, activation, data_extreme and times_data, their
+    ratio, NaN where the extreme is zero or has not the sign sought."""
     from explain.activation_maximization import Pixel, ascend
     from utils.machine import has_native_bfloat16
 
@@ -208,17 +198,8 @@ def ascend_channels(study, canvas, channels, signs, extremes, label):
     return np.stack(images), table.assign(times_data=table.activation / extreme)
 
 
-def looks_text(table):
-    """What images look like, in words; table: as `activation_maximization.describe` returns it."""
-    stripes, tones = table[table.stripes], table.tone.value_counts()
-    period = f" ({1 / stripes.frequency.median():.1f} px from stripe to stripe in the median)"
-    return (f"{len(stripes)} of {len(table)} images are stripes of one direction"
-            f"{period * bool(len(stripes))}; {tones.get('light', 0)} are light, {tones.get('dark', 0)} dark.")
-
-
 def beyond_data(study, table):
-    """Whether images excite filters more than the data do, in words, and why if not; table: as
-    `ascend_channels` returns it."""
+    """How images excite filters beyond the data, or why not; table: as `ascend_channels` returns it."""
     rows, lacking = table.dropna(subset="times_data"), table.times_data.isna().sum()
     sentences, below = [], (rows.times_data <= 1).sum()
     if len(rows):
@@ -237,16 +218,16 @@ def show_maximized(study, layer, order, responses, eta, shown):
     from explain.activation_maximization import cut_canvas, describe
 
     args, canvas = study.args, cut_canvas(study.model, layer, study.args.objective)
-    extremes = {"max": responses.mean.max(0), "min": responses.low_mean.min(0)}
-    if args.objective == "neuron":
-        extremes = {"max": responses.peak.max(0), "min": responses.low_peak.min(0)}
+    high, low, value, what = {
+        "channel": (responses.mean, responses.low_mean, "mean", "the mean of the filter's map"),
+        "neuron": (responses.peak, responses.low_peak, "unit", "the middle unit of the filter's map")
+    }[args.objective]
+    extremes = {"max": high.max(0), "min": low.min(0)}
     images, table = ascend_channels(study, canvas, order, study.signs, extremes, layer)
     table = table.assign(objective=args.objective, eta_squared=eta[table["filter"]], steps=args.steps,
                          seed=args.seed, **describe(np.concatenate(images)))
     images = images.swapaxes(0, 1)
     captions, is_labelled = [], study.faces.labels is not None
-    value, what = {"channel": ("mean", "the mean of the filter's map"),
-                   "neuron": ("unit", "the middle unit of the filter's map")}[args.objective]
     for c, rows in table.groupby("filter", sort=False):
         reached, times = (" | ".join(rows[name].map(form)) for name, form in (
             ("activation", "{:.3g}".format), ("times_data", times_text)))
@@ -256,9 +237,13 @@ def show_maximized(study, layer, order, responses, eta, shown):
 
     def conclude(count):
         rows = table[table["filter"].isin(order[:count])]
-        return (f"{looks_text(rows)} {beyond_data(study, rows)} Each unit sees {field_text(study, layer)}. "
-                f"Under each image: {what} after {args.steps} steps, how many times the {study.goal} of the "
-                f"data this is{explained}.")
+        stripes, tones = rows[rows.stripes], rows.tone.value_counts()
+        period = f" ({1 / stripes.frequency.median():.1f} px from stripe to stripe in the median)"
+        return (f"{len(stripes)} of {len(rows)} images are stripes of one direction"
+                f"{period * bool(len(stripes))}; {tones.get('light', 0)} are light, {tones.get('dark', 0)} "
+                f"dark. {beyond_data(study, rows)} Each unit sees {field_text(study, layer)}. Under each "
+                f"image: {what} after {args.steps} steps, how many times the {study.goal} of the data this "
+                f"is{explained}.")
 
     return write_sheets(
         study, f"filters_{layer}", table, f"{study.title}, {layer}: image of each filter's "
@@ -338,12 +323,11 @@ def show_classes(study):
     table.insert(0, "class", np.array(names)[table["filter"]])
     table["probability"] = np.concatenate([np.diag(probabilities(logits, made)) for made in images])
     table["best_index"] = np.concatenate([best[sign] for sign in study.signs])
-    above = table["class"] + table.activation.map("\nlogit {:.3g}".format)
-    below = "face: " + table["class"] + table.data_extreme.map("\nlogit {:.3g}".format)
-    cells = [[made, models.prepare(study.faces.images[best[sign]], logits)[..., 0]]
-             for sign, made in zip(study.signs, images)]
-    captions = [text for sign in study.signs for texts in (above, below)
-                for text in texts[table.sign == sign]]
+    cells, captions = [], []
+    for made, (sign, rows) in zip(images, table.groupby("sign", sort=False)):
+        cells += [*made, *models.prepare(study.faces.images[best[sign]], logits)[..., 0]]
+        captions += [*(rows["class"] + rows.activation.map("\nlogit {:.3g}".format)),
+                     *("face: " + rows["class"] + rows.data_extreme.map("\nlogit {:.3g}".format))]
     beyond = beyond_data(study, table)
     table = table.sort_values("filter", kind="stable").drop(columns=["filter", "times_data"]).rename(
         columns={"activation": "logit", "data_extreme": "its_logit"})  # class by class
@@ -352,8 +336,8 @@ def show_classes(study):
     return write_sheets(
         study, "classes", table, f"{study.title}: image of the {study.goal} of each class's logit",
         f"Below each row: of {len(study.faces):,} faces the most extreme for the class",
-        np.concatenate([part for pair in cells for part in pair])[:, None], captions,
-        lambda count: beyond, len(captions), columns=min(len(names), 8))
+        np.array(cells)[:, None], captions, lambda count: beyond, len(captions),
+        columns=min(len(names), 8))
 
 
 def write_sheets(study, kind, table, title, shown, cells, captions, conclude, most=BEST, **style):
@@ -374,10 +358,8 @@ def write_sheets(study, kind, table, title, shown, cells, captions, conclude, mo
 
 def draw_sheet(title, cells, captions, conclusion, columns=None, label=None, face=None, **style):
     """Cells (n, k, h, w), the k tiles of each side by side, in a grid as wide as a page's column: a figure.
-
     Grey levels 0-255, NaN outside the face, unless `style` of imshow says otherwise. face: a grey image in a
-    row before the cells, beside a colour bar; label: of this.
-    """
+    row before the cells, beside a colour bar; label: of this."""
     from utils.figures import WIDTH, add_conclusion, plt
 
     grey = {"cmap": plt.get_cmap("gray").with_extremes(bad="#BBDDF2"), "vmin": 0, "vmax": 255}

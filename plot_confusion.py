@@ -171,8 +171,7 @@ def draw_matrices(cells, pairs, recall):
 
 
 def draw_matrix(ax, values, texts, title, cmap="Blues", limits=(0, None)):
-    """One 7x7 matrix of 49 values, rows true, columns predicted, with their texts, a second line in small;
-    returns the image."""
+    """A 7x7 matrix of 49 values, rows true, with their texts, a second line in small; returns the image."""
     values = np.nan_to_num(np.reshape(values, (7, 7)))
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     is_dark = image.to_rgba(image.get_array())[..., :3] @ (0.299, 0.587, 0.114) < 0.5
@@ -197,15 +196,13 @@ def cell_texts(table, sign="", to="–"):
 
 
 def draw_comparison(probabilities, labels):
-    """The two models' matrices, and below the second minus the first in points of each true class; both are
-    resampled on the same faces."""
+    """Two models' matrices, and the second minus the first in points, resampled on the same faces."""
     from utils import metrics
     from utils.figures import WIDTH, plt
 
-    shares, samples = [], []
-    for output in probabilities:
-        shares.append(metrics.scores(metrics.confusion(labels, output.argmax(axis=1)))["share"])
-        samples.append(metrics.scores(metrics.bootstrap(output, labels))["share"])
+    shares = [metrics.scores(metrics.confusion(labels, output.argmax(axis=1)))["share"]
+              for output in probabilities]
+    samples = [metrics.scores(metrics.bootstrap(output, labels))["share"] for output in probabilities]
     difference = metrics.with_interval(shares[1] - shares[0], metrics.interval(samples[1] - samples[0]))
     table = cell_table("difference", difference)
     limit = max(table["difference"].abs().max(), 0.01)

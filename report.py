@@ -18,7 +18,7 @@ import pandas as pd
 
 from reporting.scripts import given, run_script
 from reporting.text import LANGUAGES, ORIGINAL
-from utils import cli, data, files
+from utils import cli, data, files, models
 from utils.cli import UserError
 
 NETWORKS = {  # role on the page: own model, released model, what trains it
@@ -27,7 +27,6 @@ NETWORKS = {  # role on the page: own model, released model, what trains it
     "dnn": ("dnn", "fer2013-matched-dnn", ["train_dnn.py"]),
     "report_dnn": ("dnn-report", "fer2013-report-dnn", ["train_dnn.py", "--network", "report"]),
 }
-FILTER_FACES = 2000  # that the filters are measured on
 
 
 def main(argv=None):
@@ -63,15 +62,14 @@ def main(argv=None):
     # ---- Figures: of training, and those of the scripts that answer questions 3 to 5
     figures = draw_training(runs, networks, loaded, folder)
     cnn, dnn = (files.relative_path(runs[role].model) for role in ("cnn", "dnn"))
-    filter_faces = args.limit or FILTER_FACES
+    filter_faces = args.limit or 2000  # as filter_vis.py has it
     homework = ["--model", cnn, "--index", str(results.HOMEWORK_IMAGE), *given(data=args.data)]
+    where = ["--out-folder", files.relative_path(folder), *given(vector=args.vector)]
     scripts = {
-        "confusion": ["plot_confusion.py", "--model", cnn, "--compare", dnn, *evaluation_options],
-        "saliency": ["saliency.py", *homework],
-        "filters": ["filter_vis.py", *homework, "--patches", "--limit", str(filter_faces)],
+        "confusion": ["plot_confusion.py", "--model", cnn, "--compare", dnn, *evaluation_options, *where],
+        "saliency": ["saliency.py", *homework, *where],
+        "filters": ["filter_vis.py", *homework, "--patches", "--limit", str(filter_faces), *where],
     }
-    scripts = {section: [*command, "--out-folder", files.relative_path(folder), *given(vector=args.vector)]
-               for section, command in scripts.items()}
     confusion, saliency, filters = map(run_script, scripts.values())
     figures |= {"confusion": confusion["figures"], "saliency": saliency.attrs["figures"],
                 "filters": [path for table in filters.values() if isinstance(table, pd.DataFrame)
@@ -185,7 +183,6 @@ def draw_training(runs, networks, loaded, folder):
     """Architecture and curves of CNN and DNN, and both in one figure: {section: paths}. networks: {role: what
     `results.compare_networks` returns}; loaded: {role: [keras.Model]}."""
     from training import figures
-    from utils import models
 
     drawn, histories, accuracies = {}, {}, {}
     for role in ("cnn", "dnn"):

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from photos import reading
 from utils import cli, data, files, models
 from utils.cli import UserError
 
@@ -34,6 +35,7 @@ FEW = 20  # faces, of fewer a mean map is drawn pale
 FAMILY_COLORS = {"gradient": "sky", "guided": "purple", "class activation": "red", "perturbation": "green",
                  "control": "grey"}
 CONTROL_STYLES = {"edges": "--", "centre": "-.", "random": ":"}
+GREY = {"cmap": "gray", "vmin": 0, "vmax": 255}  # of faces
 IMAGE_ONLY = {"xticks": [], "yticks": [], "frame_on": False, "box_aspect": 1}  # of axes
 
 
@@ -126,12 +128,11 @@ def parse_args(argv):
         raise UserError("--images takes its faces from photos; leave out --data")
     if (args.labels or args.usage or args.training_data) and not (args.evaluate or args.mean_maps):
         raise UserError("--labels, --usage and --training-data belong to --evaluate and --mean-maps")
-    if args.colormap != parser.get_default("colormap"):
-        from matplotlib import colormaps
+    from matplotlib import colormaps  # not before, as --help is to answer at once
 
-        if args.colormap not in colormaps:
-            raise UserError(f"--colormap: matplotlib has no {args.colormap!r}"
-                            + cli.near(args.colormap, colormaps))
+    if args.colormap not in colormaps:
+        raise UserError(f"--colormap: matplotlib has no {args.colormap!r}"
+                        + cli.near(args.colormap, colormaps))
     return args, parser.changed(args, "target", "area", "fill", "layer", "baseline", "samples", "seed",
                                 "colormap")
 
@@ -140,9 +141,8 @@ def parse_args(argv):
 
 
 def choose_methods(model, args, asked):
-    """The methods that `asked`, --method or its default, stands for, without those that do not suit the
-    network. Raises UserError for a method, --target or --layer that does not exist, and for a method that is
-    asked for by name and does not suit."""
+    """The methods `asked` stands for (--method or its default) and that suit the network. UserError for a
+    method, --target or --layer that does not exist, and for a method that is named and does not suit."""
     from explain import attribution, receptive_field
 
     targets = ["predicted", "true", "contrastive", *models.class_names(model)]
@@ -172,14 +172,11 @@ def choose_methods(model, args, asked):
 
 
 def choose_faces(args, model):
-    """The faces that --index, --per-class or --images name: Faces; a DataFrame, one row per face, with the
-    caption `image` and, of a photo, its path and what `photos.reading.load_faces` tells; and a part of the
-    results' names."""
+    """The faces that --index, --per-class or --images name; a DataFrame, one row per face: caption `image`
+    and, of a photo, what `photos.reading.load_faces` tells; and a part of the results' names."""
     from explain.subjects import training_faces
 
     if args.images:
-        from photos import reading
-
         photos = reading.find_photos(args.images)
         table, images = reading.load_faces(photos, args.cropped, args.max_faces or PHOTO_FACES)
         table = table.rename(columns={"image": "photo"})
@@ -205,22 +202,16 @@ def explain_faces(args, name, model, subjects, maps, captions):
     figures, one per photo or page; by the ending of their names."""
     from explain import attribution, faithfulness, regions
 
-    def keep(method, share):
-        """Faces with nothing but what a map ranks first, the target's probability, the area kept."""
-        pixels = faithfulness.most_salient(maps[method], share, args.seed)
-        faces = faithfulness.masked(subjects.grey, pixels, args.fill)
-        p = faithfulness.probabilities(model, faces)[np.arange(len(faces)), subjects.codes]
-        return faces, p.astype(float), pixels.mean((1, 2))
-
-    masked, tables = {}, []
+    masked, tables, how = {}, [], {"fill": args.fill, "seed": args.seed}
+    given = model, subjects.grey, subjects.codes
     for method in [method for method in maps if method not in attribution.CONTROLS]:
-        masked[method], p, area = keep(method, args.area / 100)
-        random, spread = faithfulness.random_kept(model, subjects.grey, subjects.codes, area, args.fill,
-                                                  args.seed)
+        masked[method], p, area = faithfulness.salient_kept(*given, maps[method], args.area / 100, **how)
+        random, spread = faithfulness.random_kept(*given, area, **how)
+        _, edges, _ = faithfulness.salient_kept(*given, maps["edges"], area, **how)
         tables.append(captions.join(subjects.table).assign(
             method=method, area_kept=area, p_kept=p, p_kept_random=random, p_kept_random_sd=spread,
-            p_kept_edges=keep("edges", area)[1], map_max=maps[method].max((1, 2)),
-            blank=attribution.is_blank(maps[method]), **regions.shares(maps[method]).add_prefix("on_")))
+            p_kept_edges=edges, map_max=maps[method].max((1, 2)), blank=attribution.is_blank(maps[method]),
+            **regions.shares(maps[method]).add_prefix("on_")))
     table = pd.concat(tables).sort_index(kind="stable")  # face by face; the index is the face's number
 
     print(f"Probability of the class, given the whole face, only the top {args.area:g} % of its map, as many "
@@ -230,9 +221,7 @@ def explain_faces(args, name, model, subjects, maps, captions):
     cli.print_table(text.map(lambda value: value if isinstance(value, str) else f"{value:.2f}"))
 
     if args.images:
-        from photos.reading import figure_path
-
-        sheets = {figure_path(photo, Path(), "").name: faces.index
+        sheets = {reading.figure_path(photo, Path(), "").name: faces.index
                   for photo, faces in captions.groupby("photo", sort=False)}
     else:
         # A page of A4 holds six lines: of two faces by one method, or of a face and the maps of four methods
@@ -248,18 +237,12 @@ def explain_faces(args, name, model, subjects, maps, captions):
 
 
 def split_pages(groups, most):
-    """The numbers of the faces on each page, at most `most`; groups (a Series, a name per face) are not torn
-    apart unless they are larger."""
+    """Numbers of the faces on each page, at most `most`; only larger groups (a Series) are torn apart."""
     parts = [part for _, group in groups.groupby(groups, sort=False)
              for part in np.array_split(group.index, -(-len(group) // most))]
     count = -(-len(parts) // max(1, most // max(map(len, parts))))
     pages = np.array_split(np.arange(len(parts)), count)
     return [np.concatenate(parts[page[0]:page[-1] + 1]) for page in pages]
-
-
-def draw_face(ax, face, title, fontsize=7.5):
-    ax.imshow(face, cmap="gray", vmin=0, vmax=255)
-    ax.set_title(title, fontsize=fontsize)
 
 
 def draw_sheet(args, name, grey, maps, masked, table):
@@ -283,8 +266,6 @@ def draw_sheet(args, name, grey, maps, masked, table):
                                 layout="constrained")
     title = f"{name}: saliency"
     if photo is not None:
-        from photos import reading
-
         above, below = figure.subfigures(2, 1, height_ratios=[PHOTO_HEIGHT, height])
         reading.draw_boxes(above.subplots(), reading.read_photo(photo.iloc[0]),
                            table[~table.index.duplicated()])
@@ -297,14 +278,16 @@ def draw_sheet(args, name, grey, maps, masked, table):
             image = ax.imshow(value, cmap=args.colormap, vmin=0, vmax=largest)
             ax.set_title(row.method, fontsize=7.5)
             ax.text(0.5, 0.5, "blank" * row.blank, color="white", ha="center", transform=ax.transAxes)
-        draw_face(original, grey[i], row.image if photo is None else f"face {row.face}")
+        original.imshow(grey[i], **GREY)
+        original.set_title(row.image if photo is None else f"face {row.face}", fontsize=7.5)
         text = f"predicted:\n{row.predicted} {row.p_predicted:.2f}" + f"\ntrue: {row.true}" * bool(row.true)
         if getattr(row, "score", np.nan) >= 0:  # of the detector
             text += f"\nscore {row.score:.2f}, tilt {row.tilt:.0f}°"
         original.set_xlabel(text, fontsize=7)
         others[0].set_xlabel(f"explains\n{row.target}", fontsize=7)
         if methods == 1:
-            draw_face(others[1], masked[row.method][i], f"{100 * row.area_kept:.0f} % kept")
+            others[1].imshow(masked[row.method][i], **GREY)
+            others[1].set_title(f"{100 * row.area_kept:.0f} % kept", fontsize=7.5)
             texts = [f"probability {row.p_kept:.2f}", f"whole face {row.p_whole:.2f}",
                      f"random pixels {row.p_kept_random:.2f}", f"edges {row.p_kept_edges:.2f}"]
             others[1].set_xlabel("\n".join(texts), fontsize=7)
@@ -345,8 +328,7 @@ def conclude_sheet(figure, table):
 
 
 def evaluate_methods(args, name, source, model, subjects, maps, options):
-    """Test the methods: a figure, a table with intervals and verdicts, the curves and the cascade, by the
-    ending of their names."""
+    """Test the methods: figure, table with verdicts, curves and cascade, by the ending of their names."""
     from explain import attribution, faithfulness
 
     n, few = len(subjects.grey), slice(24)  # the cascade makes every map again after every stage
@@ -444,8 +426,7 @@ def average_maps(args, name, source, model, subjects, maps):
     averages, rows = {}, []
     for each, group in itertools.product(classes, groups):
         members = groups[group] & (true == each)
-        average = values[members].mean(0) if members.any() else np.zeros_like(values[0])
-        averages[each, group] = average
+        averages[each, group] = values[members].mean(0) if members.any() else np.zeros_like(values[0])
         rows.append([each, group, members.sum()])
     table = pd.DataFrame(rows, columns=["class", "faces", "n"])
     table = table.join(regions.shares(np.array([*averages.values()])).add_prefix("on_"))

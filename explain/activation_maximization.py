@@ -33,13 +33,12 @@ LEAST_CYCLES = 2  # of stripes along an image; with fewer it is an edge or a spo
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """What is optimised: a network that ends in maps before their ReLU or in logits, the objective ("channel"
-    or "neuron"), and for "neuron" the unit (y, x) and the pixels that it sees ((y, x), (y, x))."""
+    """What is optimised."""
 
-    network: keras.Model
-    objective: str = "channel"
-    unit: tuple = (0, 0)
-    box: tuple = ((0, 0), (None, None))
+    network: keras.Model  # that ends in maps before their ReLU or in logits
+    objective: str = "channel"  # or "neuron"
+    unit: tuple = (0, 0)  # of "neuron": y, x
+    box: tuple = ((0, 0), (None, None))  # the pixels that this unit sees, from (y, x) to (y, x)
 
     @property
     def size(self):
@@ -90,13 +89,11 @@ def cut_canvas(model, layer, objective):
 
 
 def activation(features, channels, objective, sign=1, unit=(0, 0), ascending=False):
-    """The number that is maximised: tensor (n,), one for each image.
-
-    features: (n, h, w, c) before the ReLU, or logits (n, c), then their value; channels: int (n,). "channel"
-    is the mean over the map of what a ReLU would pass (of sign * features), "neuron" the value at `unit`.
-    ascending: give "channel" a slope where the ReLU has none; a map that is silent everywhere counts by its
-    strongest unit, or its mean would be highest where all units stay just below zero.
-    """
+    """The number that is maximised: tensor (n,), one for each image. features: (n, h, w, c) before the ReLU,
+    or logits (n, c), then their value; channels: int (n,). "channel" is the mean over the map of what a ReLU
+    would pass (of sign * features), "neuron" the value at `unit`. ascending: give "channel" a slope where the
+    ReLU has none; a map that is silent everywhere counts by its strongest unit, or its mean would be highest
+    where all units stay just below zero."""
     features = tf.cast(features, tf.float32)
     values = sign * tf.einsum("n...c,nc->n...", features, tf.one_hot(channels, features.shape[-1]))
     if len(values.shape) == 1:
@@ -171,12 +168,9 @@ def random_transforms(rng, steps, n, size, parametrization):
 def ascend(canvas, channels, sign=1, parametrization=None, steps=200, seed=0, precision="float32",
            label="ascent"):
     """Images that drive each of `channels` (int, n) to its maximum (sign 1) or minimum (-1) on a Canvas.
-
     parametrization: `Fourier` (the default) or `Pixel`; precision: of the steps; "mixed_bfloat16" takes half
     the time on a processor that multiplies it natively. Returns images float32 (n, h, w), 0-255, each the
-    best of those measured on its way, and the activations (n,) that they reach, in float32 and without
-    transforms.
-    """
+    best measured on its way, and the activations (n,) that they reach, in float32 without transforms."""
     parametrization = parametrization or Fourier()
     channels, count = np.asarray(channels, np.int32), len(channels)
     run_steps, measure = compiled_ascent(canvas, parametrization, sign, seed, precision)
@@ -236,20 +230,15 @@ def compiled_ascent(canvas, parametrization, sign, seed, precision):
 
 @dataclasses.dataclass
 class Responses:
-    """How each filter responds to each image: float32 (images, filters), except the last three.
+    """How each filter responds to each image: float32 (images, filters), except the last three."""
 
-    mean, low_mean: over the map, of the parts above and below zero (the first is the mean after a ReLU)
-    peak, low_peak: largest and smallest value of the map; at: int64, its flat position in a map `width` wide
-    rectified:      whether these are the values before a ReLU that ends the layer
-    """
-
-    mean: np.ndarray
-    low_mean: np.ndarray
-    peak: np.ndarray
-    low_peak: np.ndarray
-    at: np.ndarray
+    mean: np.ndarray  # over the map, of the part above zero (the mean after a ReLU)
+    low_mean: np.ndarray  # of the part below zero
+    peak: np.ndarray  # largest value of the map
+    low_peak: np.ndarray  # smallest
+    at: np.ndarray  # int64, the flat position of the largest in a map `width` wide
     width: int
-    rectified: bool
+    rectified: bool  # whether these are the values before a ReLU that ends the layer
 
 
 def measure_responses(model, names, images):
@@ -269,11 +258,9 @@ def measure_responses(model, names, images):
     size = batch_size(model.input_shape[1:3])
     batches = [summarise(models.prepare(images[start:start + size], model))
                for start in cli.track(range(0, len(images), size), "responses")]
-    measured = {}
-    for name, before, parts in zip(names, network.outputs, zip(*batches)):
-        rectified = before is not model.get_layer(name).output
-        measured[name] = Responses(*map(np.concatenate, zip(*parts)), before.shape[2], rectified)
-    return measured
+    return {name: Responses(*map(np.concatenate, zip(*parts)), width=before.shape[2],
+                            rectified=before is not model.get_layer(name).output)
+            for name, before, parts in zip(names, network.outputs, zip(*batches))}
 
 
 def eta_squared(values, labels):

@@ -160,8 +160,7 @@ def cam_pass(model, layer):
 
 
 def in_chunks(run, images, weights, label=""):
-    """A compiled pass over faces (n, h, w) and weights (n, classes), or (classes,) of all of them, a batch at
-    a time; a progress bar if it has a label."""
+    """A compiled pass over faces (n, h, w) and weights ([n,] classes), in batches; label: of a bar."""
     weights = np.broadcast_to(weights, (len(images), weights.shape[-1]))
     size = batch_size(images.shape[1:])
     starts = range(0, len(images), size)
@@ -232,8 +231,7 @@ def cam_layer(model, name=None):
 
 def cams(model, images, weights, layer=None):
     """`grad-cam` (Selvaraju et al. 2017), `grad-cam++` (Chattopadhyay et al. 2018), `layer-cam` (Jiang et al.
-    2021) and `hires-cam` (Draelos and Carin 2020) from one backward pass to `layer`: >= 0, after the final
-    ReLU, interpolated."""
+    2021) and `hires-cam` (Draelos and Carin 2020) from one pass back to `layer`: >= 0 (ReLU), upsampled."""
     layer = cam_layer(model, layer)
     several = in_chunks(cam_pass(model, layer), images, weights, "grad-cam")
     field, size = receptive_field.fields(model)[layer], images.shape[1:]
@@ -260,8 +258,7 @@ def score_cam(model, images, weights, layer=None, fill="mean"):
 
 
 def masked_scores(model, face, fill, masks, weight):
-    """Weighted logits of a face (h, w) seen through each mask (m, h, w) in [0, 1], `fill` (h, w) where they
-    are 0: float32 (m,)."""
+    """Weighted logits of a face (h, w) through masks (m, h, w), 1 face, 0 `fill` (h, w): float32 (m,)."""
     return models.predict(model, fill + masks * (face - fill)) @ weight
 
 
@@ -287,8 +284,7 @@ def occlusion(model, images, weights, patch=8, stride=4, fill="mean"):
 def rise(model, images, weights, masks=1000, cells=6, seed=0, fill="mean"):
     """`rise`: how the logit varies with a pixel's being seen through random masks of `cells` x `cells`, half
     open; signed (after Petsiuk et al. 2018). Not their mean logit where the pixel is seen, but the slope of
-    the logit over the mask's value there (covariance by variance): near zero where a pixel does not matter.
-    """
+    the logit over the mask's value there (covariance by variance): near zero where that does not matter."""
     size = images.shape[1:]
     rng, random = np.random.default_rng([seed, 1]), np.empty((masks, *size), np.float32)
     for mask in random:
@@ -316,13 +312,12 @@ def controls(model, images, weights, seed=0):
 
 
 class Method(NamedTuple):
-    """family: gradient, guided, class activation, perturbation or control; unit: of the colours of a drawn
-    map; is_evidence: whether below zero is against the class and so neither drawn nor kept by a mask."""
+    """A row of METHODS or CONTROLS."""
 
     function: Callable
-    family: str
-    unit: str = ""
-    is_evidence: bool = False
+    family: str  # gradient, guided, class activation, perturbation or control
+    unit: str = ""  # of the colours of a drawn map
+    is_evidence: bool = False  # below zero is against the class, and so neither drawn nor kept by a mask
 
 
 METHODS = {

@@ -1,5 +1,4 @@
-"""Evidence for an attribution map: what the network loses without its pixels, and whether it needs what was
-learnt.
+"""Evidence for an attribution map: what is lost without its pixels, and whether it needs what was learnt.
 
 `values` are maps as `attribution.strength` gives them, float32 (n, h, w); `targets` are class codes, int
 (n,); those of `cascade`, which measures no probability, may be any that `attribution.attribute` takes.
@@ -35,18 +34,17 @@ def most_salient(values, share, seed=0):
 
 
 def masked(images, keep, fill="mean"):
-    """Faces as they are where `keep` (bool, n, h, w), and `fill` (see `attribution.filled`) elsewhere:
-    float32 (n, h, w)."""
+    """Faces where `keep` (bool, n, h, w), and `fill` (see `attribution.filled`) elsewhere: float32."""
     return np.where(keep, np.asarray(images, np.float32), attribution.filled(images, fill))
 
 
-def probability_kept(model, images, targets, values, share, seed=0):
-    """Probability of the target with the whole face, and with all but `most_salient` masked: two float32
-    (n,)."""
-    rows = np.arange(len(images))
-    before = probabilities(model, images)[rows, targets]
-    after = probabilities(model, masked(images, most_salient(values, share, seed)))[rows, targets]
-    return before, after
+def salient_kept(model, images, targets, values, share, fill="mean", seed=0):
+    """Faces with all but `most_salient` masked, the probability of the target then, and the area that was
+    kept (0-1): float32 (n, h, w), float64 (n,) twice."""
+    pixels = most_salient(values, share, seed)
+    faces = masked(images, pixels, fill)
+    p = probabilities(model, faces)[np.arange(len(faces)), targets]
+    return faces, p.astype(float), pixels.mean((1, 2))
 
 
 def random_kept(model, images, targets, share, fill="mean", seed=0, draws=50):
@@ -76,12 +74,9 @@ def curves(model, images, targets, values, fill="blurred", seed=0):
 
 
 def evaluate(model, images, targets, values, seed=0):
-    """Deletion and insertion by {method: values}, as two DataFrames.
-
-    scores: one row per method and face, the face's number the index: method, deletion_area, insertion_area
-    and blank. curves: the mean curves, one row per method and point: method, share_of_area, deletion,
-    insertion.
-    """
+    """Deletion and insertion by {method: values}, two DataFrames. Scores, one row per method and face, whose
+    number is the index: method, deletion_area, insertion_area and blank. Mean curves, one row per method and
+    point: method, share_of_area, deletion, insertion."""
     scores, means = [], []
     for method in cli.track(list(values), "deletion and insertion"):
         deletion, insertion = curves(model, images, targets, values[method], seed=seed)
@@ -111,8 +106,7 @@ def ssim(a, b):
 
 
 def stages(model):
-    """Layers to re-initialise together, from the output down: at most 12 lists of names. A normalisation goes
-    with its convolution."""
+    """At most 12 lists of layers to re-initialise, from the output down; normalisations with convolutions."""
     groups, waiting = [], []
     for layer in reversed([layer for layer in model.layers if layer.weights]):
         waiting.append(layer.name)
@@ -125,13 +119,11 @@ def stages(model):
 
 
 def cascade(model, images, targets, methods, seed=0, **options):
-    """Cascading randomisation (Adebayo et al. 2018): do maps change when what was learnt is lost?
-
-    From the output down, the layers of a copy are re-initialised; after each stage all maps are made again
-    and compared by size with those of the trained network, by rank only where the network sees: a margin that
-    it crops is zero in every map. Returns a DataFrame of means over the faces, one row per method and stage:
-    method, randomized_down_to (a layer), rank_correlation, ssim.
-    """
+    """Cascading randomisation (Adebayo et al. 2018): do maps change when what was learnt is lost? From the
+    output down, the layers of a copy are re-initialised; after each stage all maps are made again and
+    compared by size with those of the trained network, by rank only where the network sees: a margin that it
+    crops is zero in every map. Returns a DataFrame of means over the faces, one row per method and stage:
+    method, randomized_down_to (a layer), rank_correlation, ssim."""
     copy = structure.flat_copy(model)
     # Another seed, as its training's would give a network its first weights back
     keras.utils.set_random_seed(seed + 1_000_003)
@@ -153,11 +145,8 @@ def cascade(model, images, targets, methods, seed=0, **options):
 
 def upper_half(cascade):
     """By method: mean rank_correlation and ssim over the first half of a cascade's stages, and whether it
-    `fails`: whether both are above FAILS.
-
-    Without the layers that decide on the class there is nothing left to explain, while any map changes with
-    the lowest layers. Ranks alone also rise with a dark margin or bright centre that all maps share.
-    """
+    `fails`, both above FAILS. Without the layers that decide on the class nothing is left to explain, while
+    any map changes with the lowest; ranks also rise with a dark margin or bright centre that maps share."""
     upper = cascade.groupby("method").head(-(-cascade.randomized_down_to.nunique() // 2))
     means = upper.groupby("method")[["rank_correlation", "ssim"]].mean()
     return means.assign(fails=(means > FAILS).all(axis=1))

@@ -35,17 +35,13 @@ EVERYTHING = np.full(2, np.inf)  # size of a field that may be the whole image
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """Where the units of a map look, in pixels of the network's input: float64 (2,) each, for y and x.
+    """Where the units of a map look, in pixels of the network's input: float64 (2,) each, for y and x."""
 
-    centre: of unit (0, 0); jump: from one unit to the next; size: of what a unit sees, inf where that may be
-    everything; low, high: the edges of what crops leave of the image, -0.5 and its length - 0.5 without any.
-    """
-
-    centre: np.ndarray
-    jump: np.ndarray
-    size: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    centre: np.ndarray  # of unit (0, 0)
+    jump: np.ndarray  # from one unit to the next
+    size: np.ndarray  # of what a unit sees, inf where that may be everything
+    low: np.ndarray  # the edges of what crops leave of the image, -0.5
+    high: np.ndarray  # and its length - 0.5 without any
 
     @property
     def is_local(self):
@@ -137,11 +133,9 @@ def split_relu(model, names):
 
 
 def interpolation(field, cells, pixels, axis):
-    """Weights of a map's rows (axis 0) or columns (1) in the image's pixels: float32 (pixels, cells).
-
-    Linear between the centres of units; zero where a crop removes the pixel. A map that is simply stretched
-    to the whole face lies askew where a network crops its input or convolves without padding.
-    """
+    """Weights of a map's rows (axis 0) or columns (1) in the image's pixels: float32 (pixels, cells), linear
+    between the centres of units, zero where a crop removes the pixel. A map that is simply stretched to the
+    whole face lies askew where a network crops its input or convolves without padding."""
     position = np.arange(pixels)
     exact = (position - field.centre[axis]) / field.jump[axis]
     nearest = np.clip(exact, 0, cells - 1)

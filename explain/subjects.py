@@ -34,26 +34,18 @@ def training_faces(model, path=None, index=None):
 
 @dataclasses.dataclass(frozen=True)
 class Subjects:
-    """Faces and what of each is explained.
+    """Faces and what of each is explained. table: one row per face: true ("" where the labels are not the
+    network's classes), predicted and target (names), p_predicted and p_whole (of these two, 0-1)."""
 
-    grey:    float32 (n, h, w), 0-255, as the network sees them
-    targets: what `attribution.attribute` explains: class codes, or weights of the logits
-    codes:   int (n,), the class whose probability is measured
-    table:   DataFrame, one row per face: true ("" where the labels are not the network's classes), predicted
-             and target (names), p_predicted and p_whole (of predicted and target, 0-1)
-    """
-
-    grey: np.ndarray
-    targets: np.ndarray
-    codes: np.ndarray
+    grey: np.ndarray  # float32 (n, h, w), 0-255, as the network sees them
+    targets: np.ndarray  # what `attribution.attribute` explains: class codes, or weights of the logits
+    codes: np.ndarray  # int (n,), the class whose probability is measured
     table: pd.DataFrame
 
 
 def choose_targets(model, faces, target="predicted", needs_labels=False):
     """Subjects of Faces. target: predicted, true, contrastive (predicted minus runner-up) or a class's name.
-
-    Raises UserError where `target` or `needs_labels` asks for labels that there are not.
-    """
+    Raises UserError where `target` or `needs_labels` asks for labels that there are not."""
     classes, labels = np.array(models.class_names(model)), faces.labels
     if labels is not None and labels.max() >= len(classes):
         labels = None

@@ -7,16 +7,14 @@ from utils.metrics import wilson
 
 HOLDS, FAILS, OPEN = "holds", "fails", "open"
 OPPOSITE = {HOLDS: FAILS, FAILS: HOLDS, OPEN: OPEN}
-RING_IS_DARK = 0.1  # the outer ring is near zero when its mean is at most this share of the centre's
 
 
 class Finding(NamedTuple):
-    """verdict: on the original report's claim, None where it makes none; part: path in the results to what
-    the sentence is about, of a sentence that is used several times."""
+    """A sentence of the page."""
 
     key: str
-    verdict: str | None = None
-    part: str = ""
+    verdict: str | None = None  # on the original report's claim, None where it makes none
+    part: str = ""  # path in the results to what it is about, if it is used several times
 
 
 def all_findings(results):
@@ -57,7 +55,7 @@ def all_findings(results):
         "saliency": [
             Finding("saliency_regions"),
             Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
-            Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], RING_IS_DARK)]),
+            Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], 0.1)]),  # near zero
             Finding("saliency_image"), Finding("saliency_image_rises" if saliency["image"]["p_kept"]
                                                > saliency["image"]["p_whole"] else "saliency_image_falls"),
             Finding("saliency_kept", compare(saliency["kept_above_controls"], 0)), *controls],
@@ -119,9 +117,6 @@ def confusion_findings(confusion, data):
     return [*findings, Finding("calibration")]
 
 
-# ---- verdicts ----------------------------------------------------------------------------------------------
-
-
 def decide(holds, fails):
     """The verdict on a claim, given whether the results show that it holds and that it fails."""
     return HOLDS if holds else FAILS if fails else OPEN
@@ -167,8 +162,7 @@ def beats_dnn(network):
 
 
 def has_highest(name, intervals):
-    """Whether `name` has the highest of {name: [value, low, high]}; open where intervals overlap, None where
-    it is not among them."""
+    """Whether `name` is highest of {name: [value, low, high]}: open if intervals overlap, None if absent."""
     if name not in intervals:
         return None
     _, low, high = intervals[name]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reporting.findings import FAILS, HOLDS, OPEN, all_findings
 from reporting.pictures import PNG, to_base64
-from reporting.text import ORIGINAL, WORDS, asset, class_name, fill, label, sentence
+from reporting.text import ORIGINAL, WORDS, asset, fill, label, sentence
 from utils.files import relative_path
 from utils.metrics import percent
 
@@ -18,11 +18,8 @@ from utils.metrics import percent
 def compose(results, commands, drawn, language):
     """The page's contents, ready for JSON: {"language", "results", "notes": [sentence], "answers" and
     "sections": {section: [sentence]}, "figures": {section: [{"path", "label", "alt", "command"}]},
-    "commands": [str]}. A sentence is what `reporting.text.sentence` returns; the results have a tally of the
-    verdicts, too.
-
-    commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}.
-    """
+    "commands": [str]}. A sentence is what `reporting.text.sentence` returns; results get a tally of verdicts.
+    commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}."""
     answers, sections = ({section: [sentence(one, results, language) for one in listed]
                           for section, listed in part.items()} for part in all_findings(results))
     notes, found = sections.pop("notes"), {section: listed[0]["text"]
@@ -69,8 +66,7 @@ def model_table(results, language):
 
 
 def claim_rows(claims, language):
-    """The claims, if any, as a list of dicts of text: what the original states, mean ± sd, paired difference;
-    verdict, None where nothing is claimed."""
+    """Any claims as dicts of text: what the original states, mean ± sd, difference, verdict or None."""
     return [claim | {
         "verdict": claim["verdict"] if "says" in ORIGINAL["claims"][claim["key"]] else None,
         "claim": ORIGINAL["claims"][claim["key"]][language],
@@ -88,8 +84,7 @@ def render(contents, drawings):
         "data_uri": lambda path: PNG + to_base64(Path(path).read_bytes()),
         "sha256": lambda text: to_base64(hashlib.sha256(text.encode()).digest()),
         "words": lambda command: re.split(r" (?=-)", command),  # an option and its value stay together
-        "percent": percent,
-        "class_name": lambda name: class_name(name, language)}
+        "percent": percent, "class_name": lambda name: WORDS["classes"][name][language]}
     trained = model_table(results, language)
     trained.iloc[:, 0] += " [" + trained.pop(label("file", language)) + "]"
     tables = {"data": (label("networks", language), trained)}

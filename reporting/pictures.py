@@ -21,7 +21,6 @@ from utils.figures import COLORS, plt
 
 CHART = 3.3, 2.8  # inches: two stand side by side and one on a phone with text of at least 11 pixels
 PNG = "data:image/png;base64,"
-OUTSIDE_COLOR = 187, 221, 242  # of what a patch has beyond the border of the face
 HEAT = "inferno"  # as saliency.py draws its maps, up to their 99.5th percentile
 SHARES = range(5, 101, 5)  # per cent of the area, the slider's positions
 
@@ -32,8 +31,7 @@ def to_base64(data):
 
 
 def to_png(image, colors=None):
-    """uint8 (h, w) or (h, w, 3), or values (h, w) from 0 to 1 and the name of a colour map, as a PNG's data
-    URI."""
+    """A PNG's data URI of uint8 (h, w) or (h, w, 3), or of values (h, w) from 0 to 1 in a colour map."""
     if colors:
         image = plt.get_cmap(colors)(np.clip(image, 0, 1), bytes=True)[..., :3]
     file = io.BytesIO()
@@ -63,8 +61,7 @@ def all_pictures(results, cnn, probabilities, evaluated, training, filters, lang
 
 
 def curves(histories, key, language, is_thumbnail=False):
-    """Accuracy or loss, `key`, over the epochs as SVG, as a thumbnail without words; histories: {network:
-    DataFrame of its epochs}."""
+    """Accuracy or loss, `key`, over epochs, {network: DataFrame}, as SVG; a thumbnail has no words."""
     figure, ax = plt.subplots(figsize=(1.6, 1.2) if is_thumbnail else CHART, layout="constrained")
     lines = [label(f"line_{part}", language, "{}") for part in ("training", "validation")]
     plot_curves(ax, histories, key, lines)
@@ -106,12 +103,11 @@ def to_svg(figure):
 
 def filter_pictures(model, tables, faces):
     """Each filter that filter_vis.py (tables) showed: its synthesised image, the patches of training faces
-    that excite it most, and its output for the homework's image; {layer: [{"filter", "times", "eta", "image",
-    "output", "patches"}]}, pictures as data URIs. model: keras.Model without nested models."""
-    layers = tables["summary"]["layer"] if "summary" in tables else ()
+    that excite it most, and its output for the homework's image; {layer: [{"filter", "times", "activation",
+    "image", "output", "patches"}]}, pictures as data URIs. model: keras.Model without nested models."""
     fields = receptive_field.fields(model)
     image, pictures = models.prepare(faces.images[[HOMEWORK_IMAGE]], model), {}
-    for layer in layers:
+    for layer in tables["summary"]["layer"] if "summary" in tables else ():
         part = keras.Model(model.inputs[0], model.get_layer(layer).output)
         table = tables[f"filters_{layer}"].astype({"times_data": float, "activation": float})
         maps = np.asarray(part(image, training=False), np.float32)[0][..., table["filter"].astype(int)]
@@ -130,9 +126,9 @@ def filter_pictures(model, tables, faces):
 
 
 def patch_png(patch):
-    """Grey levels (h, w), nan beyond the border of the face, as a PNG's data URI."""
+    """Grey levels (h, w), nan (light blue) beyond the border of the face, as a PNG's data URI."""
     grey = np.nan_to_num(patch).clip(0, 255).round().astype(np.uint8)
-    return to_png(np.where(np.isnan(patch)[..., None], np.uint8(OUTSIDE_COLOR), grey[..., None]))
+    return to_png(np.where(np.isnan(patch)[..., None], np.uint8((187, 221, 242)), grey[..., None]))
 
 
 def confusion_cells(probabilities, faces):
@@ -149,16 +145,14 @@ def confusion_cells(probabilities, faces):
 
 
 def saliency_faces(logits, faces):
-    """The homework's training image and the first of each class, for the slider, a list of dicts: number, of
-    the training image, from 1; label and target, the true and the predicted class; grey, uint8 (48, 48);
-    heat, the map as a PNG's data URI; rank, uint16, 0 the most salient; kept, {per cent of the area kept:
-    probability of the target}."""
+    """For the slider, the homework's training image and the first of each class, as dicts: number, from 1;
+    label and target, the true and the predicted class; grey, uint8 (48, 48); heat, the map as a PNG's data
+    URI; rank, uint16, 0 the most salient; kept, {per cent of the area: probability of the target}."""
     rows = [HOMEWORK_IMAGE]
     for code in range(len(CLASSES)):
         rows += [row for row in np.flatnonzero(faces.labels == code)[:2] if row not in rows][:1]
     grey, codes, maps = gradient_maps(logits, faces.images[rows])
-    kept = {share: faithfulness.probability_kept(logits, grey, codes, maps, share / 100)[1]
-            for share in SHARES}
+    kept = {share: faithfulness.salient_kept(logits, grey, codes, maps, share / 100)[1] for share in SHARES}
     ranks = faithfulness.ranks(maps).astype("<u2")
     scaled = maps / np.maximum(np.percentile(maps, 99.5, (1, 2), keepdims=True), 1e-30)
     return [{"number": int(row) + 1, "label": CLASSES[faces.labels[row]], "target": CLASSES[codes[i]],

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from explain import attribution, faithfulness, regions
+from training.figures import describe_layers
 from utils import metrics, models
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
@@ -12,10 +13,10 @@ from utils.files import relative_path
 HOMEWORK_IMAGE = 15  # the 16th training image
 CENTRE, RING = 12, 4  # pixels of 48: so many outside the central square on each side; width of the outer ring
 KEPT_AREA = 0.2  # share that saliency.py leaves in the masked face
-CARD = ("command", "hardware", "precision", "parameters", "multiply_adds", "seconds",
-        "saved_epoch", "training_accuracy", "validation_accuracy", "data", "training_rows", "validation_rows",
-        "batch_size", "keep", "optimizer",
-        "learning_rate")  # what the page needs of a model card and its parts
+# What the page needs of a model card and its parts, and of a history
+CARD = ("command", "hardware", "precision", "parameters", "multiply_adds", "seconds", "saved_epoch",
+        "training_accuracy", "validation_accuracy", "data", "training_rows", "validation_rows", "batch_size",
+        "keep", "optimizer", "learning_rate")
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 
 
@@ -24,8 +25,7 @@ def data_results(faces, limit):
     counts = pd.Series(np.bincount(faces.labels, minlength=len(CLASSES)), CLASSES)
     largest, smallest = ({"class": name, "faces": int(counts[name])}
                          for name in (counts.idxmax(), counts[counts > 0].idxmin()))
-    return {"source": faces.source, "faces": len(faces), "fingerprint": faces.fingerprint(),
-            "counts": counts.to_dict(), "largest": largest, "smallest": smallest,
+    return {"source": faces.source, "faces": len(faces), "largest": largest, "smallest": smallest,
             "is_sample": faces.source == "built-in sample", "limit": limit}
 
 
@@ -55,23 +55,16 @@ def read_network(run):
              for entry in card.get("evaluations", {}).values() if entry["tta"] == "none"
              and entry["data"] not in seen and not entry["data"].startswith("the validation split of ")]
     return {key: values[key] for key in CARD} | {
-        "name": run.model.stem,
-        "history": epochs,
-        "seconds_per_epoch": card["seconds"] / len(epochs),
-        "best": best,
+        "name": run.model.stem, "seconds_per_epoch": card["seconds"] / len(epochs),
+        "history": epochs, "start": epochs[0], "best": best,
         "lowest_loss": min(epochs, key=lambda epoch: epoch["val_loss"]),
-        "start": epochs[0],
         "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"],
                              "fall": best["val_accuracy"] - epochs[-1]["val_accuracy"]},
-        "test": tests[0] if tests else None,
-    }
+        "test": tests[0] if tests else None}
 
 
 def describe_network(model):
-    """The architecture of a keras.Model: its layers as text, how many there are of each kind, and how many
-    values are flattened (0: none)."""
-    from training.figures import describe_layers
-
+    """The architecture of a keras.Model: layers as text, how many of each kind, values that are flattened."""
     flattened = [layer.output.shape[-1] for layer in model.layers if type(layer).__name__ == "Flatten"]
     return {"layers": [describe_layers([layer]) for layer in model.layers], "layer_count": len(model.layers),
             "counts": {part: sum(part in type(layer).__name__ for layer in model.layers)
@@ -92,8 +85,7 @@ def compare_networks(networks, probabilities, labels):
 
 
 def confusion_results(summary, data):
-    """What plot_confusion.py returned, and what the original report's claims need of it; data: of
-    `data_results`."""
+    """What plot_confusion.py returned, and what the claims need of it; data: of `data_results`."""
     recall = {name: interval for name, interval in summary["recall"].items() if interval[0] is not None}
     classes = {"best": max(recall, key=lambda name: recall[name][0]),
                "worst": min(recall, key=lambda name: recall[name][0]),
@@ -128,24 +120,21 @@ def filter_results(tables, faces):
     """What filter_vis.py returned of each layer with filters to show, measured on so many faces: a list."""
     results = []
     for layer in tables["summary"].itertuples() if "summary" in tables else ():
-        images = tables[f"filters_{layer.layer}"]
-        filters = images[["filter", "times_data", "eta_squared"]].astype(float)
-        outputs = tables[f"outputs_{layer.layer}"].astype(float)
-        stripes = images[images["stripes"]]
+        filters, outputs = (tables[f"{kind}_{layer.layer}"] for kind in ("filters", "outputs"))
+        stripes = filters[filters["stripes"]]
         direction = (stripes["orientation"] + 22.5) % 180 // 45  # 0: within 22.5 degrees of horizontal
         results.append({
-            "stripes": len(stripes), "striped": len(stripes) / len(images),
-            "others": len(images) - len(stripes),
+            "stripes": len(stripes), "striped": len(stripes) / len(filters),
+            "others": len(filters) - len(stripes),
             "horizontal": int((direction == 0).sum()), "vertical": int((direction == 2).sum()),
             "oblique": int((direction % 2 == 1).sum()),
             "period": float(np.nan_to_num((1 / stripes["frequency"]).median())),
-            **{tone: int((images["tone"] == tone).sum()) for tone in ("light", "dark")},
+            **{tone: int((filters["tone"] == tone).sum()) for tone in ("light", "dark")},
             "layer": layer.layer, "filters": layer.filters, "in_figure": layer.shown,
             "left_out": layer.filters - layer.shown, "faces": faces,
             "times_data": float(np.nan_to_num(filters["times_data"].median())),
             "eta_squared": float(filters["eta_squared"].median()),
-            "most_telling": {"filter": int(filters["filter"].iloc[0]),
-                             "eta_squared": float(filters["eta_squared"].iloc[0])},
+            "most_telling": {key: filters[key].iloc[0].item() for key in ("filter", "eta_squared")},
             "image_share_active": float(outputs["share_above_zero"].mean()),
             "image_silent": int((outputs["maximum"] <= 0).sum()),
         })
@@ -171,10 +160,11 @@ def saliency_results(logits, faces, table):
         raise UserError(f"the saliency maps of {len(rows)} faces are zero everywhere: the network has not "
                         "learnt anything; train it on more faces or for longer")
     grey, codes, maps = grey[has_map], codes[has_map], maps[has_map]
-    whole, kept = faithfulness.probability_kept(logits, grey, codes, maps, KEPT_AREA)
+    whole = faithfulness.probabilities(logits, grey)[np.arange(len(grey)), codes]
     random, _ = faithfulness.random_kept(logits, grey, codes, np.full(len(grey), KEPT_AREA))
     edge_maps = attribution.attribute(logits, grey, codes, "edges")
-    _, edges = faithfulness.probability_kept(logits, grey, codes, edge_maps, KEPT_AREA)
+    kept, edges = (faithfulness.salient_kept(logits, grey, codes, values, KEPT_AREA)[1]
+                   for values in (maps, edge_maps))
 
     centre = maps[:, CENTRE:-CENTRE, CENTRE:-CENTRE]
     is_ring = np.pad(np.zeros((SIZE - 2 * RING, SIZE - 2 * RING), bool), RING, constant_values=True)

@@ -1,8 +1,4 @@
-"""The page's words, filled with numbers from the results.
-
-The words are in assets/text.toml, both languages side by side; a sentence there holds no number of its own,
-only fields `{path:form}` that name a result.
-"""
+"""The page's words in two languages, of assets/text.toml, their fields `{path:form}` filled with results."""
 
 import re
 import tomllib
@@ -50,14 +46,14 @@ def fill(text, results, language, part=""):
     """A text with its fields filled, and {path in the results: value}. A path that begins with a point
     belongs to `part`; forms are those of FORMS, those below and Python's own."""
     values, forms = {}, FORMS | {
-        "class": lambda name: class_name(name, language),
+        "class": lambda name: WORDS["classes"][name][language],
         "region": lambda name: WORDS["regions"][name][language],
         "source": lambda source: source_name(source, language),
         "millions": lambda count: (f"{count / 1e6:.3g} million" if language == "en" else
                                    f"{float(f'{count / 1e4:.3g}'):,.0f} 萬"),
         "faces": lambda is_other: label("other_faces" if is_other else "validation_faces", language),
         "mistakes": lambda found: label("faces_each" if found["pairs"][1:] else "faces", language, label(
-            "and", language).join(label("mistake", language, *(class_name(name, language) for name in pair))
+            "and", language).join(label("mistake", language, *map(forms["class"], pair))
                                   for pair in found["pairs"]), found["count"])}
 
     def replace(field):
@@ -76,11 +72,6 @@ def fill(text, results, language, part=""):
 def label(key, language, *values):
     """A heading or label, its {0} {1} filled."""
     return WORDS["labels"][key][language].format(*values)
-
-
-def class_name(name, language):
-    """A class's name in the language."""
-    return WORDS["classes"][name][language]
 
 
 def source_name(source, language):

@@ -7,10 +7,8 @@ import pandas as pd
 from utils import figures
 from utils.figures import COLORS, TRAINING, VALIDATION, WIDTH, add_conclusion, plt, save_figure
 
-LAYER_COLORS = {
-    "Conv2D": "sky", "Dense": "purple", "MaxPooling2D": "green", "GlobalAveragePooling2D": "green",
-    "GlobalMaxPooling2D": "green", "Add": "red", "Multiply": "red", "Concatenate": "red",
-}
+LAYER_COLORS = {"Conv2D": "sky", "Dense": "purple", "Add": "red", "Multiply": "red", "Concatenate": "red",
+                "MaxPooling2D": "green", "GlobalAveragePooling2D": "green", "GlobalMaxPooling2D": "green"}
 SHORT = {"Conv2D": "Conv", "MaxPooling2D": "MaxPool", "BatchNormalization": "BatchNorm",
          "GlobalAveragePooling2D": "GlobalAvgPool", "GlobalMaxPooling2D": "GlobalMaxPool"}
 COLUMNS = {  # x, 0-1, and how many letters fit
@@ -18,11 +16,9 @@ COLUMNS = {  # x, 0-1, and how many letters fit
 
 
 def draw_curves(histories, path, card=None, accuracies=None):
-    """Accuracy and loss over the epochs, training dashed and validation solid, several runs by colour.
-
-    histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved;
-    accuracies, of several runs: {run name: validation accuracy of the stored model}. Returns the path.
-    """
+    """Accuracy and loss over the epochs, training dashed and validation solid, several runs by colour; the
+    path. histories: {run name: DataFrame of NAME_history.csv}; card: marks the epoch that was saved;
+    accuracies, of several runs: {run name: validation accuracy of the stored model}."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
     labels = ("{}, training", "{}, validation") if len(histories) > 1 else ("training", "validation")
     for ax, key in zip(axes, ("accuracy", "loss")):

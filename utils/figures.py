@@ -65,8 +65,7 @@ def save_figure(figure, path):
 
 
 def write_results(results):
-    """Write {path: figure as .png or DataFrame as .csv}; returns the first DataFrame, with the figures' paths
-    in attrs["figures"]."""
+    """Write {path: figure or DataFrame}; the first DataFrame, the figures' paths in its attrs["figures"]."""
     for path, result in results.items():
         if path.suffix == ".csv":
             files.write_table(path, result)
