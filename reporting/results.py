@@ -125,9 +125,8 @@ def filter_results(tables, faces):
         direction = (stripes["orientation"] + 22.5) % 180 // 45  # 0: within 22.5 degrees of horizontal
         results.append({
             "stripes": len(stripes), "striped": len(stripes) / len(filters),
-            "others": len(filters) - len(stripes),
+            "others": len(filters) - len(stripes), "oblique": int((direction % 2 == 1).sum()),
             "horizontal": int((direction == 0).sum()), "vertical": int((direction == 2).sum()),
-            "oblique": int((direction % 2 == 1).sum()),
             "period": float(np.nan_to_num((1 / stripes["frequency"]).median())),
             **{tone: int((filters["tone"] == tone).sum()) for tone in ("light", "dark")},
             "layer": layer.layer, "filters": layer.filters, "in_figure": layer.shown,

@@ -5,7 +5,6 @@ import tomllib
 from pathlib import Path
 
 LANGUAGES = ("en", "zh-Hant")
-SMALLEST_P = 0.001  # that is written out
 FIELD = re.compile(r"\{([\w.]+):?([^}]*)\}")
 FORMS = {  # a number and its sign stay on one line
     "pct": lambda share: f"{100 * share:.1f}\u00a0%",
@@ -16,7 +15,7 @@ FORMS = {  # a number and its sign stay on one line
         *(100 * difference for difference in interval)).replace("-", "\u2212"),
     "size": lambda difference: f"{100 * abs(difference):.1f}",
     "optimizer": lambda name: {"adam": "Adam", "sgd": "SGD", "muon": "Muon"}[name],
-    "p": lambda p: f"p\u00a0<\u00a0{SMALLEST_P}" if p < SMALLEST_P else f"p\u00a0=\u00a0{p:.2g}",
+    "p": lambda p: "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p:.2g}",
 }
 
 

@@ -21,15 +21,13 @@ def draw_curves(histories, path, card=None, accuracies=None):
     accuracies, of several runs: {run name: validation accuracy of the stored model}."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 3), layout="constrained")
     labels = ("{}, training", "{}, validation") if len(histories) > 1 else ("training", "validation")
-    for ax, key in zip(axes, ("accuracy", "loss")):
+    for ax, key, unit in zip(axes, ("accuracy", "loss"), ("accuracy (%)", "cross-entropy (nats)")):
         plot_curves(ax, histories, key, labels)
-        ax.set(xlabel="epoch", title=key.capitalize())
+        ax.set(xlabel="epoch", ylabel=unit, title=key.capitalize())
     if card is not None and card["metrics"]["validation_accuracy"] is not None:
         epoch, reached = card["saved_epoch"], 100 * card["metrics"]["validation_accuracy"]
         axes[0].plot(epoch, reached, "o", color=VALIDATION, ms=6,
                      label=f"saved: epoch {epoch}, {reached:.1f} %")
-    axes[0].set_ylabel("accuracy (%)")
-    axes[1].set_ylabel("cross-entropy (nats)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.suptitle(f"{' and '.join(histories)}: training", fontsize=10)
     add_conclusion(figure, conclude_curves(histories, accuracies))
