@@ -68,7 +68,8 @@ def read_photo(path):
 def figure_path(photo, folder, prefix):
     """FOLDER/PREFIX_PHOTO.png, named by the photo's whole path so that each photo has its own."""
     path = Path(photo)
-    return folder / f"{prefix}_{files.name_part(*path.with_suffix('').parts, path.suffix[1:])}.png"
+    parts = (part.replace("/", "root") for part in path.with_suffix("").parts)
+    return folder / f"{prefix}_{files.name_part(*parts, path.suffix[1:])}.png"
 
 
 def draw_boxes(ax, photo, table):

@@ -35,7 +35,7 @@ STOPPED = [*DNN, "--epochs", "2", "--precision", "mixed_bfloat16"]
 def make_quick(patch):
     """Runs of small networks without figures, which test_scripts.py and test_figures.py look at."""
     patch.setattr(figures, "draw_architecture", lambda model, path: path)
-    patch.setattr(figures, "draw_curves", lambda histories, path, card=None: path)
+    patch.setattr(figures, "draw_curves", lambda histories, path, *args, **kwargs: path)
     patch.setattr(networks, "DENSE_UNITS", 32)
     patch.setitem(networks.CNNS, "compact", small_cnn)
 

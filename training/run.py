@@ -132,8 +132,9 @@ class Run:
         except Exception as error:
             if isinstance(error, callbacks.DivergedError):
                 error = self.explained(error)
+            else:  # it may be a KeyboardInterrupt that C++ has changed
+                error.add_note(checkpoint.how_to_continue)
             devices.end_together(error, checkpoint.how_to_continue)
-            error.add_note(checkpoint.how_to_continue)  # it may be a KeyboardInterrupt that C++ has changed
             raise error from None
         if not devices.is_main():  # the main process measures and writes, and by itself
             sys.exit()
