@@ -200,9 +200,9 @@ def compiled_ascent(canvas, parametrization, sign, seed, precision):
     if precision != "float32":
         network = structure.flat_copy(network, dtype=precision)
 
-    @tf.function
+    @tf.function(autograph=False)  # which cannot read the source of Python 3.13
     def run_steps(first, last, state, mean, square, chosen, transforms):
-        for number in tf.range(first, last):
+        def step(number, state, mean, square):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(state)
                 image = tf.raw_ops.ImageProjectiveTransformV3(
@@ -215,9 +215,9 @@ def compiled_ascent(canvas, parametrization, sign, seed, precision):
                 value = activation(features, chosen, canvas.objective, sign, canvas.unit, ascending=True)
             gradient = tape.gradient(value, state)
             size = tf.sqrt(tf.reduce_mean(gradient ** 2, range(1, len(gradient.shape)), keepdims=True))
-            gradient /= size + 1e-12
-            state, mean, square = parametrization.step(number, state, mean, square, gradient)
-        return state, mean, square
+            return number + 1, *parametrization.step(number, state, mean, square, gradient / (size + 1e-12))
+
+        return tf.while_loop(lambda number, *_: number < last, step, (first, state, mean, square))[1:]
 
     @tf.function
     def measure(state, chosen):
