@@ -43,6 +43,7 @@ def ends(tmp_path_factory):
         process.send_signal(number)
         return process.communicate(timeout=60)[1], process.returncode
 
+    tmp_path_factory.getbasetemp()  # not by two threads at once
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of `pytest &` would ignore it
     try:
         with concurrent.futures.ThreadPoolExecutor(2) as pool:

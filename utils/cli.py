@@ -155,9 +155,17 @@ signals = []  # that this process has got
 
 
 def interrupt(number, frame):
-    """Handle SIGINT and SIGTERM: KeyboardInterrupt, of which C++ that it meets may make another error."""
+    """Handle SIGINT and SIGTERM: KeyboardInterrupt, of which C++ that it meets may make another error, or
+    nothing at all: it comes again (SIGALRM) every two seconds until `stop_alarm`."""
     signals.append(number)
+    sys.stderr = io.StringIO()  # C++ prints the traceback of the error that it drops
+    signal.setitimer(signal.ITIMER_REAL, 2)
     raise KeyboardInterrupt
+
+
+def stop_alarm():
+    """Say that a KeyboardInterrupt has arrived."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def prepare_process():
@@ -183,8 +191,10 @@ def run(main):
     after what the notes of the KeyboardInterrupt say on how to continue."""
     script = os.path.basename(sys.argv[0])
     prepare_process()
+    stderr = sys.stderr
     signals.clear()
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL),
+                          (signal.SIGALRM, signal.SIG_DFL)):
         if signal.getsignal(number) is usual:  # not where the caller ignores it
             signal.signal(number, interrupt)
     try:
@@ -193,9 +203,10 @@ def run(main):
         os._exit(128 + 13)
     except (KeyboardInterrupt, Exception) as error:
         if signals or isinstance(error, KeyboardInterrupt):
+            stop_alarm()
             text = "; ".join(["stopped", *getattr(error, "__notes__", ["the same command starts again"])])
             with contextlib.suppress(OSError):
-                print(f"\n{script}: {text}", file=sys.stderr, flush=True)
+                print(f"\n{script}: {text}", file=stderr, flush=True)
             os._exit(128 + (signals or [signal.SIGINT])[0])  # without waiting for TensorFlow's threads
         if not isinstance(error, (UserError, OSError)):
             raise
