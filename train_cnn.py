@@ -20,12 +20,11 @@ def main(argv=None):
     """Train the CNN; returns its model card (dict)."""
     options = parse_options(argv)
     cli.start_keras()
-    from training import devices, networks
+    from training import networks
     from training.run import Run, RunFiles, add_to_experiments, print_summary
 
     run_files = RunFiles(options.name, options.out_folder)
     files.check_outputs(run_files.results)
-    devices.join()
     with run_files.locked():
         # ---- Faces, their split, the network, its loss and its optimiser
         run = Run(options, lambda: networks.build_cnn(options))

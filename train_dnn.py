@@ -24,7 +24,7 @@ def main(argv=None):
     """Train the DNN and compare it with the CNN; returns its model card (dict)."""
     options, cnn = parse_options(argv)
     cli.start_keras()
-    from training import devices, figures, networks
+    from training import figures, networks
     from training.run import Run, RunFiles, add_to_experiments, print_summary
     from utils import models
 
@@ -36,7 +36,6 @@ def main(argv=None):
     comparison_path = run_files.curves.with_name(f"{options.name}_comparison.png")
     files.check_outputs([*run_files.results, comparison_path])
     parameters = cnn_card["parameters"] if cnn_card else REPORT_CNN_PARAMETERS
-    devices.join()
     with run_files.locked():
         run = Run(options, lambda: networks.build_dnn(options, parameters))
         run.fit_with_checkpoints()

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from training import augmentation, devices
+from training import augmentation
 from training.recipes import Recipe
 from utils.data import CLASSES
 
@@ -47,17 +47,15 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, step):
         recipe, rows = self.recipe, self.order[step * self.batch_size:(step + 1) * self.batch_size]
-        own = devices.own_rows(len(rows))
-        x, y = {"image": self.images[rows[own]]}, self.labels[rows]
+        x, y = {"image": self.images[rows]}, self.labels[rows]
         rng = np.random.default_rng([self.seed, self.epoch, step])
         if recipe.augment:
-            x["transforms"] = augmentation.draw(recipe, rng, len(rows))[own]
+            x["transforms"] = augmentation.draw(recipe, rng, len(rows))
         if recipe.mix:
             is_mixed = self.epoch < round(recipe.mix_until * recipe.epochs)
-            mixing, share = augmentation.draw_mix(rng, len(rows), recipe.mix if is_mixed else 0.0)
-            x["mixing"] = mixing[own]
+            x["mixing"], share = augmentation.draw_mix(rng, len(rows), recipe.mix if is_mixed else 0.0)
             y = np.float32(share) * y + np.float32(1 - share) * np.roll(y, 1, axis=0)
-        return x, y[own]
+        return x, y
 
     def for_fit(self):
         """What to give to `fit`: these batches, under TensorFlow as a tf.data.Dataset without autotuning. The

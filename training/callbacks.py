@@ -12,7 +12,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from training import devices
 from training.model import averaged_weights
 from utils import models
 from utils.cli import UserError
@@ -36,8 +35,7 @@ class EvaluateAverages(keras.callbacks.Callback):
     def __init__(self, network, batches, validation, keep):
         super().__init__()
         self.network, self.batches, self.validation, self.keep = network, batches, validation, keep
-        with devices.alone():  # each process evaluates for itself
-            self.evaluation_network = keras.models.clone_model(network)
+        self.evaluation_network = keras.models.clone_model(network)
         self.history, self.best, self.last_loss = [], None, math.nan
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -53,9 +51,8 @@ class EvaluateAverages(keras.callbacks.Callback):
         weights = averaged_weights(self.network, self.model.optimizer)
         if not all(np.isfinite(weight).all() for weight in [*weights, *self.network.get_weights()]):
             self.stop("the weights became infinite or NaN")
-        with devices.alone():
-            self.evaluation_network.set_weights(weights)
-            val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
+        self.evaluation_network.set_weights(weights)
+        val_loss, val_accuracy = evaluate(self.evaluation_network, self.validation)
         if len(self.validation) and not math.isfinite(val_loss):
             self.stop(f"the validation loss became {val_loss}")
         logs |= {"val_loss": val_loss, "val_accuracy": val_accuracy}  # for Keras' progress lines
@@ -126,9 +123,8 @@ class Checkpoint(keras.callbacks.Callback):
         arrays = {f"state/{i}": ops.convert_to_numpy(array) for i, array in enumerate(state(self.model))}
         arrays |= {f"best/{i}": weight for i, weight in enumerate(best["weights"])}
         about = {"key": self.key, "history": self.evaluation.history, "best": best | {"weights": None}}
-        if devices.is_main():
-            with replacing(self.path) as temporary:
-                np.savez(temporary, about=json.dumps(about), **arrays)
+        with replacing(self.path) as temporary:
+            np.savez(temporary, about=json.dumps(about), **arrays)
         self.epochs = epoch + 1
 
     @property

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from training import augmentation, devices
+from training import augmentation
 from training.muon import Muon
 from utils import machine
 from utils.cli import UserError
@@ -35,11 +35,6 @@ class TrainingModel(keras.Model):
 
     def call(self, x, training=None):
         return self.logits(self.augmented(x), training=training)
-
-    def make_train_function(self, force=False):
-        if self.train_function is None or force:
-            super().make_train_function(force)
-            self.train_function = devices.waiting_for_all(self.train_function)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)

@@ -1,6 +1,5 @@
 """One training run, from its options to the files that it leaves; every script that trains calls this."""
 
-import contextlib
 import datetime
 import math
 import shlex
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.class_weight import compute_class_weight
 
-from training import callbacks, devices, figures
+from training import callbacks, figures
 from training.batches import Batches, rows_to_copy
 from training.model import TrainingModel, make_optimizer, recompute_batch_norm
 from utils import cli, data, files, machine, models, structure
@@ -46,8 +45,6 @@ class RunFiles:
 
     def locked(self):
         """A block during which no other process trains this model. Raises UserError while one does."""
-        if not devices.is_main():
-            return contextlib.nullcontext()
         return files.locked(self.lock, f"another run is writing {files.relative_path(self.model)}; "
                                        "choose another --name or wait")
 
@@ -72,7 +69,7 @@ class Run:
         self.batches = Batches(
             faces.images, faces.labels if faces.soft is None else faces.soft, options, options.seed,
             rows_to_copy(faces.labels, options.seed) if options.oversample else ())
-        devices.share_batches(self.batches.batch_size)
+        share_batches(self.batches.batch_size)
 
         # ---- Network: raw 0-255 in, probabilities out
         self.policy = options.precision
@@ -126,19 +123,11 @@ class Run:
         try:
             if done < self.options.epochs and not self.evaluation.is_over(self.options.early_stopping):
                 self.fit([checkpoint], done, verbose=1 if sys.stdout.isatty() else 2)
-        except KeyboardInterrupt as stop:
-            stop.add_note(checkpoint.how_to_continue)
+        except callbacks.DivergedError as error:
+            raise self.explained(error) from None
+        except (KeyboardInterrupt, Exception) as error:  # C++ may turn the first into one of the others
+            error.add_note(checkpoint.how_to_continue)
             raise
-        except Exception as error:
-            if isinstance(error, callbacks.DivergedError):
-                error = self.explained(error)
-            else:  # it may be a KeyboardInterrupt that C++ has changed
-                error.add_note(checkpoint.how_to_continue)
-            devices.end_together(error, checkpoint.how_to_continue)
-            raise error from None
-        if not devices.is_main():  # the main process measures and writes, and by itself
-            sys.exit()
-        keras.distribution.set_distribution(None)
 
     def explained(self, error):
         """A UserError that says what to do about a run that diverged; what was good of it is saved."""
@@ -172,6 +161,20 @@ class Run:
         figures.draw_curves({models.title(self.files.model): history}, self.files.curves, card)
         self.files.checkpoint.unlink(missing_ok=True)
         return card
+
+
+def share_batches(batch_size):
+    """Under JAX, have Keras divide each batch among all devices; to be called before the network is built.
+    The weights become those of one device up to rounding. Raises UserError if a batch cannot be divided."""
+    if keras.backend.backend() != "jax":
+        return
+    count = len(keras.distribution.list_devices())
+    if batch_size % count:
+        raise UserError(f"a batch of {batch_size} faces cannot be shared by {count} devices; choose a "
+                        f"--batch-size that is a multiple of {count}")
+    if count > 1:
+        print(f"{count} devices share each batch of {batch_size} faces")
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
 
 
 def warn_about_leakage(paths, split):

@@ -26,7 +26,7 @@ DOCS = sorted(str(path.relative_to(PROJECT)) for path in PROJECT.glob("docs/**/*
 PAGES = ["README.md", "data/README.md", *DOCS, "models/README.md", "tests/README.md", "benchmarks/README.md"]
 CHALLENGE = "challenges-in-representation-learning-facial-expression-recognition-challenge.zip"
 COMMAND = re.compile(
-    r"([A-Z_]+=\S+ )*(\.venv/bin/)?(python[\d.]*|pip|make|kaggle|srun|\./hw3_\w+\.sh|tar|gzip|mv|source)\b")
+    r"([A-Z_]+=\S+ )*(\.venv/bin/)?(python[\d.]*|pip|make|kaggle|\./hw3_\w+\.sh|tar|gzip|mv|source)\b")
 OUTPUT = re.compile(r"[\w./*-]+\.(?:png|csv|json|html|h5|onnx|tflite|mp4)\b")
 TRAINS = re.compile(r"train_[cd]nn\.py|sweep\.py|report\.py|hw3_train\.sh")
 SKIPPED = {  # pattern of page and command: why it cannot be run here
@@ -34,7 +34,6 @@ SKIPPED = {  # pattern of page and command: why it cannot be run here
     r"\bpip |-m venv|make (lock|audit)": "changes the environment; .ci/run makes a new one",
     "kaggle (auth|comp|data)|--submit": "needs a Kaggle account",
     "--video 0": "needs a camera",
-    "DISTRIBUTION|srun": "needs several machines",
     "fer2013new": "needs the votes of FER+",
 }
 LONG = {  # likewise: why --short leaves it out
