@@ -42,7 +42,7 @@ for options in runs:
         cli.run(functools.partial(train_cnn.main, options.split()))
 """
 OPTIONS = ("--data sample --limit 120 --validation 0.2 --precision float32 --augment --mix 0.5 --ema 0.9 "
-           "--epochs 2 --name {} --batch-size {}")
+           "--keep last --epochs 2 --name {} --batch-size {}")
 
 
 @pytest.fixture(scope="module")
