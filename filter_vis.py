@@ -168,7 +168,7 @@ def sees_all(study, layer):
 
 def field_text(study, layer):
     """How much of the image a unit of a layer sees, in words."""
-    size = "{1:.0f}x{0:.0f} px".format(*study.fields[layer].size)
+    size = "{1:.0f}×{0:.0f} px".format(*study.fields[layer].size)
     return "the whole image" if sees_all(study, layer) else size
 
 
@@ -264,13 +264,13 @@ def show_outputs(study, layer, order, shown):
         silent, best = (maximum[:count] <= 0).sum(), mean[:count].argmax()
         some = (f"{silent} of these {count} filters are silent for this face" if silent else
                 "Each of these filters responds to this face somewhere")
-        return (f"{some}; on average {100 * active[:count].mean():.0f} % of a map ({maps.shape[2]}x"
+        return (f"{some}; on average {100 * active[:count].mean():.0f} % of a map ({maps.shape[2]}×"
                 f"{maps.shape[1]}) is above zero. Filter {order[best]} has the highest mean.")
 
     return write_sheets(
         study, f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
                                     "share_above_zero": active},
-        f"{study.title}, {layer}: outputs for training image {study.index}{label}", shown, maps[:, None],
+        f"{study.title}, {layer}: outputs for index {study.index}{label}", shown, maps[:, None],
         [f"filter {c}\nmean {m:.2g}\nmax {top:.3g}" for c, m, top in zip(order, mean, maximum)], conclude,
         label="activation", face=face[0, ..., 0], cmap="viridis", vmin=min(0.0, maps.min()),
         vmax=np.percentile(maps, 99.5) or 1.0)

@@ -76,8 +76,8 @@ def main(argv=None):
     table = study.trials_dataframe(("number", "state", "value", "duration", "params"))
     table.columns = [name.removeprefix("params_") for name in table]
     files.write_table(table_path, table.rename(columns={"number": "trial", "value": "accuracy"}))
-    states = table["state"].str.lower().value_counts()
-    outcome = [f"{len(table)} trials: " + ", ".join(f"{n} {state}" for state, n in states.items())]
+    states = table["state"].str.lower().value_counts().drop("fail", errors="ignore")  # run again
+    outcome = [f"{states.sum()} trials: " + ", ".join(f"{n} {state}" for state, n in states.items())]
     print(outcome[0])
     if not finished:
         cli.print_written([table_path])
@@ -93,7 +93,7 @@ def main(argv=None):
     summary = {"name": args.name, "command": command, "validation_accuracy": study.best_value,
                "search": f"python sweep.py --name {args.name} --trials {args.trials}"
                          f"{f' --confirm {args.confirm}' * bool(args.confirm)} {study.user_attrs['search']}",
-               "trials": len(table), "finished": len(finished), "confirmed": confirmed}
+               "trials": int(states.sum()), "finished": len(finished), "confirmed": confirmed}
     files.write_json(summary_path, summary)
     cli.print_written([table_path, summary_path, *draw(study, outcome, figure_paths)])
     return summary

@@ -23,12 +23,13 @@ def all_findings(results):
     data, models, saliency, sweep = (results[key] for key in ("data", "models", "saliency", "sweep"))
     confusion, layers = results["confusion"], results["filters"]
     cnn, dnn, report_dnn = (models.get(role) for role in ("cnn", "dnn", "report_dnn"))
-    fit = Finding("dnn_underfits" if dnn["end"]["gap"] <= 0 else "dnn_fit")  # no better on what it has seen
+    observed = [Finding("dnn_underfits" if dnn["end"]["gap"] <= 0 else "dnn_fit"),  # no better on seen faces
+                *[Finding("dnn_flattens")] * bool(dnn["flattened"])]
     controls = [Finding(f"saliency_{control}", compare(saliency[f"kept_above_{control}"], 0))
                 for control in ("random", "edges")]
     answers = {
         "cnn": [Finding("answer_cnn"), Finding("answer_cnn_fit", overfits(cnn))],
-        "dnn": [Finding("answer_dnn", beats_dnn(dnn)), fit],
+        "dnn": [Finding("answer_dnn", beats_dnn(dnn)), *observed],
         "confusion": [Finding("answer_confusion" if confusion["pairs"] else "answer_confusion_none",
                               has_highest("fear", confusion["sad_as"]))],
         "saliency": [Finding("answer_saliency", compare(saliency["centre"], saliency["centre_area"])),
@@ -46,8 +47,7 @@ def all_findings(results):
         "dnn": [Finding("dnn_size" if has_nearly_as_many(dnn) else "dnn_size_differs"),
                 Finding("dnn_training"),
                 *[Finding("dnn_slower")] * (dnn["learning_rate"] < cnn["learning_rate"]),
-                Finding("dnn_matched", beats_dnn(dnn)), fit,
-                *[Finding("dnn_flattens")] * bool(dnn["flattened"]),
+                Finding("dnn_matched", beats_dnn(dnn)), *observed,
                 *([Finding("dnn_report_size", decide(has_nearly_as_many(report_dnn), True)),
                    Finding("dnn_report", is_better(report_dnn["cnn_against"])),
                    Finding("dnn_end", falls_near_end(report_dnn))] if report_dnn else [])],

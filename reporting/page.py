@@ -17,13 +17,12 @@ from utils.metrics import percent
 
 def compose(results, commands, drawn, language):
     """The page's contents, ready for JSON: {"language", "results", "notes": [sentence], "answers" and
-    "sections": {section: [sentence]}, "figures": {section: [{"path", "label", "alt", "command"}]},
+    "sections": {section: [sentence]}, "figures": {section: [{"path", "label", "command"}]},
     "commands": [str]}. A sentence is what `reporting.text.sentence` returns; results get a tally of verdicts.
     commands: {what was drawn or trained: command}; drawn: {section: paths of its figures}."""
     answers, sections = ({section: [sentence(one, results, language) for one in listed]
                           for section, listed in part.items()} for part in all_findings(results))
-    notes, found = sections.pop("notes"), {section: listed[0]["text"]
-                                           for section, listed in (sections | answers).items()}
+    notes = sections.pop("notes")
     verdicts = [one["verdict"] for one in itertools.chain(*sections.values())]
     is_judged = results["original"] and not results["data"]["is_sample"]
     with_seeds = [claim["verdict"] for claim in claim_rows(results["claims"], language)
@@ -35,8 +34,7 @@ def compose(results, commands, drawn, language):
                for section in sections}
     return {"language": language, "results": results | {"tally": tally}, "notes": notes, "answers": answers,
             "sections": sections, "commands": [*dict.fromkeys(commands.values())],
-            "figures": {section: [one | {"alt": f"{one['label']} {found[section]}"} for one in listed]
-                        for section, listed in figures.items()}}
+            "figures": figures}
 
 
 def caption(section, path, results, language):

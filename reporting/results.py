@@ -58,8 +58,7 @@ def read_network(run):
         "name": run.model.stem, "seconds_per_epoch": card["seconds"] / len(epochs),
         "history": epochs, "start": epochs[0], "best": best,
         "lowest_loss": min(epochs, key=lambda epoch: epoch["val_loss"]),
-        "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"],
-                             "fall": best["val_accuracy"] - epochs[-1]["val_accuracy"]},
+        "end": epochs[-1] | {"gap": epochs[-1]["accuracy"] - epochs[-1]["val_accuracy"]},
         "test": tests[0] if tests else None}
 
 
@@ -173,6 +172,8 @@ def saliency_results(logits, faces, table):
               "kept_above_random": kept - random, "kept_above_edges": kept - edges,
               "kept_above_controls": kept - np.maximum(random, edges)}
     areas, shares = regions.areas(*maps.shape[1:]), regions.shares(maps)
+    densest = max(areas, key=lambda name: image[f"on_{name}"] / areas[name])
+    image["densest"] = {"region": densest, "share": image[f"on_{densest}"], "area": areas[densest]}
     order = (shares.mean() / pd.Series(areas)).sort_values(ascending=False).index  # densest first
     parts = [{"region": name, "area": areas[name], "share": list(metrics.bootstrap_mean(shares[name])),
               "density": float(shares[name].mean() / areas[name])} for name in order]

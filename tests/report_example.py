@@ -31,11 +31,11 @@ def network(name, accuracy, parameters, difference=0.0, p=1.0, learning_rate=0.0
         "against_cnn": paired | {"difference": -difference}, "cnn_against": paired,
         "start": {"epoch": 1, "accuracy": 0.3263, "val_accuracy": 0.4473},
         "end": {"epoch": 10, "accuracy": accuracy + 0.18, "val_accuracy": accuracy - 0.004, "gap": 0.184,
-                "fall": 0.004, "val_loss": 1.2204},
+                "val_loss": 1.2204},
         "history": [{"epoch": epoch, "accuracy": accuracy + epoch / 50, "val_accuracy": accuracy,
                      "loss": 2 / epoch, "val_loss": 1.2} for epoch in range(1, 11)],
         "test": {"data": "data/test.csv", "rows": 3589, "accuracy": interval(accuracy + 0.02)},
-        "layers": [{"layer": "conv1", "kind": "Conv2D 32 filters 3x3", "output": "46x46x32",
+        "layers": [{"layer": "conv1", "kind": "Conv2D 32 filters 3×3", "output": "46×46×32",
                     "parameters": "320"}],
         "layer_count": 17, "counts": {"Conv": 3, "Pooling": 2, "Dense": 2}, "flattened": 2304,
     }
@@ -84,7 +84,8 @@ def results():
             "both_ways": {"count": 172, "classes": ["sad", "neutral"]}},
         "saliency": {
             "image": {"number": 16, "index": 15, "true": "fear", "predicted": "surprise", "p_whole": 0.52,
-                      "p_kept": 0.46, "p_kept_random": 0.07, "p_kept_edges": 0.21},
+                      "p_kept": 0.46, "p_kept_random": 0.07, "p_kept_edges": 0.21,
+                      "densest": {"region": "eyes", "share": 0.125, "area": 0.052}},
             "regions": parts, "focus": {"share": 0.61, "area": 0.183},
             "kept_above_random": [0.121, 0.099, 0.146], "kept_above_edges": [-0.033, -0.061, -0.005],
             "faces": 200, "kept_area": 0.2, "centre": interval(0.383), "centre_area": 0.25,
@@ -134,7 +135,7 @@ def html(folder, language, **head):
     """A page as report.py writes it (str); its one figure lies in `folder`. head: author and student_id."""
     path = folder / "figure.png"
     Image.new("L", (900, 400), 200).save(path)
-    figure = {"path": path, "label": "A <figure> & its label", "alt": "Best is \"happy\" & <worst> disgust",
+    figure = {"path": path, "label": "A <figure> & its label",
               "command": "python plot_confusion.py --data <a&b>"}
     contents = page.compose(results(), dict.fromkeys(SECTIONS, "python train_cnn.py"), {}, language)
     figures = {section: [figure] * (section in SECTIONS) for section in contents["sections"]}

@@ -49,7 +49,7 @@ def test_filters_outputs_and_patches(call, capsys):
     assert names <= set(call.files()) and all(name in out for name in names)
     assert "active on under 1 % of the images" in out
     summary = tables["summary"].set_index("layer")
-    assert summary.dead["relu2"] == 1 and summary["unit sees"]["relu2"] == "14x14 px"
+    assert summary.dead["relu2"] == 1 and summary["unit sees"]["relu2"] == "14×14 px"
     table = pd.read_csv(call.folder / "figures" / f"tiny_filters_relu2_{settings}.csv")
     assert list(table.sign) == ["max"] * 5 + ["min"] * 5
     assert 5 not in set(table["filter"])  # the sixth is dead

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pandas as pd
 
-from utils import figures
+from utils import figures, models
 from utils.figures import COLORS, TRAINING, VALIDATION, WIDTH, add_conclusion, plt, save_figure
 
 LAYER_COLORS = {"Conv2D": "sky", "Dense": "purple", "Add": "red", "Multiply": "red", "Concatenate": "red",
@@ -86,7 +86,8 @@ def draw_architecture(model, path):
     figure, ax = plt.subplots(figsize=(WIDTH, 0.28 * len(rows) + 0.8), layout="constrained")
     lanes = [1 + sum(a < end and start < b for a, b in skips[:i]) for i, (start, end) in enumerate(skips)]
     ax.set(ylim=(len(rows) - 0.4, -1.3), xlim=(-0.025 * max(lanes, default=0) - 0.005, 1.005))
-    ax.set_title(f"{model.name}: {model.count_params():,} parameters")
+    network, name = models.NETWORKS.get(model.name, model.name), path.stem.removesuffix("_architecture")
+    ax.set_title(f"{network} ({name}): {model.count_params():,} parameters")
     ax.set_axis_off()
     colors = [COLORS[LAYER_COLORS.get(type(row[0]).__name__, "grey")] for row in rows]
     ax.barh(range(len(rows)), 1, 0.8, color=[f"{color}30" for color in colors], edgecolor=colors)
@@ -139,21 +140,21 @@ def describe_layers(layers):
         kinds = [" ".join(SHORT.get(word, word) for word in text.split(" ")) for text in kinds]
     count = sum(layer.count_params() for layer in layers)
     return {"layer": layers[0].name, "kind": ", ".join(kinds),
-            "output": "x".join(map(str, layers[-1].output.shape[1:])),
+            "output": "×".join(map(str, layers[-1].output.shape[1:])),
             "parameters": f"{count:,}" if count else "-"}
 
 
 def layer_text(layer):
-    """What a layer does, in the field's short form, e.g. `32 filters 3x3`."""
+    """What a layer does, in the field's short form, e.g. `32 filters 3×3`."""
     match layer.get_config():
         case {"filters": filters, "kernel_size": (height, width), "strides": (stride, _)}:
-            return f"{filters} filters {height}x{width}" + (f", stride {stride}" if stride > 1 else "")
+            return f"{filters} filters {height}×{width}" + (f", stride {stride}" if stride > 1 else "")
         case {"units": units}:
             return f"{units} units"
         case {"pool_size": (height, width)}:
-            return f"{height}x{width}"
+            return f"{height}×{width}"
         case {"rate": rate}:
             return f"rate {rate:g}"
         case {"scale": scale, "offset": offset}:
-            return f"x {scale:.4g}" + (f" {offset:+g}" if offset else "")
+            return f"× 1/{1 / scale:.4g}" + (f" {offset:+g}" if offset else "")
     return ""
