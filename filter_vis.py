@@ -150,12 +150,12 @@ def show_filters(study):
             tables[f"patches_{layer}"] = show_patches(study, layer, order[:BEST], responses, shown)
         rows.append({"layer": layer, "filters": len(dead), "dead": dead.sum(), "rare": rare.sum(),
                      "unit sees": field_text(study, layer), "shown": len(order),
-                     "median of data": times_text(table.times_data.median()),
+                     "times the data": times_text(table.times_data.median()),
                      "stripes": f"{table.stripes.sum()} of {len(table)}"})
     if rows:
         tables["summary"] = pd.DataFrame(rows)
-        print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 % of the images; "
-              "stripes: images of one direction")
+        print(f"Dead: silent on all {len(faces):,} faces; rare: active on under 1 %; times the data:\n"
+              "the image's activation over the most extreme face's, median; stripes: images of one direction")
         cli.print_table(tables["summary"].drop(columns=["unit sees", "shown"]))
     return tables
 

@@ -316,11 +316,13 @@ def conclude_sheet(figure, table):
     wins = (table.p_kept - table[controls].max(axis=1) >= 0.05).sum()
     what = f"The {best} map" if n == 1 else f"On average of the {n} faces the {best} map"
     what += f", of {len(means)} methods the one that keeps the probability highest," * (len(means) > 1)
+    change = (f"stays at {kept:.2f}" if round(kept, 2) == round(whole, 2) else
+              f"{'rises' if kept > whole else 'falls'} from {whole:.2f} to {kept:.2f}")
     add_conclusion(figure, (
         f"{regions.describe(table[table.method == best], what)} With nothing but its top "
-        f"{100 * area:.0f} % of the area the probability of the class {'rises' if kept > whole else 'falls'} "
-        f"from {whole:.2f} to {kept:.2f}; with as many random pixels it is {random:.2f} (50 draws, standard "
-        f"deviation {spread:.2f}), with as many on the strongest edges {edges:.2f}."
+        f"{100 * area:.0f} % of the area the probability of the class {change}; with as many "
+        f"random pixels it is {random:.2f} (50 draws, standard deviation {spread:.2f}), "
+        f"with as many on the strongest edges {edges:.2f}."
         + f" Maps that beat both by 0.05 or more: {wins} of {len(table)}." * (len(table) > 1)))
 
 

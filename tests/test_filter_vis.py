@@ -169,7 +169,7 @@ def test_the_figure_says_how_many_filters_stay_below_the_data(call):
 def test_there_is_no_ratio_to_data_of_the_other_sign(call):
     tables = call("filter_vis", *TINY, "--layer", "pool", "--sign", "min")  # a mean of what a ReLU passes
     assert tables["filters_pool"].times_data.isna().all()
-    assert list(tables["summary"]["median of data"]) == ["-"]
+    assert list(tables["summary"]["times the data"]) == ["-"]
 
 
 def test_each_setting_has_figures_of_its_own(call):

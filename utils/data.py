@@ -47,8 +47,8 @@ LONGEST_ID = 64  # characters
 LARGEST_IMAGE = 50_000_000  # pixels of a photo
 PHOTO_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "GIF", "TIFF")  # not the scripting and vector formats
 SAMPLE = "sample"
-KAGGLE = ("FER2013: kaggle competitions download "
-          "challenges-in-representation-learning-facial-expression-recognition-challenge -p data")
+KAGGLE = ("README.md says how to get FER2013: kaggle competitions download -p data "
+          "challenges-in-representation-learning-facial-expression-recognition-challenge")
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound, below LARGEST_IMAGE, warns first
 
 
@@ -104,8 +104,8 @@ def find_data(path=None, labels_from=None):
         names = [f"{stem}{suffix}" for stem in ("train", "fer2013", "icml_face_data") for suffix in SUFFIXES]
         path = next((PROJECT / "data" / name for name in names if (PROJECT / "data" / name).exists()), SAMPLE)
         if path == SAMPLE:
-            print("No data/train.csv found: using faces drawn by a program (the built-in sample). "
-                  f"Real faces: {KAGGLE}")
+            print("No data/train.csv found: using faces drawn by a program (the built-in sample).\n"
+                  f"{KAGGLE}")
     faces = load_faces(path)
     return with_votes(faces, labels_from) if labels_from else faces
 
