@@ -612,6 +612,10 @@ def test_the_default_model_says_what_it_is_and_warns_below_the_released_one(
     reason = "accuracy is lower" if accuracy == 0.31 else "training faces are fewer"
     assert [line.startswith(f"Warning: its {reason} than the released model's") and "56.9 %" in line
             for line in warning] == [True] * warns
+    card(workspace / "models" / "cnn", accuracy, rows,
+         split={"data": "built-in sample", "training_rows": rows})
+    models.default_model()
+    assert capsys.readouterr().out.count("\n") == 1  # another task: nothing to warn of
 
 
 def test_a_title_has_a_networks_name_for_people_and_no_path(tmp_path):
