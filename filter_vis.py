@@ -94,7 +94,7 @@ class Study:
     model: object  # a keras.Model without nested models
     fields: dict  # {layer: `receptive_field.Field`}
     layers: list  # names of those to show
-    faces: data.Faces  # that filters are measured on
+    faces: data.Faces  # that filters are measured on; `ids` are their numbers as training images
     index: int  # of the training face whose outputs are shown
     face: data.Faces  # that one
     written: list = dataclasses.field(default_factory=list)  # paths, in order
@@ -120,10 +120,11 @@ def load_study(args, changed):
             raise cli.UserError(f"no layer {name!r} with feature maps; choose from {', '.join(fields)}")
     faces, rows = subjects.training_faces(structure.logits_model(model), args.data,
                                           None if args.index is None else [args.index])
+    numbered = dataclasses.replace(faces, ids=np.arange(len(faces)))
     signs = list(SIGNS) if args.sign == "both" else [args.sign]
     goal = " and ".join(f"{sign}imum" for sign in signs)
     return Study(args, changed, signs, goal, files.model_name(path), models.title(path), model, fields,
-                 layers, data.draw_sample(faces, args.limit), rows[0], faces.take(rows))
+                 layers, data.draw_sample(numbered, args.limit), rows[0], faces.take(rows))
 
 
 def show_filters(study):
@@ -297,8 +298,8 @@ def show_patches(study, layer, order, responses, shown):
         image = np.pad(image, [(n // 2, n - n // 2) for n in missing], constant_values=np.nan)
         cells.append([image, *patches])
         captions.append(f"filter {c}: synthesised {activation:.3g}, data {values[0]:.3g} to {values[-1]:.3g}")
-        table += [{"filter": c, "rank": rank, "index": row, "label": "" if labels is None else labels[row],
-                   "activation": value, "y": y, "x": x}
+        table += [{"filter": c, "rank": rank, "index": study.faces.ids[row],
+                   "label": "" if labels is None else labels[row], "activation": value, "y": y, "x": x}
                   for rank, (row, value, (y, x)) in enumerate(zip(rows, values, units), 1)]
     cells = np.array(cells)
     outside = " (blue: outside the face)" if np.isnan(cells).any() else ""
@@ -322,7 +323,7 @@ def show_classes(study):
     best = {"max": on_data.argmax(0), "min": on_data.argmin(0)}
     table.insert(0, "class", np.array(names)[table["filter"]])
     table["probability"] = np.concatenate([np.diag(probabilities(logits, made)) for made in images])
-    table["best_index"] = np.concatenate([best[sign] for sign in study.signs])
+    table["best_index"] = study.faces.ids[np.concatenate([best[sign] for sign in study.signs])]
     cells, captions = [], []
     for made, (sign, rows) in zip(images, table.groupby("sign", sort=False)):
         cells += [*made, *models.prepare(study.faces.images[best[sign]], logits)[..., 0]]

@@ -265,7 +265,7 @@ def predict_video(args, paths, name):
                 frames += len(batch)
                 bar.update(task, completed=frames)
         except KeyboardInterrupt as error:
-            cli.stop_alarm()
+            cli.set_alarm(0)
             stop = error
         if not any(map(len, tables)):
             raise stop or UserError(f"no face found in {'camera ' * source.is_camera}{args.video}")

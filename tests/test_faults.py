@@ -189,6 +189,14 @@ except KeyboardInterrupt:
     assert process.returncode == status
 
 
+def test_windows_without_alarms_ends_a_script_in_one_line_too(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import signal; del signal.SIGALRM, signal.setitimer")
+    process = start(tmp_path, "import signal; signal.raise_signal(signal.SIGINT)",
+                    {"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"})
+    assert process.communicate(timeout=20)[1] == "\nscript.py: stopped; the same command starts again\n"
+    assert process.returncode == 130
+
+
 def test_ctrl_c_that_the_caller_ignores_is_ignored(tmp_path):
     body = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nprint('goes on')"
     command = f"trap '' INT; {' '.join(script(tmp_path, body))}"

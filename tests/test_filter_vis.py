@@ -150,9 +150,19 @@ def test_where_units_see_all_faces_are_shown_whole(call, sheets):
     x = layers.Conv2D(3, 13, padding="same", activation="relu", name="all")(x)
     add_model(call.folder, "broad", image, layers.Dense(7)(layers.GlobalAveragePooling2D()(x)))
     tables = call("filter_vis", "--model", "models/broad.keras", *QUICK, "--layer", "all", "--patches", 1)
-    faces = data.draw_sample(data.find_data("sample"), 40).images[:, 4:44, 4:44]
+    faces = data.find_data("sample").images[:, 4:44, 4:44]  # all, of which some are measured
     cells = next(cells for title, cells, _ in sheets if "patches" in title)
     np.testing.assert_array_equal(cells[:, 1], faces[tables["patches_all"]["index"].astype(int)])
+
+
+def test_the_best_face_of_a_class_is_a_training_image(call):
+    from utils import data, models, structure
+
+    table = call("filter_vis", *TINY, "--classes")["classes"]
+    path = TINY[TINY.index("--model") + 1]
+    logits = models.predict(structure.logits_model(models.load(path)), data.find_data("sample").images)
+    reached = logits[table.best_index.astype(int), range(len(table))]
+    np.testing.assert_allclose(reached, table.its_logit.astype(float), rtol=1e-4)
 
 
 def test_the_figure_says_how_many_filters_stay_below_the_data(call):

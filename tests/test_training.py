@@ -403,6 +403,8 @@ def test_transform_parameters_reach_the_augmentation_unrounded(policy):
     (["--network", "compact", "--l2", "0.1"], "belong to --network report"),
     (["--validation-labels", "labels.csv"], "without a file of faces for --validation; 0.1 is none"),
     (["--mix-until", "0.5"], "--mix-until has no effect without --mix"),
+    (["--validation", "0.0", "--early-stopping", "2"], "need validation faces, and there are none"),
+    (["--tensorboard", "labels.csv"], "cannot write labels.csv/train: Not a directory"),
     (["--name", "fer2013-mine"], "must .* not begin with fer2013-, as the released models do"),
     (["--name", "a/b"], "--name 'a/b' must be a plain file name"),
     *((["--name", name], f"--name {name} is what another script calls its results") for name in RESERVED),

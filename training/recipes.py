@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from utils import cli, data
+from utils import cli, data, files
 from utils.cli import UserError, number
 
 
@@ -206,8 +206,8 @@ def training_options(args, recipes):
         raise UserError("--warmup has no effect with --schedule constant; choose --schedule cosine")
     if options.schedule == "cosine" and options.reduce_lr:
         raise UserError("--reduce-lr has no effect with --schedule cosine; choose --schedule constant")
-    if options.validation == "0" and (options.early_stopping or options.reduce_lr):
-        raise UserError("--early-stopping and --reduce-lr need validation faces; --validation is 0")
+    if options.tensorboard:
+        files.check_outputs([options.tensorboard / "train"])
     if options.validation_labels and not os.path.exists(options.validation):
         raise UserError("--validation-labels has no effect without a file of faces for --validation; "
                         f"{options.validation} is none")

@@ -61,6 +61,8 @@ class Run:
         self.faces, self.validation, self.split = faces, validation, split = data.load_split(
             options.data, options.validation, options.seed, options.limit, options.validation_labels,
             options.labels_from)
+        if not len(validation) and (options.early_stopping or options.reduce_lr):
+            raise UserError("--early-stopping and --reduce-lr need validation faces, and there are none")
         teachers = [models.load(path) for path in options.distill]
         start = models.load(options.start_from) if options.start_from else None
         warn_about_leakage([path for path in (options.start_from, *options.distill) if path], split)
@@ -227,6 +229,7 @@ def make_card(run, final):
         "input": "uint8 or float (n, 48, 48, 1), grey, 0-255; rescaling is inside the model",
         "split": run.split,
         "metrics": {key: None if math.isnan(value) else round(value, 4) for key, value in metrics.items()},
+        "epochs": len(history),
         "saved_epoch": evaluation.best["epoch"],
         "precision": run.policy,
         "hardware": machine.hardware(),
@@ -245,7 +248,7 @@ def add_to_experiments(card, path):
         return []
     metrics, split = card["metrics"], card["split"]
     row = {"date": card["date"], "name": card["name"], "network": card["network"],
-           "seed": card["arguments"]["seed"], "epochs": card["arguments"]["epochs"],
+           "seed": card["arguments"]["seed"], "epochs": card["epochs"],
            "minutes": round(card["seconds"] / 60), "validation": split["validation"],
            "faces": split["validation_rows"], "accuracy": metrics["validation_accuracy"],
            "accuracy_flip": metrics["validation_accuracy_flip"], "hardware": card["hardware"],

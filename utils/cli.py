@@ -156,16 +156,17 @@ signals = []  # that this process has got
 
 def interrupt(number, frame):
     """Handle SIGINT and SIGTERM: KeyboardInterrupt, of which C++ that it meets may make another error, or
-    nothing at all: it comes again (SIGALRM) every two seconds until `stop_alarm`."""
+    nothing at all: it comes again (SIGALRM) every two seconds until `set_alarm(0)`."""
     signals.append(number)
     sys.stderr = io.StringIO()  # C++ prints the traceback of the error that it drops
-    signal.setitimer(signal.ITIMER_REAL, 2)
+    set_alarm(2)
     raise KeyboardInterrupt
 
 
-def stop_alarm():
-    """Say that a KeyboardInterrupt has arrived."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
+def set_alarm(seconds):
+    """Interrupt again after so many seconds; 0: a KeyboardInterrupt has arrived."""
+    if hasattr(signal, "setitimer"):  # which Windows lacks, like SIGALRM
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def prepare_process():
@@ -193,9 +194,9 @@ def run(main):
     prepare_process()
     stderr = sys.stderr
     signals.clear()
-    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL),
-                          (signal.SIGALRM, signal.SIG_DFL)):
-        if signal.getsignal(number) is usual:  # not where the caller ignores it
+    for name in {"SIGINT", "SIGTERM", "SIGALRM"} & {*dir(signal)}:
+        number = getattr(signal, name)
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # not ignored
             signal.signal(number, interrupt)
     try:
         main()
@@ -203,7 +204,7 @@ def run(main):
         os._exit(128 + 13)
     except (KeyboardInterrupt, Exception) as error:
         if signals or isinstance(error, KeyboardInterrupt):
-            stop_alarm()
+            set_alarm(0)
             text = "; ".join(["stopped", *getattr(error, "__notes__", ["the same command starts again"])])
             with contextlib.suppress(OSError):
                 print(f"\n{script}: {text}", file=stderr, flush=True)
