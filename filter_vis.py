@@ -95,8 +95,7 @@ class Study:
     fields: dict  # {layer: `receptive_field.Field`}
     layers: list  # names of those to show
     faces: data.Faces  # that filters are measured on; `ids` are their numbers as training images
-    index: int  # of the training face whose outputs are shown
-    face: data.Faces  # that one
+    face: data.Faces  # the one whose outputs are shown
     written: list = dataclasses.field(default_factory=list)  # paths, in order
 
     def path(self, kind, ending):
@@ -120,11 +119,11 @@ def load_study(args, changed):
             raise cli.UserError(f"no layer {name!r} with feature maps; choose from {', '.join(fields)}")
     faces, rows = subjects.training_faces(structure.logits_model(model), args.data,
                                           None if args.index is None else [args.index])
-    numbered = dataclasses.replace(faces, ids=np.arange(len(faces)))
+    faces.ids = np.arange(len(faces))
     signs = list(SIGNS) if args.sign == "both" else [args.sign]
     goal = " and ".join(f"{sign}imum" for sign in signs)
     return Study(args, changed, signs, goal, files.model_name(path), models.title(path), model, fields,
-                 layers, data.draw_sample(numbered, args.limit), rows[0], faces.take(rows))
+                 layers, data.draw_sample(faces, args.limit), faces.take(rows))
 
 
 def show_filters(study):
@@ -257,7 +256,7 @@ def show_outputs(study, layer, order, shown):
 
     part = keras.Model(study.model.inputs[0], study.model.get_layer(layer).output)
     face, labels = models.prepare(study.face.images, study.model), study.face.labels
-    label = "" if labels is None else f" ({data.CLASSES[labels[0]]})"
+    which = f"index {study.face.ids[0]}" + ("" if labels is None else f" ({data.CLASSES[labels[0]]})")
     maps = np.moveaxis(np.asarray(part(face, training=False), np.float32)[0], -1, 0)[order]
     mean, maximum, active = maps.mean((1, 2)), maps.max((1, 2)), (maps > 0).mean((1, 2))
 
@@ -271,7 +270,7 @@ def show_outputs(study, layer, order, shown):
     return write_sheets(
         study, f"outputs_{layer}", {"filter": order, "mean": mean, "maximum": maximum,
                                     "share_above_zero": active},
-        f"{study.title}, {layer}: outputs for index {study.index}{label}", shown, maps[:, None],
+        f"{study.title}, {layer}: outputs for {which}", shown, maps[:, None],
         [f"filter {c}\nmean {m:.2g}\nmax {top:.3g}" for c, m, top in zip(order, mean, maximum)], conclude,
         label="activation", face=face[0, ..., 0], cmap="viridis", vmin=min(0.0, maps.min()),
         vmax=np.percentile(maps, 99.5) or 1.0)

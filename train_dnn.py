@@ -59,7 +59,7 @@ def parse_options(argv):
     parser = cli.Parser(__doc__)
     recipes.add_arguments(parser, recipes.DNNS, name="dnn")
     parser.add_argument("--cnn", type=Path,
-                        help="CNN to compare with (default: models/cnn.h5, else the released one)")
+                        help="CNN to compare with (default: cnn.h5 of --out-folder, else the released one)")
     args = parser.parse_args(argv)
     return recipes.training_options(args, recipes.DNNS), args.cnn
 

@@ -10,9 +10,9 @@ targets: int (n,), the class whose logit is explained; or float (n, classes), we
 maps:    float32 (n, h, w), finite; a map of zeros only is blank (`is_blank`). Derivatives are with respect
          to the grey level, also where a network takes the face in three equal channels.
 
-A new method is a function (model, images, weights, its options) -> {name: maps} and a row of METHODS below;
-saliency.py's docstring, its help, should name it. weights: float32 (n, classes), of the sum of logits that is
-explained; options arrive by the names of the function's parameters (`options` in saliency.py).
+A method is a function (model, images, weights, its options) -> {name: maps} and a row of METHODS below, named
+in saliency.py's docstring. weights: float32 (n, classes), of the sum of logits that is explained; options
+arrive by the names of the function's parameters.
 """
 
 import functools

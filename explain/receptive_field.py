@@ -57,9 +57,8 @@ class Field:
 def fields(model):
     """{layer name: Field} of every layer that gives a map (n, h, w, channels), from input to output. Raises
     UserError for layers with channels first."""
-    by_depth = keras.Model(model.inputs, model.outputs)._nodes_by_depth  # 0: the output
     of_tensor, of_layer = {}, {}
-    for node in itertools.chain(*(by_depth[depth] for depth in sorted(by_depth, reverse=True))):
+    for node in structure.nodes(model):
         layer, output = node.operation, node.outputs[0]
         if getattr(layer, "data_format", None) == "channels_first":
             raise UserError(f"layer {layer.name} expects channels first; TensorFlow has gradients of such "

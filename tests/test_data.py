@@ -365,12 +365,15 @@ def test_load_split_by_share_usage_and_second_file(tmp_path):
 
 def test_load_split_refuses_what_it_cannot_split(tmp_path):
     path = write(tmp_path / "faces.csv", DIALECTS["ml2017 train"])
-    messages = {"1": "cannot read 1", "PublicTest": "has no Usage column", "3/2": "of the folds 1/2 to 2/2"}
+    messages = {"1": "cannot read 1", "PublicTest": "no row of Usage", "3/2": "of the folds 1/2 to 2/2"}
     for validation, message in messages.items():
         with pytest.raises(UserError, match=message):
             data.load_split(path, validation)
     with pytest.raises(UserError, match="no labels to train on"):
         data.load_split(write(tmp_path / "test.csv", DIALECTS["ml2017 test"]))
+    write(path, table("emotion,pixels,Usage", LABELS, ROWS, ["Training"] * 6 + ["PrivateTest"]))
+    with pytest.raises(UserError, match="no row of Usage PublicTest; choose another Usage"):
+        data.load_split(path, "PublicTest")
     write(path, table("emotion,pixels,Usage", LABELS, ROWS, ["PublicTest"] * 7))
     with pytest.raises(UserError, match="no row of Usage Training"):
         data.load_split(path)

@@ -113,7 +113,7 @@ def test_every_figure_of_a_command_goes_to_the_folder_that_it_names(call):
     (["--network", "vgg"], "invalid choice: 'vgg'"),
     (["--name", "../evil"], "must be a plain file name"),
     (["--name", "n" * 300], "File name too long"),
-    (["--validation", "PublicTest", "--data", "sample"], "has no Usage column"),
+    (["--validation", "PublicTest", "--data", "sample"], "has no row of Usage PublicTest"),
     (["--validation", "2", "--data", "sample"], "is no share"),
     (["--start-from", "nothing.h5", "--data", "sample"], "nothing.h5 does not exist"),
 ])

@@ -10,7 +10,6 @@ from utils.data import CLASSES
 
 class Batches(keras.utils.PyDataset):
     """The batches of an epoch: ({"image", "transforms", "mixing"}, labels).
-
     image: uint8 (b, 48, 48, 1), 0-255; transforms: float32 (b, 12) and mixing: float32 (b, 5), present where
     the recipe augments and mixes, as `augmentation.transform` and `augmentation.mix` take them; labels:
     float32 (b, 7). The last, smaller batch of an epoch is left out, so that every step has the same shape.

@@ -23,9 +23,8 @@ class DivergedError(UserError):
 
 
 class EvaluateAverages(keras.callbacks.Callback):
-    """Validate the averaged weights after each epoch and remember the weights that will be saved.
-
-    Raises DivergedError when loss, weights or validation loss are not finite.
+    """Validate the averaged weights after each epoch and remember the weights that will be saved. Raises
+    DivergedError when loss, weights or validation loss are not finite.
 
     keep: "best", the epoch with the highest validation accuracy, or "last"
     best: {"epoch", "val_accuracy", "weights"} of the epoch kept, None before the first
@@ -108,11 +107,8 @@ class Replay(keras.callbacks.Callback):
 
 class Checkpoint(keras.callbacks.Callback):
     """The state after each epoch in one file, from which a stopped run continues as if it had not been.
-
     (keras.callbacks.BackupAndRestore keeps neither the best weights nor the history, nor notices other data.)
-
-    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: in the file
-    """
+    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: in the file"""
 
     def __init__(self, path, evaluation, key):
         super().__init__()

@@ -69,10 +69,8 @@ def as_teacher(model):
 
 
 def make_optimizer(recipe, steps, scale_loss=False):
-    """Adam or Nesterov SGD for a run of `steps` steps, with weight decay on kernels and averaged weights.
-
-    recipe: training.recipes.Recipe; scale_loss: for float16, whose range is too small for some gradients
-    """
+    """The optimiser of a recipe (training.recipes.Recipe) for a run of `steps` steps, with weight decay on
+    kernels and averaged weights; scale_loss: for float16, whose range is too small for some gradients."""
     rate = recipe.learning_rate
     if recipe.schedule == "cosine":
         warmup = max(round(recipe.warmup * steps), 1)

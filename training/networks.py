@@ -36,13 +36,8 @@ def dense_block(x, units, name, dropout, dropconnect, regularizer):
 
 
 def report_cnn(dropout=None, l2=0.0, dropconnect=0.0, extra_conv=0):
-    """The CNN of question 1: conv 32, conv 32, pool, conv 64, pool, dense 1028; 6,615,495 parameters.
-
-    dropout:     rate of every dropout layer (None: 0.25 after each pooling, 0.5 before the logits)
-    l2:          weight of the L2 penalty on every kernel
-    dropconnect: share of the dense layer's weights dropped at each training step
-    extra_conv:  additional 3x3 convolutions of 64 filters before the second pooling
-    """
+    """The CNN of question 1: conv 32, conv 32, pool, conv 64, pool, dense 1028; 6,615,495 parameters. Without
+    `dropout`, a rate, its layers have 0.25 after each pooling and 0.5 before the logits."""
     rate = 0.25 if dropout is None else dropout
     regularizer = keras.regularizers.L2(l2) if l2 else None
     face = keras.Input((SIZE, SIZE, 1), name="face")
@@ -133,12 +128,10 @@ def convolution(x, width, name, pool=False, gamma="ones"):
 
 
 class SmallMapConv2D(layers.Conv2D):
-    """A convolution whose weight gradient is, on small maps in bfloat16, a sum of matrix products.
-
-    For 3x3 kernels with "same" padding, stride 1 and no bias: each of the nine weights sees the map shifted
-    by a pixel: nine products of (channels, pixels) with (pixels, filters). At 5x5 they take 0.5 to 0.7 of
-    TensorFlow's time; larger maps gain nothing, float32 loses (python -m benchmarks.weight_gradient).
-    """
+    """A convolution whose weight gradient is, on small maps in bfloat16, a sum of matrix products. For 3x3
+    kernels with "same" padding, stride 1 and no bias: each of the nine weights sees the map shifted by a
+    pixel: nine products of (channels, pixels) with (pixels, filters). At 5x5 they take 0.5 to 0.7 of
+    TensorFlow's time; larger maps gain nothing, float32 loses (python -m benchmarks.weight_gradient)."""
 
     def call(self, inputs):
         is_small = inputs.dtype == "bfloat16" and max(inputs.shape[1:3]) <= 5

@@ -54,22 +54,14 @@ Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound, below LARGEST_IMAGE, warns 
 
 @dataclasses.dataclass
 class Faces:
-    """Faces and what is known of them; row i of every field belongs to the same image.
+    """Faces and what is known of them; row i of every field belongs to the same image."""
 
-    images: uint8 (n, 48, 48), grey, 0-255
-    labels: int64 (n,), codes 0-6 as in CLASSES, or None when the file has none
-    ids:    str (n,), the file's `id` column, or None
-    usage:  str (n,), one of USAGES, or None
-    soft:   float32 (n, 7), the share of each class among people's votes, rows sum to 1, or None
-    source: where they came from, for messages
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None = None
-    ids: np.ndarray | None = None
-    usage: np.ndarray | None = None
-    soft: np.ndarray | None = None
-    source: str = ""
+    images: np.ndarray  # uint8 (n, 48, 48), grey, 0-255
+    labels: np.ndarray | None = None  # int64 (n,), codes 0-6 as in CLASSES
+    ids: np.ndarray | None = None  # str (n,), the file's `id` column, or of a folder its files
+    usage: np.ndarray | None = None  # str (n,), each one of USAGES
+    soft: np.ndarray | None = None  # float32 (n, 7), each class's share of people's votes, rows sum to 1
+    source: str = ""  # where they came from, for messages
 
     def __len__(self):
         return len(self.images)
@@ -97,9 +89,8 @@ class Faces:
 
 
 def find_data(path=None, labels_from=None):
-    """The faces to train on: `path`, else the first known file in data/, else the built-in sample, of which a
-    line is printed. Returns Faces; of a file with a Usage column, all rows. labels_from: a file of FER+ votes
-    (see `with_votes`)."""
+    """The Faces to train on: `path`, else the first known file in data/, else the built-in sample, of which a
+    line is printed; of any Usage. labels_from: a file of FER+ votes (see `with_votes`)."""
     if path is None:
         names = [f"{stem}{suffix}" for stem in ("train", "fer2013", "icml_face_data") for suffix in SUFFIXES]
         path = next((PROJECT / "data" / name for name in names if (PROJECT / "data" / name).exists()), SAMPLE)
@@ -111,12 +102,9 @@ def find_data(path=None, labels_from=None):
 
 
 def load_faces(path):
-    """Read faces from a CSV, plain or compressed, an image folder or, for "sample", the generator.
-
-    Columns of a CSV, in any order: `feature` or `pixels` and perhaps `label` or `emotion`, `id`, `Usage`;
-    between them commas, semicolons or tabs. Folders: see `read_folder`. Returns Faces. Raises UserError, one
-    line with file and row, on anything that is not such data.
-    """
+    """Faces from an image folder (see `read_folder`), the generator ("sample"), or a CSV, plain or packed,
+    with commas, semicolons or tabs between columns in any order: `feature` or `pixels` and perhaps `label` or
+    `emotion`, `id`, `Usage`. Raises UserError, one line with file and row, on anything else."""
     if str(path) == SAMPLE:  # a folder of this name comes as an absolute path from cli.data_path
         from utils.sample import sample_faces
 
@@ -171,12 +159,10 @@ def load_labels(path, ids):
 
 def with_votes(faces, path):
     """Faces with the labels of FER+ (Barsoum et al. 2016, fer2013new.csv): ten people's votes for each face.
-
     The rows of the file must be those of fer2013.csv in its order; for `faces` without Usage, its Training
     rows where those are as many. `soft` becomes the share of each of our classes, `labels` the class with the
     most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not count; a printed
-    line counts the faces without any other, which are left out. Raises UserError.
-    """
+    line counts the faces without any other, which are left out. Raises UserError."""
     converters = {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, NUMBER_OF_VOTES)}
     table = read_columns(path, converters, [*converters])
     if faces.usage is None and len(faces) == np.sum(table["usage"] == "Training"):
@@ -203,12 +189,10 @@ def with_votes(faces, path):
 
 
 def read_columns(path, converters, required):
-    """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row".
-
-    converters: {column: function from its fields, a list of str, to an array, or ValueError}; names are
-        compared in lower case, without spaces, after ALIASES; the file must have those that are `required`
-    Raises UserError, one line with file and row.
-    """
+    """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row". Raises
+    UserError, one line with file and row. converters: {column: function from its fields, a list of str, to an
+    array, or ValueError}; names are compared in lower case, without spaces, after ALIASES; the file must have
+    those that are `required`."""
     rows = read_rows(path)
     _, header = next(rows, (1, None))
     if header is None:
@@ -347,11 +331,9 @@ ALIASES = {"feature": "pixels", "emotion": "label"}
 
 def read_folder(path):
     """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER; of
-    a folder that holds nothing but images, faces without labels. `ids` are the files below PATH.
-
-    A printed line counts what is left out: files of other kinds, and images in folders that are no class.
-    Raises UserError, also where class folders stand in splits of unknown names.
-    """
+    a folder that holds nothing but images, faces without labels. `ids` are the files below PATH. A printed
+    line counts what is left out: files of other kinds, and images in folders that are no class. Raises
+    UserError, also where class folders stand in splits of unknown names."""
     source, found = relative_path(path), files_below(path)
     files = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
     is_flat = bool(files) and all(len(file.parts) == 1 for file in files)
@@ -545,12 +527,12 @@ def draw_sample(faces, n, seed=0):
 
 
 def load_split(path=None, validation="0.1", seed=0, limit=None, validation_labels=None, labels_from=None):
-    """Load the faces to train on and those to validate on.
+    """Load the faces to train on and those to validate on: (training Faces, validation Faces, dict for the
+    model card). Raises UserError.
 
     path, labels_from: as in `find_data`; of rows of Usage Training a sample of `limit` is trained on
     validation: a share of them from 0 to below 1 (see `split`), one of k folds ("1/5"; see `folds`), a Usage
         of the same file, or a labelled file, whose labels may be in a second one, `validation_labels`
-    Returns (training Faces, validation Faces, dict for the model card). Raises UserError.
     """
     everything = find_data(path, labels_from)
     if everything.labels is None:
@@ -558,9 +540,10 @@ def load_split(path=None, validation="0.1", seed=0, limit=None, validation_label
     faces = draw_sample(training_part(everything), limit, seed)
     training = faces
     if validation in USAGES:
-        if everything.usage is None:
-            raise UserError(f"{everything.source} has no Usage column; give --validation a share or a file")
-        held_out = everything.take(everything.usage == validation)
+        held_out = everything.take(np.flatnonzero(everything.usage == validation))
+        if not len(held_out):
+            raise UserError(f"{everything.source} has no row of Usage {validation}; choose another Usage, a "
+                            "share or a file for --validation")
     elif is_drawn(validation):
         fold, _, k = str(validation).partition("/")
         if k and int(fold) > int(k):

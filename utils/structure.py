@@ -1,6 +1,5 @@
 """Take a Keras network apart: copy it layer by layer, remove its softmax, count its work."""
 
-import itertools
 import math
 
 import keras
@@ -14,12 +13,10 @@ PASSING = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)  # m
 
 
 def flat_copy(model, **changes):
-    """A copy of `model` in stock layers with every nested model unfolded: a functional keras.Model.
-
-    Weights are copied, `changes` go into each layer's configuration (dtype="float32" for a network to save).
-    Names stay; where a nested layer's name is taken it gets the nested model's name in front. A height or
-    width that is open becomes that of a face.
-    """
+    """A copy of `model` in stock layers with every nested model unfolded: a functional keras.Model. Weights
+    are copied, `changes` go into each layer's configuration (dtype="float32" for a network to save). Names
+    stay; where a nested layer's name is taken it gets the nested model's name in front. A height or width
+    that is open becomes that of a face."""
     copies, taken = {}, {layer.name for layer in model.layers}
 
     def run(part, inputs, outer):
@@ -58,11 +55,9 @@ def stock_copy(layer, **changes):
 
 
 def logits_model(model):
-    """A copy of a classifier that ends in logits: images as `model` takes them -> float32 (n, classes).
-
-    A model that ends in logits stays as it is. A binary classifier's single logit z becomes two, -z/2 and
-    z/2, whose softmax is the sigmoid of z, so that each class has a gradient. Unfolded as by `flat_copy`.
-    """
+    """A copy of a classifier, unfolded as by `flat_copy`, that ends in logits, float32 (n, classes). A binary
+    classifier's single logit z becomes two, -z/2 and z/2, whose softmax is the sigmoid of z, so that each
+    class has a gradient."""
     flat = flat_copy(model)
     logits, _ = without_softmax(flat.outputs[0])
     if logits.shape[-1] == 1:
@@ -108,8 +103,9 @@ def without_softmax(tensor):
 
 
 def nodes(model):
-    """Every call of a step in a model without nested ones: Keras' Node, with `operation` and its output."""
-    return itertools.chain(*keras.Model(model.inputs, model.outputs)._nodes_by_depth.values())
+    """Every step of a model without nested ones, from input to output: Keras' Node, with its `operation`."""
+    by_depth = keras.Model(model.inputs, model.outputs)._nodes_by_depth  # 0: the output
+    return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
 
 
 def largest_output(model):
