@@ -219,7 +219,7 @@ def compiled_ascent(canvas, parametrization, sign, seed, precision):
 
         return tf.while_loop(lambda number, *_: number < last, step, (first, state, mean, square))[1:]
 
-    @tf.function
+    @tf.function(autograph=False)
     def measure(state, chosen):
         image = parametrization.image(state, canvas.size)
         features = canvas.network(in_channels(canvas.network, image), training=False)
