@@ -146,7 +146,9 @@ def predict_faces(args, paths):
 
 def submit(path, slug, message):
     """Send the file at `path` to the Kaggle competition `slug` by Kaggle's client; returns what that prints.
-    Raises UserError when the client, its credentials, the network or the competition are missing."""
+
+    Raises UserError when the client, its credentials, the network or the competition are missing.
+    """
     command = ["kaggle", "competitions", "submit", slug, "-f", files.relative_path(path), "-m", message]
     print(f"Submitting: {shlex.join(command)}", flush=True)
     folders = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])

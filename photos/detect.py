@@ -54,9 +54,11 @@ def detect_faces(photo, least=LEAST_SCORE):
 
 
 def search(photo, least):
-    """The faces of a photo, uint8 (h, w, 3), whose score is at least `least`, the best first. Returns boxes,
-    float (n, 4): left, top, right, bottom in pixels; landmarks, float (n, 5, 2): x, y in pixels; scores,
-    (n,). Of boxes that overlap only the best is returned."""
+    """The faces of a photo, uint8 (h, w, 3), whose score is at least `least`, the best first.
+
+    Returns boxes, float (n, 4): left, top, right, bottom in pixels; landmarks, float (n, 5, 2): x, y in
+    pixels; scores, (n,). Of boxes that overlap only the best is returned.
+    """
     found = []
     for longest in {min(side, max(photo.shape)) for side in LONGEST_SIDES}:
         small, scale = shrink(photo, longest)
@@ -95,10 +97,12 @@ def detector():
 
 
 def look(photo, least):
-    """What the detector sees in a photo, uint8 (h, w, 3): like `search`, but with boxes that overlap. For
-    every 4x4 pixels it gives the probability that a face has its centre there (1, h', w'), the logarithm of
-    the box's height and width in units of 4 pixels (2, h', w'), the centre's y and x within the 4x4 pixels
-    (2, h', w'), and y and x of the landmarks from the box's corner in units of its size (10, h', w')."""
+    """What the detector sees in a photo, uint8 (h, w, 3): like `search`, but with boxes that overlap.
+
+    For every 4x4 pixels it gives the probability that a face has its centre there (1, h', w'), the logarithm
+    of the box's height and width in units of 4 pixels (2, h', w'), the centre's y and x within the 4x4 pixels
+    (2, h', w'), and y and x of the landmarks from the box's corner in units of its size (10, h', w').
+    """
     below, right = (-side % 32 for side in photo.shape[:2])  # the network halves the sides five times
     picture = np.pad(photo, ((0, below), (0, right), (0, 0))).transpose(2, 0, 1)[None].astype(np.float32)
     heat, size, offset, landmarks = (maps[0] for maps in detector().run(None, {"input.1": picture}))
@@ -120,9 +124,11 @@ def overlap(one, other):
 
 
 def frame(points, score):
-    """The `Face` whose frame puts five landmarks, float (5, 2), where FER2013 has them. The similarity
-    transform of least squares from FER2013's frame to the photo: with x, y as x + iy, which makes turning and
-    scaling one multiplication, photo = factor * frame + shift."""
+    """The `Face` whose frame puts five landmarks, float (5, 2), where FER2013 has them.
+
+    The similarity transform of least squares from FER2013's frame to the photo: with x, y as x + iy, which
+    makes turning and scaling one multiplication, photo = factor * frame + shift.
+    """
     inside, outside = LANDMARKS @ (1, 1j), points @ (1, 1j)
     centred = inside - inside.mean()
     factor = np.vdot(centred, outside - outside.mean()) / np.vdot(centred, centred)

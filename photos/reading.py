@@ -27,10 +27,12 @@ def find_photos(paths):
 
 def load_faces(paths, cropped=False, max_faces=None):
     """The faces of photos, those of a photo from the largest on; prints a line on each photo without any.
+
     paths: image files; cropped: take each whole picture as one face, without a search; max_faces: how many
     faces of a photo to take. Returns a DataFrame, one row per face: image (the path), face (number from 1)
-    and the columns of `Face`, whose square may reach over the photo's edge; and the faces as uint8 (n, 48,
-    48), grey. Raises UserError where no photo has a face."""
+    and the columns of `Face`, whose square may reach over the photo's edge; and the faces as uint8
+    (n, 48, 48), grey. Raises UserError where no photo has a face.
+    """
     rows, images, problems = [], [], []
     for path in cli.track(paths, "detecting faces"):
         try:

@@ -33,9 +33,11 @@ def load_cv2():
 
 class Video:
     """The frames of a video: a file (Path), a stream (its address, str) or a camera (its number, int).
+
     Iterate for (seconds, frame): float from the start, as the file says or as time passes; uint8 (h, w, 3),
     RGB. Attributes: rate (mean, frames per second), frames (as the file says, 0 if it does not) and shape (of
-    a frame). Raises UserError when it cannot be opened or has no first frame."""
+    a frame). Raises UserError when it cannot be opened or has no first frame.
+    """
 
     def __init__(self, source):
         cv2 = load_cv2()

@@ -14,9 +14,11 @@ COSINE, SINE, FLIP, SHIFT_Y, SHIFT_X, GAIN, BIAS, ERASE_Y, ERASE_X, ERASE_H, ERA
 
 
 def draw(recipe, rng, n):
-    """Random parameters for `n` faces: float32 (n, 12), columns as named above. recipe:
-    training.recipes.Recipe, whose options say how strongly to augment; 0 switches a part off. `erase` is
-    random erasing (Zhong et al. 2020): a rectangle of 2-20 % of the area in one grey level."""
+    """Random parameters for `n` faces: float32 (n, 12), columns as named above.
+
+    recipe: training.recipes.Recipe, whose options say how strongly to augment; 0 switches a part off. `erase`
+        is random erasing (Zhong et al. 2020): a rectangle of 2-20 % of the area in one grey level.
+    """
     u = rng.uniform(-1, 1, (n, 12)).astype(np.float32)
     angle, zoom = np.deg2rad(recipe.rotation) * u[:, 0], np.exp2(np.log2(1 + recipe.scale) * u[:, 1])
     area = SIZE * SIZE * (0.11 + 0.09 * u[:, 8])
@@ -63,10 +65,12 @@ def transform(images, parameters):
 
 
 def mix(images, mixing):
-    """Mix every face with its neighbour in the batch. mixing (n, 5): weight, top, left, bottom, right, the
-    same in all rows; images float32 (n, h, w, 1) -> the same. Pixels inside the box come from the neighbour
-    (CutMix); the rest is weight * own + (1 - weight) * neighbour (mixup). Weight 1 and an empty box leave the
-    batch as it is."""
+    """Mix every face with its neighbour in the batch.
+
+    mixing (n, 5): weight, top, left, bottom, right, the same in all rows;
+    images float32 (n, h, w, 1) -> the same. Pixels inside the box come from the neighbour (CutMix); the rest
+    is weight * own + (1 - weight) * neighbour (mixup). Weight 1 and an empty box leave the batch as it is.
+    """
     neighbour = ops.roll(images, 1, axis=0)
     weight, top, left, bottom, right = (mixing[:, i][:, None, None, None] for i in range(5))
     y = ops.arange(images.shape[1], dtype="float32")[None, :, None, None]

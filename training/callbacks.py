@@ -107,8 +107,11 @@ class Replay(keras.callbacks.Callback):
 
 class Checkpoint(keras.callbacks.Callback):
     """The state after each epoch in one file, from which a stopped run continues as if it had not been.
+
     (keras.callbacks.BackupAndRestore keeps neither the best weights nor the history, nor notices other data.)
-    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: in the file"""
+
+    path: models/NAME.checkpoint.npz; evaluation: EvaluateAverages; key: see `run_key`; epochs: in the file
+    """
 
     def __init__(self, path, evaluation, key):
         super().__init__()

@@ -5,11 +5,13 @@ from keras import ops
 
 
 class Muon(keras.optimizers.SGD):
-    """Nesterov SGD whose steps on convolutions are orthogonal (Jordan et al. 2024). A kernel (h, w, c_in,
-    c_out) of several input channels is a matrix with h w c_in rows and c_out columns, and of the step U S V'
-    of SGD only U V' is taken (https://kellerjordan.github.io/posts/muon/), times sqrt(max(1, rows / columns))
-    and `RATE` times the learning rate. All other weights follow SGD. (keras.optimizers.Muon gives everything
-    but matrices to AdamW.)"""
+    """Nesterov SGD whose steps on convolutions are orthogonal (Jordan et al. 2024).
+
+    A kernel (h, w, c_in, c_out) of several input channels is a matrix with h w c_in rows and c_out columns,
+    and of the step U S V' of SGD only U V' is taken (https://kellerjordan.github.io/posts/muon/), times
+    sqrt(max(1, rows / columns)) and `RATE` times the learning rate. All other weights follow SGD.
+    (keras.optimizers.Muon gives everything but matrices to AdamW.)
+    """
 
     RATE = 0.3
 
@@ -27,7 +29,9 @@ class Muon(keras.optimizers.SGD):
 def orthogonal(matrix):
     """About U V' of the singular value decomposition U S V' of a float32 matrix (rows, columns), by five
     Newton-Schulz steps x <- x (a + b x'x + c (x'x)^2), after which singular values lie near 1 (0.7 to 1.2).
-    Every step multiplies by a polynomial of x'x, so the steps are taken on that small matrix alone."""
+
+    Every step multiplies by a polynomial of x'x, so the steps are taken on that small matrix alone.
+    """
     if matrix.shape[0] < matrix.shape[1]:
         return ops.transpose(orthogonal(ops.transpose(matrix)))
     matrix = matrix / (ops.norm(matrix) + 1e-7)

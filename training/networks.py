@@ -128,10 +128,12 @@ def convolution(x, width, name, pool=False, gamma="ones"):
 
 
 class SmallMapConv2D(layers.Conv2D):
-    """A convolution whose weight gradient is, on small maps in bfloat16, a sum of matrix products. For 3x3
-    kernels with "same" padding, stride 1 and no bias: each of the nine weights sees the map shifted by a
-    pixel: nine products of (channels, pixels) with (pixels, filters). At 5x5 they take 0.5 to 0.7 of
-    TensorFlow's time; larger maps gain nothing, float32 loses (python -m benchmarks.weight_gradient)."""
+    """A convolution whose weight gradient is, on small maps in bfloat16, a sum of matrix products.
+
+    For 3x3 kernels with "same" padding, stride 1 and no bias: each of the nine weights sees the map shifted
+    by a pixel: nine products of (channels, pixels) with (pixels, filters). At 5x5 they take 0.5 to 0.7 of
+    TensorFlow's time; larger maps gain nothing, float32 loses (python -m benchmarks.weight_gradient).
+    """
 
     def call(self, inputs):
         is_small = inputs.dtype == "bfloat16" and max(inputs.shape[1:3]) <= 5

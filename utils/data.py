@@ -159,10 +159,12 @@ def load_labels(path, ids):
 
 def with_votes(faces, path):
     """Faces with the labels of FER+ (Barsoum et al. 2016, fer2013new.csv): ten people's votes for each face.
+
     The rows of the file must be those of fer2013.csv in its order; for `faces` without Usage, its Training
     rows where those are as many. `soft` becomes the share of each of our classes, `labels` the class with the
     most votes (of equal ones the first). Votes for contempt, unknown and NF (no face) do not count; a printed
-    line counts the faces without any other, which are left out. Raises UserError."""
+    line counts the faces without any other, which are left out. Raises UserError.
+    """
     converters = {"usage": CONVERTERS["usage"], **dict.fromkeys(VOTES, NUMBER_OF_VOTES)}
     table = read_columns(path, converters, [*converters])
     if faces.usage is None and len(faces) == np.sum(table["usage"] == "Training"):
@@ -189,10 +191,12 @@ def with_votes(faces, path):
 
 
 def read_columns(path, converters, required):
-    """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row". Raises
-    UserError, one line with file and row. converters: {column: function from its fields, a list of str, to an
-    array, or ValueError}; names are compared in lower case, without spaces, after ALIASES; the file must have
-    those that are `required`."""
+    """Columns of a CSV as arrays, {name: array}, and the number of each row in an editor under "row".
+
+    converters: {column: function from its fields, a list of str, to an array, or ValueError}; names are
+        compared in lower case, without spaces, after ALIASES; the file must have those that are `required`
+    Raises UserError, one line with file and row.
+    """
     rows = read_rows(path)
     _, header = next(rows, (1, None))
     if header is None:
@@ -331,9 +335,11 @@ ALIASES = {"feature": "pixels", "emotion": "label"}
 
 def read_folder(path):
     """Faces from PATH/CLASS/* or PATH/SPLIT/CLASS/*: class by the folder's name, Usage by USAGE_OF_FOLDER; of
-    a folder that holds nothing but images, faces without labels. `ids` are the files below PATH. A printed
-    line counts what is left out: files of other kinds, and images in folders that are no class. Raises
-    UserError, also where class folders stand in splits of unknown names."""
+    a folder that holds nothing but images, faces without labels. `ids` are the files below PATH.
+
+    A printed line counts what is left out: files of other kinds, and images in folders that are no class.
+    Raises UserError, also where class folders stand in splits of unknown names.
+    """
     source, found = relative_path(path), files_below(path)
     files = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
     is_flat = bool(files) and all(len(file.parts) == 1 for file in files)

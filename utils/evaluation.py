@@ -127,8 +127,10 @@ def crop_shift(network):
 
 def views(images, tta, shift):
     """Yield the views of test-time augmentation, arrays like `images` (n, h, w), the unchanged ones first.
+
     ten-crop: also shifted to the four corners by `shift` pixels; multi-scale: enlarged about the centre by
-    SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; except with tta none, also mirrored."""
+    SCALES, and shifted by SCALED_SHIFT pixels. Edges are repeated; except with tta none, also mirrored.
+    """
     scales, shift = (SCALES, SCALED_SHIFT) if tta == "multi-scale" else ((1,), shift)
     corners = itertools.product((-shift, shift), repeat=2) if tta in ("ten-crop", "multi-scale") else ()
     middle = (np.array(images.shape[1:]) - 1) / 2

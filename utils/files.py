@@ -64,9 +64,11 @@ def is_in(path, folder):
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a temporary path in the folder of `path`, with its suffix, by which Keras and matplotlib choose a
-    format; move it to `path` when the block ends without an error. A reader sees the old file or the whole
-    new one, also after a power cut. Raises UserError as `check_outputs`, and when the disk is full."""
+    """Yield a temporary path in the folder of `path`; move it to `path` when the block ends without an error.
+
+    The suffix stays, by which Keras and matplotlib choose a format. A reader sees the old file or the whole
+    new one, also after a power cut. Raises UserError as `check_outputs`, and when the disk is full.
+    """
     path = Path(path)
     check_outputs([path])
     temporary = path.with_name(f".{secrets.token_hex(8)}.part{path.suffix}")

@@ -132,8 +132,10 @@ def load_safely(path):
 
 def check_heaps(content):
     """Refuse HDF5 (bytes) whose heap of texts has a free block of no length: HDF5 1.14 never ends on it.
+
     Global heap collections (HDF5 File Format Specification, III.E) are signature, version and reserved bytes,
-    size; then blocks of number, references, size, content."""
+    size; then blocks of number, references, size, content.
+    """
     at = -1
     while (at := content.find(b"GCOL\x01\0\0\0", at + 1)) >= 0:
         block, end = at + 16, min(at + int.from_bytes(content[at + 8:at + 16], "little"), len(content))

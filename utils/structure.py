@@ -13,10 +13,12 @@ PASSING = (layers.Flatten, layers.Reshape, layers.Dropout, layers.Identity)  # m
 
 
 def flat_copy(model, **changes):
-    """A copy of `model` in stock layers with every nested model unfolded: a functional keras.Model. Weights
-    are copied, `changes` go into each layer's configuration (dtype="float32" for a network to save). Names
-    stay; where a nested layer's name is taken it gets the nested model's name in front. A height or width
-    that is open becomes that of a face."""
+    """A copy of `model` in stock layers with every nested model unfolded: a functional keras.Model.
+
+    Weights are copied, `changes` go into each layer's configuration (dtype="float32" for a network to save).
+    Names stay; where a nested layer's name is taken it gets the nested model's name in front. A height or
+    width that is open becomes that of a face.
+    """
     copies, taken = {}, {layer.name for layer in model.layers}
 
     def run(part, inputs, outer):
