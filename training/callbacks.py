@@ -23,8 +23,9 @@ class DivergedError(UserError):
 
 
 class EvaluateAverages(keras.callbacks.Callback):
-    """Validate the averaged weights after each epoch and remember the weights that will be saved. Raises
-    DivergedError when loss, weights or validation loss are not finite.
+    """Validate the averaged weights after each epoch and remember the weights that will be saved.
+
+    Raises DivergedError when loss, weights or validation loss are not finite.
 
     keep: "best", the epoch with the highest validation accuracy, or "last"
     best: {"epoch", "val_accuracy", "weights"} of the epoch kept, None before the first

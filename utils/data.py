@@ -102,9 +102,12 @@ def find_data(path=None, labels_from=None):
 
 
 def load_faces(path):
-    """Faces from an image folder (see `read_folder`), the generator ("sample"), or a CSV, plain or packed,
-    with commas, semicolons or tabs between columns in any order: `feature` or `pixels` and perhaps `label` or
-    `emotion`, `id`, `Usage`. Raises UserError, one line with file and row, on anything else."""
+    """Read faces from a CSV, plain or compressed, an image folder or, for "sample", the generator.
+
+    Columns of a CSV, in any order: `feature` or `pixels` and perhaps `label` or `emotion`, `id`, `Usage`;
+    between them commas, semicolons or tabs. Folders: see `read_folder`. Returns Faces. Raises UserError, one
+    line with file and row, on anything that is not such data.
+    """
     if str(path) == SAMPLE:  # a folder of this name comes as an absolute path from cli.data_path
         from utils.sample import sample_faces
 

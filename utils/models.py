@@ -72,11 +72,13 @@ def title(path):
 
 
 def load(path):
-    """Load an HDF5 (`.h5`) or zipped (`.keras`) classifier as an uncompiled functional model without nested
-    ones: (None, height, width, channels) in, (None, classes) probabilities out, whatever the file's ends in
-    (see `structure.softmax_model`). The file may come from anyone: Keras' safe mode runs no code from it and
-    reads no other file for it. Raises UserError when it is no such model, needs custom code, or holds weights
-    that are not finite."""
+    """Load an HDF5 (`.h5`) or zipped (`.keras`) classifier as a functional model with one image input.
+
+    Returns an uncompiled keras.Model without nested ones: (None, height, width, channels) in, (None, classes)
+    probabilities out, whatever the file's ends in (see `structure.softmax_model`). The file may come from
+    anyone: Keras' safe mode runs no code from it and reads no other file for it.
+    Raises UserError when it is no such model, needs custom code, or holds weights that are not finite.
+    """
     from utils import structure
 
     path = Path(path)

@@ -57,9 +57,11 @@ def stock_copy(layer, **changes):
 
 
 def logits_model(model):
-    """A copy of a classifier, unfolded as by `flat_copy`, that ends in logits, float32 (n, classes). A binary
-    classifier's single logit z becomes two, -z/2 and z/2, whose softmax is the sigmoid of z, so that each
-    class has a gradient."""
+    """A copy of a classifier that ends in logits: images as `model` takes them -> float32 (n, classes).
+
+    A model that ends in logits stays as it is. A binary classifier's single logit z becomes two, -z/2 and
+    z/2, whose softmax is the sigmoid of z, so that each class has a gradient. Unfolded as by `flat_copy`.
+    """
     flat = flat_copy(model)
     logits, _ = without_softmax(flat.outputs[0])
     if logits.shape[-1] == 1:
