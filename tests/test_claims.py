@@ -49,18 +49,27 @@ def test_holms_levels_by_hand():
     np.testing.assert_allclose(claims.holm_levels([0.9, 0.03, 0.5], 0.05), 0.05 / 3)  # none is
 
 
-def test_seeds_and_faces_are_both_drawn_anew():
-    apart = np.array([np.full((1, 50), value) for value in (0, 1)])  # seeds differ, faces do not
-    values, counts = np.unique(claims.resample(apart, 4000).round(9), return_counts=True)
-    np.testing.assert_array_equal(values, [0, 0.5, 1])
-    np.testing.assert_allclose(counts / 4000, [0.25, 0.5, 0.25], atol=0.03)
-    row = np.random.default_rng(0).integers(-1, 2, (1, 400))  # faces differ, seeds do not
-    means = claims.resample(np.array([row, row, row]), 4000)
-    assert means.mean() == pytest.approx(row.mean(), abs=0.005)
-    assert means.std() == pytest.approx(row.std() / 20, rel=0.05)  # not / sqrt(3 * 400): the same faces
-    both = claims.resample(np.array([np.vstack([row, row, -row])] * 2), 50)
-    np.testing.assert_array_equal(both[:, 0], both[:, 1])
-    np.testing.assert_array_equal(both[:, 0], -both[:, 2])
+def test_the_spread_of_seeds_and_faces_by_hand():
+    # cell means 1/3; mean squares: seeds 3 * (1/9 + 1/9), faces 2 * (1/36 + 4/36 + 1/36) / 2, rest 1/6
+    mean, error, freedom = claims.spread(np.array([[1, 1, 0], [0, 0, 0]]))
+    assert (mean, error, freedom) == pytest.approx((1 / 3, 1 / 3, 1.0))
+    # seeds apart, faces alike: Student's t of the seeds
+    apart = np.repeat([[-1], [0], [1], [1]], 50, axis=1)
+    mean, error, freedom = claims.spread(apart)
+    assert (mean, error, freedom) == pytest.approx((0.25, scipy.stats.sem(apart[:, 0]), 3))
+    row = np.random.default_rng(0).integers(-1, 2, (1, 400))  # faces apart, seeds alike: not / sqrt(3 * 400)
+    mean, error, freedom = claims.spread(np.repeat(row, 3, axis=0))
+    assert (mean, error) == pytest.approx((row.mean(), row.std(ddof=1) / 20)) and freedom > 1e6
+
+
+@pytest.mark.parametrize(("of_seeds", "of_faces"), [(0.05, 0.3), (0.005, 0.5), (0.2, 0.1)])
+def test_intervals_contain_the_true_difference_as_often_as_they_say(of_seeds, of_faces):
+    rng, hits = np.random.default_rng(1), []
+    for _ in range(1000):  # the true difference is 0
+        faces = rng.normal(0, of_faces, 300) + rng.normal(0, 0.3, (3, 300))
+        mean, error, freedom = claims.spread(rng.normal(0, of_seeds, (3, 1)) + faces)
+        hits.append(abs(mean) <= error * scipy.stats.t.ppf(0.975, freedom))
+    assert 0.93 <= np.mean(hits) <= 0.985
 
 
 def test_intervals_are_those_of_the_faces_where_seeds_agree():
@@ -101,9 +110,10 @@ def test_verdicts_on_what_the_original_says():
     ("worse", [-0.005, 0.005], "fails"), ("worse", [-0.03, 0.03], "open"), (None, [0.01, 0.03], None)])
 def test_a_verdict_by_its_interval(says, interval, verdict):
     assert claims.verdict(says, *interval) == verdict
-    if interval != [None, None]:  # and the level below which resampled differences give one
-        resampled = pd.Series(np.linspace(*interval, 1001))
-        assert (claims.p_value(says or "helps", resampled, claims.MARGIN) < 0.05) == (verdict != "open")
+    if interval != [None, None]:  # and the level below which there is one
+        error = np.diff(interval)[0] / 2 / scipy.stats.t.ppf(0.975, 5)
+        p_value = claims.p_value(says or "helps", np.mean(interval), error, 5, claims.MARGIN)
+        assert (p_value < 0.05) == (verdict != "open")
 
 
 def test_the_released_intervals_are_those_of_the_seeds():
@@ -138,7 +148,6 @@ def test_interrupted_claims_continue(workspace, monkeypatch):
         return runs[command, seed]
 
     monkeypatch.setattr(claims, "train", train)
-    monkeypatch.setattr(claims, "REPLICATES", 200)
     done = set()
     for _ in range(6):  # interrupted again and again
         with contextlib.suppress(KeyboardInterrupt):
