@@ -66,9 +66,7 @@ def all_findings(results):
         "sweep": [Finding(
             "sweep_none" if not sweep else "sweep_best" if not sweep["confirmed"] else
             "sweep_helps" if compare(sweep["confirmed"]["difference"], 0) == HOLDS else "sweep")],
-        "claims": [Finding("claims_intro"), Finding(
-            "claims_resampled" if "replicates" in results["claims"] else "claims_of_seeds")]
-        if results["claims"] else [Finding("claims_none")],
+        "claims": [Finding("claims" if results["claims"] else "claims_none")],
         "data": [Finding("data"), Finding(
             "evaluated_on_other_data" if results["evaluated"]["on_other_data"] else
             "evaluated_on_split_of_best_epoch" if cnn["keep"] == "best" else "evaluated_on_split")],

@@ -25,8 +25,7 @@ def compose(results, commands, drawn, language):
     notes = sections.pop("notes")
     verdicts = [one["verdict"] for one in itertools.chain(*sections.values())]
     is_judged = results["original"] and not results["data"]["is_sample"]
-    with_seeds = [claim["verdict"] for claim in claim_rows(results["claims"], language)
-                  if is_judged and claim["verdict"]]
+    with_seeds = [claim["verdict"] for claim in claim_rows(results["claims"], language) if is_judged]
     tally = {verdict: (verdicts + with_seeds).count(verdict) for verdict in (HOLDS, FAILS, OPEN)}
     tally = {"claims": sum(tally.values()), "with_seeds": len(with_seeds)} | tally
     figures = {section: [{"path": relative_path(path), "label": caption(section, path, results, language),
@@ -64,9 +63,8 @@ def model_table(results, language):
 
 
 def claim_rows(claims, language):
-    """Any claims as dicts of text: what the original states, mean ± sd, difference, verdict or None."""
+    """Any claims as dicts of text: what the original states, mean ± sd, difference, verdict."""
     return [claim | {
-        "verdict": claim["verdict"] if "says" in ORIGINAL["claims"][claim["key"]] else None,
         "claim": ORIGINAL["claims"][claim["key"]][language],
         "score": " ± ".join(percent(claim[key]) for key in ("mean", "sd") if claim[key] is not None),
         "points": percent([claim["difference"], claim["low"], claim["high"]], "+.1f").replace("-", "\u2212"),

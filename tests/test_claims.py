@@ -93,26 +93,25 @@ def test_a_difference_that_one_of_ten_claims_shows_by_chance_decides_nothing():
 
 
 def test_verdicts_on_what_the_original_says():
-    found = judged({"batch_320": (100, 500), "generator": (0, 400), "dropout_low": (900, 0), "l2": (300, 0)})
+    found = judged({"batch_320": (100, 500), "generator": (0, 400), "l2": (300, 0)})
     verdicts = {key: claim["verdict"] for key, claim in found.items()}
     assert verdicts["batch_320"] == verdicts["generator"] == verdicts["l2"] == "holds"
-    assert verdicts["dropout_low"] is verdicts["dropout_high"] is None  # never claimed to help
     assert verdicts["extra_conv_1"] == "open"
     few = judged({}, faces=400)  # networks that agree to the last face, on which too few decide nothing
-    assert {claim["verdict"] for claim in few.values()} == {"open", None}
-    assert {claim["verdict"] for claim in judged({"l2": (900, 0)}, seeds=1).values()} == {"open", None}
+    assert {claim["verdict"] for claim in few.values()} == {"open"}
+    assert {claim["verdict"] for claim in judged({"l2": (900, 0)}, seeds=1).values()} == {"open"}
 
 
 @pytest.mark.parametrize(("says", "interval", "verdict"), [
     ("helps", [0.01, 0.03], "holds"), ("helps", [-0.005, 0.005], "fails"), ("helps", [-0.01, 0.03], "open"),
     ("helps", [None, None], "open"), ("not help", [0.01, 0.03], "fails"),
     ("not help", [-0.03, -0.01], "holds"), ("worse", [-0.03, -0.01], "holds"),
-    ("worse", [-0.005, 0.005], "fails"), ("worse", [-0.03, 0.03], "open"), (None, [0.01, 0.03], None)])
+    ("worse", [-0.005, 0.005], "fails"), ("worse", [-0.03, 0.03], "open")])
 def test_a_verdict_by_its_interval(says, interval, verdict):
     assert claims.verdict(says, *interval) == verdict
     if interval != [None, None]:  # and the level below which there is one
         error = np.diff(interval)[0] / 2 / scipy.stats.t.ppf(0.975, 5)
-        p_value = claims.p_value(says or "helps", np.mean(interval), error, 5, claims.MARGIN)
+        p_value = claims.p_value(says, np.mean(interval), error, 5, claims.MARGIN)
         assert (p_value < 0.05) == (verdict != "open")
 
 
@@ -156,7 +155,7 @@ def test_interrupted_claims_continue(workspace, monkeypatch):
         done |= {*trained}
         trained.clear()
     assert len(done) == 2 * (1 + len(ORIGINAL["claims"]))
-    assert len(found["claims"]) == len(ORIGINAL["claims"]) == found["tested"] + 2
+    assert len(found["claims"]) == len(ORIGINAL["claims"]) == 10
     assert report.earlier_results(SimpleNamespace(models="own", out_folder=None), "claims") == found
     table = pd.read_csv("models/claims.csv").set_index("configuration")
     assert table.difference.tolist() == [claim["difference"] for claim in found["claims"]]

@@ -115,7 +115,6 @@ def test_verdicts_on_the_example():
     ({"saliency.centre": [0.2, 0.19, 0.21]}, "saliency_centre", "fails"),
     ({"saliency.kept_above_controls": [-0.1, -0.2, -0.05]}, "saliency_kept", "fails"),
     ({"sweep": None, "claims": None}, "sweep_none", None),
-    ({"claims.replicates": 10_000, "claims.tested": 10}, "claims_resampled", None),
 ])
 def test_a_verdict_follows_the_results(changes, key, verdict):
     example = json.loads(json.dumps(report_example.results()))
