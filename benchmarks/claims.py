@@ -3,8 +3,8 @@
     python -m benchmarks.claims --data data/train.csv.gz --test data/test.csv.gz \\
         --test-labels data/test_public_labels.csv
 
-Trains 11 configurations with three seeds each: about 75 minutes on two cores. Each run, with the class that
-it predicts for each test face, is kept in models/claims_runs.json, so that the same command continues where
+Trains 11 configurations with three seeds each: about 75 minutes on two cores. Each run, with whether
+it is right about each test face, is kept in models/claims_runs.json, so that the same command continues where
 it was stopped. Writes models/claims.json, which report.py shows, and the verdicts as models/claims.csv.
 
 Intervals are of the difference in accuracy from the homework's own settings, for other seeds and other faces.
@@ -67,7 +67,7 @@ def main(argv=None):
 
     # ---- Verdicts
     chosen = [runs[command, seed] for seed in range(args.seeds) for command in COMMANDS]
-    claims = judge_claims(chosen, test.labels)
+    claims = judge_claims(chosen)
     words = given(seeds=args.seeds, limit=args.limit, epochs=args.epochs, data=args.data, test=args.test,
                   **{"test-labels": args.test_labels})
     summary = {"command": shlex.join(["python", "-m", "benchmarks.claims", *words]), **settings,
@@ -75,7 +75,7 @@ def main(argv=None):
                "evaluated_rows": len(test), "margin_points": 100 * MARGIN,
                "level": metrics.LEVEL, "claims": claims}
     rows = pd.DataFrame(claim_rows(summary, "en"))
-    cli.print_table(rows[["claim", "points", "verdict"]].fillna("-"))  # the CSV has the rest
+    cli.print_table(rows[["claim", "points", "verdict"]])  # the CSV has the rest
     files.write_json(json_path, summary)
     files.write_table(csv_path, pd.DataFrame(claims).drop(columns="key"))
     cli.print_written(outputs)
@@ -84,7 +84,7 @@ def main(argv=None):
 
 def train(command, seed, args, test):
     """Train one configuration ("train_cnn.py --augment") with one seed; returns its scores and settings, and
-    "predicted": the classes of the `test` Faces, a digit each. The network and its figures are deleted."""
+    "right": for each of the `test` Faces 1 or 0. The network and its figures are deleted."""
     from training.run import RunFiles
     from utils import evaluation, models
 
@@ -96,25 +96,24 @@ def train(command, seed, args, test):
         run_script([script, *options, "--out-folder", folder])
         path = RunFiles(NAME, Path(folder)).model
         card, networks = models.read_card(path), evaluation.load_networks([path])
-    predicted = evaluation.probabilities(networks, test.images).argmax(axis=1)
-    return {"configuration": command, "seed": seed, "test": float((predicted == test.labels).mean()),
+    right = evaluation.probabilities(networks, test.images).argmax(axis=1) == test.labels
+    return {"configuration": command, "seed": seed, "test": float(right.mean()),
             "validation": card["metrics"]["validation_accuracy"], "epochs": card["arguments"]["epochs"],
             **{key: card[key] for key in ("parameters", "seconds", "hardware", "precision")},
-            "predicted": "".join(map(str, predicted))}
+            "right": "".join(map(str, right.astype(int)))}
 
 
-def judge_claims(runs, labels):
+def judge_claims(runs):
     """Every claim as a dict: its configuration, mean accuracy and that of the baseline, their difference with
     an interval and its level, and the verdict. runs: of every configuration with the same seeds, as `train`
-    returns them; labels: int (n,)."""
+    returns them."""
     from utils import metrics
 
     scores = pd.DataFrame(runs).pivot(index="seed", columns="configuration", values="test")
     rate, sd = scores[BASELINE].mean(), scores.std() if len(scores) > 1 else dict.fromkeys(COMMANDS)
     # Networks that learn nothing agree to the last face: too few faces must not exclude a gain
-    margin = MARGIN if rate * (1 - rate) / len(labels) < MARGIN**2 else -np.inf
-    right = {(run["configuration"], run["seed"]): (np.array([*run["predicted"]], int) == labels).astype(int)
-             for run in runs}
+    margin = MARGIN if rate * (1 - rate) / len(runs[0]["right"]) < MARGIN**2 else -np.inf
+    right = {(run["configuration"], run["seed"]): np.array([*run["right"]], int) for run in runs}
     found = [spread(np.array([right[command, seed] - right[BASELINE, seed] for seed in scores.index]))
              for command in COMMANDS[1:]]
     says = [claim["says"] for claim in ORIGINAL["claims"].values()]
