@@ -172,9 +172,9 @@ def conclude(names, probabilities, labels):
     if not others:
         return text
     test = mcnemar(right[best], right[others[0]])
-    relation = "better than" if test["p"] < 0.05 else "not shown to be better than"
-    return (f"Most accurate: {text} It is {relation} the next one, {names[others[0]]} (McNemar's exact test, "
-            f"{test['only_first_right']:,} against {test['only_second_right']:,} faces, "
+    relation = "better" if test["p"] < 0.05 else "not shown to be better"
+    return (f"Most accurate: {text} Second: {names[others[0]]}. The first is {relation} (McNemar's exact "
+            f"test, {test['only_first_right']:,} against {test['only_second_right']:,} faces, "
             f"{p_text(test['p'])}).")
 
 

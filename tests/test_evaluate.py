@@ -72,13 +72,13 @@ def test_without_options_it_takes_the_validation_split_of_the_card(made, capsys)
     assert made.files() == [f"cnn_accuracy_validation.{kind}" for kind in ("csv", "json", "png")]
 
 
-@pytest.mark.parametrize(("wrong", "relation"), [(4, "not shown to be better than"), (12, "better than")])
+@pytest.mark.parametrize(("wrong", "relation"), [(4, "not shown to be better"), (12, "better")])
 def test_the_figure_says_whether_the_best_model_is_better(wrong, relation):
     labels = np.zeros(40, np.int64)
     best, other = np.eye(7)[labels], np.eye(7)[np.r_[np.ones(wrong, int), labels[wrong:]]]
     text = evaluate.conclude(["other", "best"], [other, best], labels)
     assert text.startswith("Most accurate: best is right on 100.0 % of the faces")
-    assert f"It is {relation} the next one, other" in text and f"{wrong} against 0 faces" in text
+    assert f"Second: other. The first is {relation} (" in text and f"{wrong} against 0 faces" in text
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
