@@ -256,7 +256,7 @@ def test_weights_that_are_not_finite_after_a_finite_loss_leave_the_last_good_one
 COMBINATIONS = [  # together they give every option of train_cnn.py a value; see the test below
     "--optimizer adam --learning-rate 0.001 --l2 0.001 --dropconnect 0.3 --extra-conv 1 --dropout "
     "0.1 --oversample --limit 24 --seed 3 --validation 0.3 --reduce-lr 2",
-    "--optimizer sgd --class-weights --early-stopping 3 --tensorboard logs",
+    "--optimizer sgd --class-weights --early-stopping 3 --tensorboard logs --limit 24 --validation 0.3",
     "--network compact --optimizer muon --mix-until 0.5 --schedule cosine --warmup 0.3 --weight-decay 0.01 "
     "--ema 0.5 --augment --rotation 5 --scale 0.1 --shift 2 --light 0.1 --erase 0.5 --mix 1 "
     "--label-smoothing 0.1 --keep last --half",
