@@ -50,27 +50,36 @@ def test_holms_levels_by_hand():
     np.testing.assert_allclose(claims.holm_levels([0.9, 0.03, 0.5], 0.05), 0.05 / 3)  # none is
 
 
-def test_the_spread_of_seeds_and_faces_by_hand():
-    # cell means 1/3; mean squares: seeds 3 * (1/9 + 1/9), faces 2 * (1/36 + 4/36 + 1/36) / 2, rest 1/6
-    mean, error, freedom = claims.spread(np.array([[1, 1, 0], [0, 0, 0]]))
-    assert (mean, error, freedom) == pytest.approx((1 / 3, 1 / 3, 1.0))
-    # seeds apart, faces alike: Student's t of the seeds
-    apart = np.repeat([[-1], [0], [1], [1]], 50, axis=1)
-    mean, error, freedom = claims.spread(apart)
-    assert (mean, error, freedom) == pytest.approx((0.25, scipy.stats.sem(apart[:, 0]), 3))
+def test_intervals_allow_for_seeds_and_for_faces():
+    # by hand: without the means of rows and columns 0, 0, 0 / -1, 0, 1 / 1, 0, -1 are left, with 4 degrees
+    scores = np.array([[3, 4, 5], [2, 4, 6], [4, 4, 4]]) / 8
+    of_seeds, freedom = claims.seed_variance(scores)
+    assert (of_seeds, freedom) == (pytest.approx(2 * (4 / 64) / 4 / 3), 4)
+    # of two configurations it is Student's paired test
+    paired = np.random.default_rng(2).normal(size=(5, 2))
+    of_seeds, freedom = claims.seed_variance(paired)
+    t_test = scipy.stats.ttest_rel(*paired.T)
+    assert (paired[:, 0] - paired[:, 1]).mean() / np.sqrt(of_seeds) == pytest.approx(t_test.statistic)
+    assert freedom == t_test.df
     row = np.random.default_rng(0).integers(-1, 2, (1, 400))  # faces apart, seeds alike: not / sqrt(3 * 400)
-    mean, error, freedom = claims.spread(np.repeat(row, 3, axis=0))
-    assert (mean, error) == pytest.approx((row.mean(), row.std(ddof=1) / 20)) and freedom > 1e6
+    width = claims.half_width(np.repeat(row, 3, axis=0), 0.03**2, 20)(0.05)
+    of_faces = scipy.stats.norm.isf(0.025) * row.std(ddof=1) / 20
+    assert width == pytest.approx(np.hypot(scipy.stats.t.isf(0.025, 20) * 0.03, of_faces))
 
 
-@pytest.mark.parametrize(("of_seeds", "of_faces"), [(0.05, 0.3), (0.005, 0.5), (0.2, 0.1)])
-def test_intervals_contain_the_true_difference_as_often_as_they_say(of_seeds, of_faces):
-    rng, hits = np.random.default_rng(1), []
-    for _ in range(1000):  # the true difference is 0
-        faces = rng.normal(0, of_faces, 300) + rng.normal(0, 0.3, (3, 300))
-        mean, error, freedom = claims.spread(rng.normal(0, of_seeds, (3, 1)) + faces)
-        hits.append(abs(mean) <= error * scipy.stats.t.ppf(0.975, freedom))
-    assert 0.93 <= np.mean(hits) <= 0.985
+@pytest.mark.parametrize(("of_seeds", "of_faces"), [(0.05, 0.3), (0.003, 0.15), (0, 0.4), (0.2, 0.1)])
+def test_intervals_miss_the_true_difference_no_more_often_than_they_say(of_seeds, of_faces):
+    rng, misses = np.random.default_rng(1), {0.05: [], 0.005: []}  # Holm's procedure tests at both
+    for _ in range(1000):  # the true differences of four configurations from the first are 0
+        noise = rng.normal(0, of_seeds, (3, 5, 1)) + rng.normal(0, 0.4, (3, 5, 200))
+        noise += rng.normal(0, of_faces, (5, 200))
+        differences = noise[:, 1] - noise[:, 0]
+        width = claims.half_width(differences, *claims.seed_variance(noise.mean(axis=2)))
+        for level, missed in misses.items():
+            missed.append(abs(differences.mean()) > width(level))
+    for level, missed in misses.items():
+        assert np.mean(missed) <= level + 3 * np.sqrt(level / 1000)
+    assert np.mean(misses[0.05]) > 0.01  # nor hardly ever
 
 
 def test_intervals_are_those_of_the_faces_where_seeds_agree():
@@ -111,8 +120,9 @@ def test_verdicts_on_what_the_original_says():
 def test_a_verdict_by_its_interval(says, interval, verdict):
     assert claims.verdict(says, *interval) == verdict
     if interval != [None, None]:  # and the level below which there is one
-        error = np.diff(interval)[0] / 2 / scipy.stats.t.ppf(0.975, 5)
-        p_value = claims.p_value(says, np.mean(interval), error, 5, claims.MARGIN)
+        error = np.diff(interval)[0] / 2 / scipy.stats.norm.isf(0.025)
+        width = lambda level: error * scipy.stats.norm.isf(level / 2)  # noqa: E731
+        p_value = claims.p_value(says, np.mean(interval), width, claims.MARGIN)
         assert (p_value < 0.05) == (verdict != "open")
 
 
