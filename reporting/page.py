@@ -67,7 +67,7 @@ def claim_rows(claims, language):
     return [claim | {
         "claim": ORIGINAL["claims"][claim["key"]][language],
         "score": " ± ".join(percent(claim[key]) for key in ("mean", "sd") if claim[key] is not None),
-        "points": percent([claim["difference"], claim["low"], claim["high"]], "+.1f").replace("-", "\u2212"),
+        "points": percent([claim["difference"], claim["low"], claim["high"]], "+z.1f").replace("-", "\u2212"),
     } for claim in (claims["claims"] if claims else ())]
 
 
