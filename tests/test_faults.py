@@ -189,6 +189,18 @@ except KeyboardInterrupt:
     assert process.returncode == status
 
 
+def test_a_signal_that_a_library_loses_as_the_script_ends_does_not_kill_it_afterwards(tmp_path):
+    process = start(tmp_path, """import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    import atexit
+    # as at the end of TensorFlow's threads, when Python's handlers are gone
+    atexit.register(lambda: (signal.signal(signal.SIGALRM, signal.SIG_DFL), signal.sigtimedwait([], 3)))""")
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
 def test_windows_without_alarms_ends_a_script_in_one_line_too(tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import signal; del signal.SIGALRM, signal.setitimer")
     process = start(tmp_path, "import signal; signal.raise_signal(signal.SIGINT)",

@@ -47,7 +47,7 @@ def test_filters_outputs_and_patches(call, capsys):
     names = {f"tiny_{kind}_{layer}_{settings}.png" for layer in ("conv1", "relu2")
              for kind in ("filters", "outputs", "patches")}
     assert names <= set(call.files()) and all(name in out for name in names)
-    assert "active on under 1 % of the images" in out
+    assert "rare: active on under 1 %" in out
     summary = tables["summary"].set_index("layer")
     assert summary.dead["relu2"] == 1 and summary["unit sees"]["relu2"] == "14×14 px"
     table = pd.read_csv(call.folder / "figures" / f"tiny_filters_relu2_{settings}.csv")

@@ -200,6 +200,7 @@ def run(main):
             signal.signal(number, interrupt)
     try:
         main()
+        set_alarm(0)  # an interrupt that C++ has lost comes too late
     except BrokenPipeError:  # `script | head -1`: nobody reads on
         os._exit(128 + 13)
     except (KeyboardInterrupt, Exception) as error:
