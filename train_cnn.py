@@ -3,7 +3,7 @@
     python train_cnn.py                                    the homework's CNN: 10 epochs, batch 80, Adam;
                                                            4 min on two cores, 57 % on PublicTest
     python train_cnn.py --oversample                       the same on classes evened out by augmented copies
-    python train_cnn.py --network compact --name compact   our best network for two CPU cores: 30 min, 68 %
+    python train_cnn.py --network compact --name compact   our best network for two CPU cores: 16 min, 68 %
                                                            when trained on all Training faces
 
 Writes models/NAME.h5 (raw 0-255 faces in, probabilities out), models/NAME.json (model card),

@@ -44,7 +44,7 @@ def small_cnn(*options):
     """Stands in for the compact network where a test is about the state of a run: it has all its kinds."""
     face = keras.Input((48, 48, 1), name="face")
     x = keras.layers.AveragePooling2D(6)(keras.layers.Rescaling(1 / 255, name="rescaling")(face))
-    x = keras.layers.ReLU()(networks.convolution(x, 8, "conv"))
+    x = networks.convolution(keras.layers.ReLU()(networks.convolution(x, 2, "conv1")), 8, "conv2")
     return networks.classifier(face, keras.layers.Flatten()(keras.layers.Dropout(0.3)(x)), "compact_cnn")
 
 
