@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 
 from reporting.findings import OPEN, OPPOSITE, decide
 from reporting.scripts import given, run_script
@@ -149,7 +149,7 @@ def half_width(differences, of_seeds, freedom):
     the normal distribution; the squares of both parts are added (Howe 1974)."""
     (seeds, n), mean = differences.shape, differences.mean()
     if seeds == 1:
-        return lambda level: np.inf
+        return lambda level: np.inf * level
     by_seed, by_face = differences.mean(axis=1, keepdims=True) - mean, differences.mean(axis=0) - mean
     rest = ((differences - mean - by_seed - by_face) ** 2).sum() / (seeds - 1) / (n - 1)  # seeds and faces
     of_faces = max((by_face**2).sum() / (n - 1) / n - rest / differences.size, 0)
@@ -158,14 +158,11 @@ def half_width(differences, of_seeds, freedom):
 
 
 def p_value(says, gain, width, margin):
-    """The smallest level, 0-1, whose interval gain ± width(level) decides a claim, by `verdict`: is beyond
-    zero, or within `margin` of it, on the side that the claim is about."""
+    """The smallest level, 0-1, whose interval gain ± width(level) decides a claim, by `verdict`: lies above
+    zero or below `margin`, where the claim is "worse" with the opposite sign."""
     gain = -gain if says == "worse" else gain
-    reach = max(gain, margin - gain)
-    least = 1e-9
-    if not 0 < reach < width(least):
-        return least if reach > 0 else 1.0
-    return optimize.brentq(lambda level: width(level) - reach, least, 1) if np.isfinite(width(0.5)) else 1.0
+    levels = np.geomspace(1e-9, 1, 10_000)  # 0.2 % from one to the next
+    return min(levels[width(levels) < max(gain, margin - gain)], default=1.0)
 
 
 def holm_levels(p_values, level):
