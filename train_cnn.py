@@ -41,8 +41,9 @@ def main(argv=None):
 def parse_options(argv):
     parser = cli.Parser(__doc__)
     recipes.add_arguments(parser, recipes.CNNS, name="cnn")
-    parser.add_argument("--extra-conv", type=cli.number(int, 0, 16), default=0,
-                        help="additional convolutions of 64 filters in the homework's network")
+    parser.add_argument_group("the homework's network").add_argument(
+        "--extra-conv", type=cli.number(int, 0, 16), default=0,
+        help="additional convolutions of 64 filters")
     return recipes.training_options(parser.parse_args(argv), recipes.CNNS)
 
 

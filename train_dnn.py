@@ -58,8 +58,8 @@ def parse_options(argv):
     """The options of the run, and the path of --cnn or None."""
     parser = cli.Parser(__doc__)
     recipes.add_arguments(parser, recipes.DNNS, name="dnn")
-    parser.add_argument("--cnn", type=Path,
-                        help="CNN to compare with (default: cnn.h5 of --out-folder, else the released one)")
+    parser.add_argument("--cnn", type=Path, help="CNN to compare with (default: cnn.h5 of --out-folder or of "
+                                                 "models/, else the released one)")
     args = parser.parse_args(argv)
     return recipes.training_options(args, recipes.DNNS), args.cnn
 
