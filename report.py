@@ -40,6 +40,10 @@ def main(argv=None):
     from utils import evaluation, metrics, structure
 
     test = evaluation.faces_to_evaluate([], args.test, args.test_labels) if args.test else None
+    sweep, claims = (earlier_results(args, name) for name in ("sweep", "claims"))
+    if claims and [claim["key"] for claim in claims["claims"]] != [*ORIGINAL["claims"]]:
+        raise UserError("claims.json is of an earlier version, with other claims: run python -m "
+                        "benchmarks.claims again, or move the file away")
 
     # ---- Networks, the user's own trained where they are missing; the faces to measure them on
     runs = find_networks(args)
@@ -78,7 +82,6 @@ def main(argv=None):
         section: shlex.join(["python", *command]) for section, command in scripts.items()}
 
     # ---- Results: of the scripts, of earlier runs, and what is measured here
-    sweep, claims = (earlier_results(args, name) for name in ("sweep", "claims"))
     if sweep:
         commands["sweep"] = sweep["search"]
         drawn = f"{sweep['name']}_*.png"
@@ -155,11 +158,10 @@ def find_networks(args):
             options = {"data": args.data, "limit": args.limit}
             if "cnn" in runs:  # on its faces, or the networks could not be compared
                 split = evaluation.split_of(runs["cnn"].model)
-                used = "sample" if split["data"] == "built-in sample" else split["data"]
-                options = {"data": args.data or used, "limit": split["limit"], "seed": split["seed"],
-                           "validation": split["validation"], "validation-labels": split["validation_labels"]}
+                options = {key: split[key] for key in ("seed", "validation", *evaluation.SPLIT_ARGUMENTS)}
+                options["data"] = args.data or evaluation.place_of(split)
             run_script([*script, "--name", name, *given(
-                epochs=args.epochs, **options, **{"out-folder": args.out_folder})], quiet=False)
+                epochs=args.epochs, **options, out_folder=args.out_folder)], quiet=False)
         runs[role] = [*found, *places][0]
     return runs
 

@@ -57,7 +57,7 @@ def main(argv=None):
     earlier = files.read_json(runs_path) if runs_path.exists() else settings | {"runs": []}
     if settings != {key: value for key, value in earlier.items() if key != "runs"}:
         raise UserError(f"{files.relative_path(runs_path)} holds runs of other settings; move it away first")
-    runs = {(run["configuration"], run["seed"]): run for run in earlier["runs"]}
+    runs = {(run["configuration"], run["seed"]): run for run in earlier["runs"] if "right" in run}
     for seed in range(args.seeds):
         for command in COMMANDS:
             if (command, seed) not in runs:
@@ -69,7 +69,7 @@ def main(argv=None):
     chosen = [runs[command, seed] for seed in range(args.seeds) for command in COMMANDS]
     claims = judge_claims(chosen)
     words = given(seeds=args.seeds, limit=args.limit, epochs=args.epochs, data=args.data, test=args.test,
-                  **{"test-labels": args.test_labels})
+                  test_labels=args.test_labels)
     summary = {"command": shlex.join(["python", "-m", "benchmarks.claims", *words]), **settings,
                "rows": min(args.limit or len(faces), len(faces)), "seeds": args.seeds,
                "evaluated_rows": len(test), "margin_points": 100 * MARGIN,

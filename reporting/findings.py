@@ -21,7 +21,8 @@ def all_findings(results):
     """({section: [Finding] of its answer}, {section: [Finding]}), the sections in the page's order and first
     "notes". Of drawn faces, which decide nothing about claims on photographs, no finding has a verdict."""
     data, models, saliency, sweep = (results[key] for key in ("data", "models", "saliency", "sweep"))
-    confusion, layers = results["confusion"], results["filters"]
+    confusion, layers, image = results["confusion"], results["filters"], saliency["image"]
+    kept = "saliency_image_rises" if image["p_kept"] > image["p_whole"] else "saliency_image_falls"
     cnn, dnn, report_dnn = (models.get(role) for role in ("cnn", "dnn", "report_dnn"))
     observed = [Finding("dnn_underfits" if dnn["end"]["gap"] <= 0 else "dnn_fit"),  # no better on seen faces
                 *[Finding("dnn_flattens")] * bool(dnn["flattened"])]
@@ -57,8 +58,8 @@ def all_findings(results):
             Finding("saliency_regions"),
             Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
             Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], 0.1)]),  # near zero
-            Finding("saliency_image"), Finding("saliency_image_rises" if saliency["image"]["p_kept"]
-                                               > saliency["image"]["p_whole"] else "saliency_image_falls"),
+            Finding("saliency_image"), *map(Finding, ["saliency_image_blank"] if image["blank"] else
+                                            ["saliency_image_densest", kept]),
             Finding("saliency_kept", compare(saliency["kept_above_controls"], 0)), *controls],
         "filters": filter_images(layers) + [
             Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers) for key in (

@@ -15,7 +15,7 @@ from utils.cli import UserError
 def given(**options):
     """The options that are not None as words of a command: given(limit=5, data=None) is ["--limit", "5"]."""
     return [word for name, value in options.items() if value is not None
-            for word in (f"--{name}", str(value))]
+            for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def run_script(command, quiet=True):

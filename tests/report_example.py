@@ -84,7 +84,7 @@ def results():
             "both_ways": {"count": 172, "classes": ["sad", "neutral"]}},
         "saliency": {
             "image": {"number": 16, "index": 15, "true": "fear", "predicted": "surprise", "p_whole": 0.52,
-                      "p_kept": 0.46, "p_kept_random": 0.07, "p_kept_edges": 0.21,
+                      "blank": False, "p_kept": 0.46, "p_kept_random": 0.07, "p_kept_edges": 0.21,
                       "densest": {"region": "eyes", "share": 0.125, "area": 0.052}},
             "regions": parts, "focus": {"share": 0.61, "area": 0.183},
             "kept_above_random": [0.121, 0.099, 0.146], "kept_above_edges": [-0.033, -0.061, -0.005],

@@ -58,7 +58,7 @@ def test_every_word_has_both_languages_the_same_fields_and_no_number_of_its_own(
 @pytest.mark.parametrize(("form", "value", "text"), [
     ("pct", 0.56836, "56.8 %"), ("pct0", 0.555, "56 %"), ("size", 0.18109, "18.1"),
     ("ci", [0.5684, 0.5502, 0.5866], "56.8 % [55.0, 58.7]"), ("points", -0.0208, "\u22122.1"),
-    ("points_ci", [0.0197, -0.0576, 0.0969], "+2.0 [\u22125.8, +9.7]"),
+    ("points_ci", [0.0197, -0.0576, 0.0969], "+2.0 [\u22125.8, +9.7]"), ("points", -0.0004, "+0.0"),
     ("p", 0.0009, "p < 0.001"), ("p", 0.017, "p = 0.017")])
 def test_a_number_is_rounded_as_its_form_says(form, value, text):
     assert FORMS[form](value).replace("\u00a0", " ") == text
@@ -100,6 +100,7 @@ def test_verdicts_on_the_example():
     ({"claims": None, "models.oversampled.against_cnn.p": 0.001,
       "models.oversampled.against_cnn.difference": -0.03}, "oversampling", "fails"),
     ({"models.cnn.end.gap": -0.01}, "overfitting", "fails"),
+    ({"saliency.image.blank": True}, "saliency_image_blank", None),
     ({"models.cnn.lowest_loss.epoch": 10}, "overfitting", "open"),
     ({"models.report_dnn.share_of_cnn": 0.97}, "dnn_report_size", "holds"),
     ({"models.dnn.share_of_cnn": 0.9}, "dnn_size_differs", None),
@@ -222,10 +223,11 @@ def test_the_page_escapes_what_comes_from_outside(tmp_path, language):
 @pytest.mark.parametrize(("arguments", "problem"), [
     (["--test-labels", "file"], "belongs to a --test"), (["--out-folder", "file"], "file"),
     (["--models", "released"], "fer2013-report-cnn.h5 is missing"),
-    (["--data", "nowhere.csv"], "nowhere.csv does not exist"),
+    (["--data", "nowhere.csv"], "nowhere.csv does not exist"), ([], "claims.json is of an earlier version"),
 ])
 def test_bad_options_are_one_line(call, capsys, arguments, problem):
     Path("file").write_text("")
+    Path("models/claims.json").write_text('{"claims": [{"key": "dropout_low"}]}')
     assert problem in call.error(capsys, "report", *arguments)
 
 
@@ -248,7 +250,7 @@ def test_missing_networks_are_trained_with_the_options_given(workspace, monkeypa
         commands.append(" ".join(command))
         files.write_json(RunFiles(command[command.index("--name") + 1], options.out_folder).card, {
             "split": {"data": "faces.csv", "fingerprint": "0", "validation": "PublicTest", "seed": 3},
-            "arguments": {"limit": 100}})
+            "arguments": {"limit": 100, "labels_from": "votes.csv"}})
 
     monkeypatch.setattr(report, "run_script", train)
     for path in RunFiles("dnn").results:
@@ -256,17 +258,23 @@ def test_missing_networks_are_trained_with_the_options_given(workspace, monkeypa
     options = SimpleNamespace(models="own", data=Path("sample"), limit=120, epochs=None, no_original=False,
                               out_folder=None)
     runs = report.find_networks(options)
-    like_cnn = "--limit 100 --seed 3 --validation PublicTest"  # or they could not be compared
+    # or they could not be compared
+    like_cnn = "--seed 3 --validation PublicTest --limit 100 --labels-from votes.csv"
     assert commands == ["train_cnn.py --name cnn --data sample --limit 120",
-                        f"train_cnn.py --oversample --name cnn-oversampled --data sample {like_cnn}",
-                        f"train_dnn.py --network report --name dnn-report --data sample {like_cnn}"]
+                        f"train_cnn.py --oversample --name cnn-oversampled {like_cnn} --data sample",
+                        f"train_dnn.py --network report --name dnn-report {like_cnn} --data sample"]
     RunFiles("cnn").model.touch()
     RunFiles("cnn-oversampled").card.unlink()
     commands.clear()
     options.data = None
+    Path("faces.csv").touch()
     report.find_networks(options)
-    assert commands == [f"train_cnn.py --oversample --name cnn-oversampled --data faces.csv {like_cnn}",
-                        f"train_dnn.py --network report --name dnn-report --data faces.csv {like_cnn}"]
+    assert commands == [f"train_cnn.py --oversample --name cnn-oversampled {like_cnn} --data faces.csv",
+                        f"train_dnn.py --network report --name dnn-report {like_cnn} --data faces.csv"]
+    Path("faces.csv").unlink()  # as where the CNN comes from another machine: the default
+    commands.clear()
+    report.find_networks(options)
+    assert all("--data" not in command for command in commands) and len(commands) == 2
     RunFiles("cnn").model.unlink()
     commands.clear()
     options.no_original = True

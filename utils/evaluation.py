@@ -58,17 +58,19 @@ def split_of(model_path):
     return split | {key: card.get("arguments", {}).get(key) for key in SPLIT_ARGUMENTS}
 
 
+def place_of(split):
+    """Where the data of a `split_of` are: Path or "sample", None where they are not where the card says."""
+    if split["data"] == "built-in sample":
+        return data.SAMPLE
+    return next(filter(os.path.exists, (Path(split["data"]), PROJECT / split["data"])), None)
+
+
 def validation_faces(model_path, training_data=None):
     """The faces on which a model was validated: Faces, by its card, from `training_data` (default: where the
     card says, else what `data.find_data` finds); UserError for data of another fingerprint."""
     split = split_of(model_path)
-    if training_data is None and split["data"] == "built-in sample":
-        training_data = data.SAMPLE
-    elif training_data is None:
-        places = (Path(split["data"]), PROJECT / split["data"])
-        training_data = next(filter(os.path.exists, places), None)
     validation = str(split["validation"])
-    _, faces, used = data.load_split(training_data, validation, split["seed"],
+    _, faces, used = data.load_split(training_data or place_of(split), validation, split["seed"],
                                      *(split[key] for key in SPLIT_ARGUMENTS))
     if used["fingerprint"] != split["fingerprint"]:
         raise UserError(f"{used['data']} ({used['rows']:,} faces) is not the data that {model_path} was "
