@@ -247,8 +247,8 @@ def draw_reliability(probabilities, labels, ece):
     verdict = ("The model is too sure" if low > 0 else "The model is not sure enough" if high < 0
                else "On average the model is neither too sure nor too unsure")
     return figure, table, (
-        f"{verdict}: mean confidence minus accuracy is {gap:+.1f} points, 95 % interval {low:+.1f} to "
-        f"{high:+.1f}. Expected calibration error: {ece} %. Each point is the mean of at least "
+        f"{verdict}: mean confidence minus accuracy is {gap:+z.1f} points, 95 % interval {low:+z.1f} to "
+        f"{high:+z.1f}. Expected calibration error: {ece} %. Each point is the mean of at least "
         f"{metrics.LEAST} faces.")
 
 

@@ -134,7 +134,7 @@ def parse_args(argv):
         raise UserError(f"--colormap: matplotlib has no {args.colormap!r}"
                         + cli.near(args.colormap, colormaps))
     return args, parser.changed(args, "target", "area", "fill", "layer", "baseline", "samples", "seed",
-                                "colormap")
+                                *["colormap"] * (not args.evaluate))
 
 
 # ---- methods and faces -------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def evaluate_methods(args, name, source, model, subjects, maps, options):
         "method": table.method, "delete": table.deletion_area.map("{:.3f}".format),
         "insert": table.insertion_area.map("{:.3f}".format),
         f"net above {control}": table[[net, f"{net}_low", f"{net}_high"]].apply(
-            lambda row: "{:+.2f} [{:+.2f}, {:+.2f}]".format(*row), axis=1),
+            lambda row: "{:+z.2f} [{:+z.2f}, {:+z.2f}]".format(*row), axis=1),
         "corr.": table.rank_correlation, "SSIM": table.ssim, "verdict": table.verdict}))
     for row in table[table.blank > 0].itertuples():
         print(f"{row.method}: {row.blank} of the maps are blank")

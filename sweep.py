@@ -88,7 +88,7 @@ def main(argv=None):
     if confirmed:
         mean, low, high = (100 * value for value in confirmed["difference"])
         outcome.append(f"Best trial against the network's own values, {args.confirm} other seeds: "
-                       f"{mean:+.2f} points, 95 % interval [{low:+.2f}, {high:+.2f}]")
+                       f"{mean:+z.2f} points, 95 % interval [{low:+z.2f}, {high:+z.2f}]")
         print(outcome[2])
     summary = {"name": args.name, "command": command, "validation_accuracy": study.best_value,
                "search": f"python sweep.py --name {args.name} --trials {args.trials}"

@@ -10,8 +10,8 @@ FORMS = {  # a number and its sign stay on one line
     "pct": lambda share: f"{100 * share:.1f}\u00a0%",
     "pct0": lambda share: f"{100 * share:.0f}\u00a0%",
     "ci": lambda interval: "{:.1f}\u00a0% [{:.1f},\u00a0{:.1f}]".format(*(100 * share for share in interval)),
-    "points": lambda difference: f"{100 * difference:+.1f}".replace("-", "\u2212"),
-    "points_ci": lambda interval: "{:+.1f} [{:+.1f},\u00a0{:+.1f}]".format(
+    "points": lambda difference: f"{100 * difference:+z.1f}".replace("-", "\u2212"),
+    "points_ci": lambda interval: "{:+z.1f} [{:+z.1f},\u00a0{:+z.1f}]".format(
         *(100 * difference for difference in interval)).replace("-", "\u2212"),
     "size": lambda difference: f"{100 * abs(difference):.1f}",
     "optimizer": lambda name: {"adam": "Adam", "sgd": "SGD", "muon": "Muon"}[name],
