@@ -175,7 +175,7 @@ def predict_photos(args, paths, name):
     found = photos.find_photos(args.images)
     folder = args.out_folder or files.FIGURES
     out = args.out or folder / f"{name}_photos.csv"
-    figures = {str(photo): photos.figure_path(photo, folder, f"{name}_photo") for photo in found}
+    figures = photos.figure_paths(found, folder, f"{name}_photo")
     files.check_outputs([out, *figures.values()])
     cli.start_keras()
     from utils import evaluation

@@ -221,8 +221,8 @@ def explain_faces(args, name, model, subjects, maps, captions):
     cli.print_table(text.map(lambda value: value if isinstance(value, str) else f"{value:.2f}"))
 
     if args.images:
-        sheets = {reading.figure_path(photo, Path(), "").name: faces.index
-                  for photo, faces in captions.groupby("photo", sort=False)}
+        names = reading.figure_paths(captions.photo.unique(), Path(), "")
+        sheets = {names[photo].name: rows.index for photo, rows in captions.groupby("photo", sort=False)}
     else:
         # A page of A4 holds six lines: of two faces by one method, or of a face and the maps of four methods
         pages = split_pages(subjects.table.true if args.per_class else pd.Series(captions.index),

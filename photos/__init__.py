@@ -9,6 +9,6 @@ cropped=True, for photos that contain nothing but a face.
 """
 
 from photos.detect import Face, crop, detect_faces
-from photos.reading import figure_path, find_photos, load_faces, read_photo
+from photos.reading import figure_paths, find_photos, load_faces, read_photo
 
-__all__ = ["Face", "crop", "detect_faces", "figure_path", "find_photos", "load_faces", "read_photo"]
+__all__ = ["Face", "crop", "detect_faces", "figure_paths", "find_photos", "load_faces", "read_photo"]

@@ -1,5 +1,6 @@
 """Photos as files: which ones, their pixels, the faces in them, and the figure of each."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -65,11 +66,14 @@ def read_photo(path):
         return np.array(image.convert("RGB"))
 
 
-def figure_path(photo, folder, prefix):
-    """FOLDER/PREFIX_PHOTO.png, named by the photo's whole path so that each photo has its own."""
-    path = Path(photo)
-    parts = (part.replace("/", "root") for part in path.with_suffix("").parts)
-    return folder / f"{prefix}_{files.name_part(*parts, path.suffix[1:])}.png"
+def figure_paths(photos, folder, prefix):
+    """{photo: FOLDER/PREFIX_NAME.png}, NAME the photo's own, of a second one of that name NAME_2."""
+    paths, counts = {}, Counter()
+    for photo in map(str, photos):
+        name = files.name_part(Path(photo).stem, Path(photo).suffix[1:])
+        counts[name] += 1
+        paths[photo] = folder / f"{prefix}_{name}{f'_{counts[name]}' * (counts[name] > 1)}.png"
+    return paths
 
 
 def draw_boxes(ax, photo, table):

@@ -207,7 +207,10 @@ def test_folders_files_and_what_is_neither(tmp_path):
 
 
 def test_every_photo_has_a_figure_of_its_own(tmp_path):
-    names = ["a.png", "a.jpg", "x/a.png", "../a.png", "/a.png", f"{'n' * 240}a.png", f"{'n' * 240}b.png"]
-    figures = [photos.figure_path(name, tmp_path, "compact_photo") for name in names]
-    assert len(set(figures)) == len(names)
-    assert figures[2] == tmp_path / "compact_photo_x_a_png.png" and max(map(len, map(str, figures))) < 300
+    names = ["a.png", "a.jpg", "x/a.png", "../a.png", "/a.png", f"{'n' * 240}a.png", f"{'n' * 240}b.png",
+             "x_a.png", "x/I (1).png", "x/I-1.png"]
+    figures = photos.figure_paths(names, tmp_path, "compact_photo")
+    assert [*figures] == names and len(set(figures.values())) == len(names)
+    assert [figures[name].name for name in ("a.png", "x/a.png")] == [
+        "compact_photo_a_png.png", "compact_photo_a_png_2.png"]
+    assert max(map(len, map(str, figures.values()))) < 300

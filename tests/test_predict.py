@@ -88,7 +88,7 @@ def test_faces_of_a_flat_folder_have_the_names_of_its_files(call):
 
 def test_own_photos(call, capsys):
     table = call("predict", "--model", "models/a.h5", "models/b.h5", "--tta", "flip", "--images", "album")
-    assert call.files() == ["a+b_photo_album_portrait_png.png", "a+b_photos.csv"]
+    assert call.files() == ["a+b_photo_portrait_png.png", "a+b_photos.csv"]
     pd.testing.assert_frame_equal(pd.read_csv("figures/a+b_photos.csv"), table, check_dtype=False)
     photo = photos.read_photo("album/portrait.png")
     found, = photos.detect_faces(photo)
@@ -117,11 +117,11 @@ def test_a_figure_of_many_faces_is_legible(call, count):
 def test_cropped_photos_are_taken_whole(call):
     table = predict(call, "--cropped", "--images", "album/wall.png", "--out-folder", "whole")
     assert table.loc[0, "x":"height"].tolist() == [0, 0, 300, 200]
-    assert call.files("whole") == ["a_photo_album_wall_png.png"]
+    assert call.files("whole") == ["a_photo_wall_png.png"]
 
 
 def test_a_figure_never_replaces_a_photo(call, capsys):
-    for name in ("wall.png", "a_photo_own_wall_png.png"):
+    for name in ("wall.png", "a_photo_wall_png.png"):
         (call.folder / "own").mkdir(exist_ok=True)
         (call.folder / "own" / name).write_bytes(Path("album/wall.png").read_bytes())
     error = call.error(capsys, "predict", "--model", "models/a.h5", "--cropped", "--images", "own",
