@@ -59,7 +59,7 @@ def all_findings(results):
             Finding("saliency_centre", compare(saliency["centre"], saliency["centre_area"])),
             Finding("saliency_ring", OPPOSITE[compare(saliency["ring_to_centre"], 0.1)]),  # near zero
             Finding("saliency_image"), *map(Finding, ["saliency_image_blank"] if image["blank"] else
-                                            ["saliency_image_densest", kept]),
+                                            [kept, "saliency_image_densest"]),
             Finding("saliency_kept", compare(saliency["kept_above_controls"], 0)), *controls],
         "filters": filter_images(layers) + [
             Finding(key, part=f"filters.{i}") for i, layer in enumerate(layers) for key in (
