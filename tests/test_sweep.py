@@ -198,10 +198,10 @@ def test_the_command_of_the_released_search_is_one_of_today(quick):
     (quick / "data" / "train.csv.gz").touch()
     args, options = sweep.parse_args(shlex.split(summary["search"])[2:])
     assert (args.trials, args.confirm) == (summary["trials"], summary["confirmed"]["seeds"])
-    trained = summary["arguments"]
+    best = train_cnn.parse_options(shlex.split(summary["command"])[2:])
     for option in ("network", "epochs", "limit", "validation", "optimizer", "learning_rate", "seed"):
-        assert getattr(options, option) == trained[option]
-    assert all(trained[option] in values for option, values in sweep.SPACES[trained["network"]].items())
+        assert getattr(options, option) == getattr(best, option)
+    assert all(getattr(best, option) in values for option, values in sweep.SPACES[best.network].items())
 
 
 def test_the_best_trial_is_confirmed_with_other_seeds(quick, measured):
