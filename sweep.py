@@ -280,7 +280,7 @@ def draw(study, outcome, paths):
               "values and accuracy of each trial that was trained to the end")
     with mock.patch.dict(plt.style.library, ggplot={}):  # which Optuna would take in place of our style
         axes = [drawing.plot_optimization_history(study, target_name=accuracy)]
-        axes[0].xaxis.get_major_locator().set_params(integer=True)
+        axes[0].xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         if len(accuracies) >= 4 and len(set(accuracies)) > 1:
             axes.append(drawing.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
             axes[1].get_legend().remove()

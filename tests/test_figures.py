@@ -61,6 +61,15 @@ def test_curves_without_validation_or_of_two_runs_are_concluded():
     assert figures.conclude_curves(both, stored) == "Highest validation accuracy: CNN 50.0 %, DNN 30.1 %."
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_epochs_are_whole_numbers(epochs):
+    _, ax = plt.subplots()
+    figures.plot_curves(ax, {"a": history(np.ones(3))[:epochs]}, "loss", ("training", "validation"))
+    ticks = ax.get_xticks()
+    assert len(ticks) and all(tick == round(tick) for tick in ticks)
+    plt.close()
+
+
 def test_a_caption_is_as_wide_as_the_figure_and_tears_no_number_apart():
     text = "It is right on 56.8 % of the faces, 95 % interval 55.0 to 58.6 %, or 0.16 [0.10, 0.22] above. "
     for words in range(12):  # which move the numbers to every place of a line

@@ -44,7 +44,7 @@ def plot_curves(ax, histories, key, labels):
             ax.plot(history["epoch"], factor * history[column], style, color=color, label=label.format(name),
                     marker="o" if len(history) == 1 else None)
     ax.grid(True, axis="y")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
 
 
 def conclude_curves(histories, accuracies=None):
