@@ -5,7 +5,7 @@ from keras import ops
 
 from training import augmentation
 from training.muon import Muon
-from utils import machine
+from utils import machine, structure
 from utils.cli import UserError
 from utils.data import CLASSES, SIZE
 
@@ -55,15 +55,7 @@ def as_teacher(model):
     if model.output_shape[-1] != len(CLASSES) or model.input_shape[1:] != (SIZE, SIZE, 1):
         raise UserError(f"teacher {model.name} maps {model.input_shape} to {model.output_shape}; "
                         "expected 48x48x1 to 7")
-    policy = keras.config.dtype_policy().name
-    exact = (keras.layers.InputLayer, keras.layers.Dense, keras.layers.Softmax, keras.layers.Activation)
-
-    def in_policy(layer):
-        precision = {} if isinstance(layer, exact) else {"dtype": policy}
-        return type(layer).from_config(layer.get_config() | precision)
-
-    copy = keras.models.clone_model(model, clone_function=in_policy)
-    copy.set_weights(model.get_weights())
+    copy = structure.flat_copy(model, dtype=keras.config.dtype_policy().name)
     copy.trainable = False
     return copy
 
