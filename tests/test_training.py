@@ -525,11 +525,11 @@ def test_the_cosine_schedule_rises_to_its_peak_and_ends_at_zero(steps, warmup):
     assert rates[-1] == pytest.approx(0, abs=1e-6)
 
 
-def test_batch_norm_statistics_are_those_of_the_training_batches():
+def test_batch_norm_statistics_are_those_of_the_training_batches_unmixed():
     keras.utils.set_random_seed(0)
     faces, labels = sample_faces(96)
     network = structure.flat_copy(networks.compact_cnn(), dtype="float32")
-    batches = Batches(faces, labels, Recipe(batch_size=32), 0)
+    batches = Batches(faces, labels, Recipe(batch_size=32, mix=1), 0)
     recompute_batch_norm(network, batches, TrainingModel(network))
     first = next(layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization))
     before = keras.Model(network.inputs[0], first.input)

@@ -99,7 +99,8 @@ def averaged_weights(network, optimizer):
 
 
 def recompute_batch_norm(network, batches, model, count=200):
-    """Recompute batch-norm statistics for averaged weights: means over `count` augmented training batches."""
+    """Recompute batch-norm statistics for averaged weights: means over `count` augmented training batches,
+    unmixed, as what will be classified is: with those of mixed ones its probabilities are too low."""
     norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
         return
@@ -108,7 +109,7 @@ def recompute_batch_norm(network, batches, model, count=200):
     for step in range(min(count, len(batches))):
         for layer in norms:
             layer.momentum = step / (step + 1)
-        x = {key: ops.convert_to_tensor(value) for key, value in batches[step][0].items()}
+        x = {key: ops.convert_to_tensor(value) for key, value in batches[step][0].items() if key != "mixing"}
         logits(model.augmented(x), training=True)
     for layer, momentum in zip(norms, momenta):
         layer.momentum = momentum
