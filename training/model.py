@@ -100,7 +100,7 @@ def averaged_weights(network, optimizer):
 
 def recompute_batch_norm(network, batches, model, count=200):
     """Recompute batch-norm statistics for averaged weights: means over `count` augmented training batches,
-    unmixed, as what will be classified is: with those of mixed ones its probabilities are too low."""
+    unmixed like the faces that will be classified; mixed ones would make the probabilities too low."""
     norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
         return
